@@ -1,0 +1,21 @@
+//! Every rule of a pingward cluster, and nothing else.
+//!
+//! Inputs go in, values come out: this crate has no clock, no socket, no file, no thread, no logging and no floats in
+//! state. Time, randomness and the network are arguments. That is what makes the rules testable in milliseconds, the
+//! same on every replica, and replayable on recorded history.
+//!
+//! Read it in this order: the nouns ([`id`], [`units`], [`limits`], [`settings`]); what enters the replicated log and
+//! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls ([`members`], [`settle`],
+//! [`guardrails`], [`standing`], [`ledger`], [`policies`]); what happens before a settlement, in memory only
+//! ([`round`]); and what a policy is to the kernel ([`decide`]).
+//!
+//! Invariant: the kernel verifies signatures and never makes one.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod id;
+pub mod units;
+
+pub mod decide;

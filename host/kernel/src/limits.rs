@@ -1,0 +1,62 @@
+//! Bounds that are part of the protocol, each with what it prevents. Bounds that an operator may move are in
+//! [`settings`](crate::settings); bounds of one machine (connections, bodies) are in the node's config.
+
+/// Seats: one byte of bits a member tells which supers asked it.
+pub const SEATS: u8 = 8;
+/// Printable characters of a pong's `address`: it is copied into state and shown, never dialled.
+pub const PONG_ADDRESS_CHARS: usize = 64;
+/// Unasked messages of a follower in one round before its stream is closed with the fact `flood`.
+pub const UNASKED_MESSAGES: u16 = 100;
+/// A loop later than the ping timeout divided by this voids the pings in flight: pongs may have waited on us.
+pub const VOID_LAG_DIVISOR: u64 = 4;
+/// A worst loop lag above the ping timeout divided by this counts towards a suspect round.
+pub const SUSPECT_LAG_DIVISOR: u64 = 2;
+/// Rounds in a row for which refusing handshakes extends a super's grace: past it absence counts and the guard decides,
+/// so that a flood of strangers cannot keep everybody unjudged.
+pub const LOAD_GRACE_ROUNDS: u32 = 10;
+/// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour.
+pub const GOODBYES: usize = 3;
+/// See [`GOODBYES`].
+pub const GOODBYE_WINDOW_MS: u64 = 24 * HOUR_MS;
+/// An activation or a setting counts from this many rounds after the last settled one: the next settlement is in flight.
+pub const NOTICE_ROUNDS: u64 = 2;
+/// Component size: compiling time and the size of a snapshot.
+pub const COMPONENT_BYTES: usize = 4 << 20;
+/// A component goes through the log in pieces of this size, so that no log entry delays heartbeats.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Candidates staged per slot.
+pub const STAGED: usize = 4;
+/// A staged candidate that nothing refers to is dropped after this many rounds.
+pub const STAGED_ROUNDS: u64 = 1_000;
+/// Bytes of a policy's config as JSON.
+pub const CONFIG_BYTES: usize = 64 << 10;
+/// Uploads under way at once: each holds up to a component in memory.
+pub const UPLOADS: usize = 4;
+/// Bytes of a reason, an operator's or a policy's.
+pub const REASON_BYTES: usize = 200;
+/// Lines of one compensation file: one log entry.
+pub const COMPENSATIONS: usize = 10_000;
+/// Points of one compensation line, so that a slip cannot overflow an account.
+pub const COMPENSATION_POINTS: i64 = 1_000_000_000_000;
+/// Nodes named by one `bans lift`.
+pub const LIFTS: usize = 10_000;
+/// A signed claim may expire at most this far ahead: what must be remembered is bounded.
+pub const SIGNED_EXPIRY_MS: u64 = 24 * HOUR_MS;
+/// An empty wallet is dropped after this time.
+pub const EMPTY_WALLET_MS: u64 = 24 * HOUR_MS;
+/// A leader whose clock is further off than this stamps last stamp + elapsed: one bad clock must not freeze time.
+pub const CLOCK_OFF_MS: u64 = 30_000;
+/// Members in a block of stored columns and of policy memory.
+pub const BLOCK_MEMBERS: u32 = 256;
+/// Upper bound of the members setting; every column and bitmap is sized by it.
+pub const MEMBERS: u64 = 1_000_000;
+/// Rounds of a leader's faults that are remembered per slot.
+pub const FAULT_WINDOW_ROUNDS: u64 = 10;
+/// Wall-clock faults in a row that are worth an event.
+pub const DEADLINE_FAULTS: u32 = 3;
+/// A refused follower tries again after at most this time.
+pub const REFUSED_WAIT_MS: u64 = 10 * 60 * 1_000;
+/// First wait of a follower's reconnect; it doubles.
+pub const BACKOFF_MS: u64 = 500;
+
+const HOUR_MS: u64 = 3_600_000;

@@ -1,0 +1,460 @@
+//! What happens before a settlement. All of it lives in memory: pings never touch the log.
+//!
+//! The leader opens round *n* ([`OpenRound`]). On every super [`walk`] gives each member of the queue one moment, and
+//! for one in ten a second one; a ping leaves, a pong or the member's own ping keeps the turn. When its last window has
+//! closed, the super says what it saw in one signed [`Partial`]. On the leader [`merge`] makes one [`Report`] of all
+//! partial reports, [`guard`] marks it where our own fault is the likelier cause, and [`lead`] says when to open, merge
+//! and settle.
+//!
+//! Invariant: observations are worthless outside their round and term. Whatever carries a lower term is dropped.
+
+pub mod guard;
+pub mod lead;
+pub mod merge;
+pub mod walk;
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use minicbor::{Decode, Encode};
+
+use crate::decide::presence;
+use crate::id::{NodeId, RoundId, Seat, Signature, Term};
+
+/// Whether a member was there. `Unknown` is never `Down` and never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Presence {
+    /// No valid answer, though there was a fair chance.
+    #[n(0)]
+    Down,
+    /// Answered.
+    #[n(1)]
+    Up,
+    /// Nobody had a fair chance to see it.
+    #[default]
+    #[n(2)]
+    Unknown,
+}
+
+impl Presence {
+    /// The code in the policies' column.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Down => presence::DOWN,
+            Self::Up => presence::UP,
+            Self::Unknown => presence::UNKNOWN,
+        }
+    }
+
+    /// The value of a code; anything but 0 and 1 is unknown.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            presence::DOWN => Self::Down,
+            presence::UP => Self::Up,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The word in logs and the API; `None` for unknown, which the API shows as null.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Down => Some("down"),
+            Self::Up => Some("up"),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Bits of the facts column.
+pub mod fact {
+    /// No stream in its turn.
+    pub const ABSENT: u16 = 1;
+    /// A ping without a valid answer in its window.
+    pub const MISSED: u16 = 2;
+    /// An answer after its window.
+    pub const LATE: u16 = 4;
+    /// An answer with a nonce of an earlier ping.
+    pub const STALE_NONCE: u16 = 8;
+    /// A message without a live nonce.
+    pub const OUT_OF_TURN: u16 = 16;
+    /// A message that cannot be read.
+    pub const MALFORMED: u16 = 32;
+    /// Too many unasked messages: its stream was closed.
+    pub const FLOOD: u16 = 64;
+
+    /// Names of the bits, in order.
+    pub const NAMES: [&str; 7] = ["absent", "missed", "late", "stale_nonce", "out_of_turn", "malformed", "flood"];
+}
+
+/// One bit a member, in the order of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Bits {
+    #[n(0)]
+    len: u32,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    bytes: Vec<u8>,
+}
+
+impl Bits {
+    /// So many zeros.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        Self { len: u32::try_from(len).unwrap_or(u32::MAX), bytes: vec![0; len.div_ceil(8)] }
+    }
+
+    /// Number of bits.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the stored bytes fit the length: decoded ones may not.
+    #[must_use]
+    pub fn is_well_formed(&self, len: usize) -> bool {
+        self.len() == len && self.bytes.len() == len.div_ceil(8)
+    }
+
+    /// Bit `at`; false beyond the end.
+    #[must_use]
+    pub fn get(&self, at: usize) -> bool {
+        at < self.len() && self.bytes.get(at / 8).is_some_and(|byte| byte & (1 << (at % 8)) != 0)
+    }
+
+    /// Sets bit `at`; nothing happens beyond the end.
+    pub fn set(&mut self, at: usize) {
+        if at < self.len()
+            && let Some(byte) = self.bytes.get_mut(at / 8)
+        {
+            *byte |= 1 << (at % 8);
+        }
+    }
+
+    /// How many are set.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.bytes.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+}
+
+/// The leader's word that a round begins. It goes to every super, itself included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OpenRound {
+    /// The round.
+    #[n(0)]
+    pub round: RoundId,
+    /// The leader's term.
+    #[n(1)]
+    pub term: Term,
+    /// The last settled round when it opened: the walk covers the queue as after its settlement.
+    #[n(2)]
+    pub base: RoundId,
+}
+
+/// Something about one member, named by its place in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct At<T> {
+    /// Place in the queue, from 0.
+    #[n(0)]
+    pub at: u32,
+    /// What.
+    #[n(1)]
+    pub value: T,
+}
+
+/// What one super saw in one round: the signed payload `partial+cbor`. Bits and lists are in the order of the queue as
+/// after the settlement of `base`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Partial {
+    /// `id#genesis`.
+    #[n(0)]
+    pub cluster: String,
+    /// The round, its term and base.
+    #[n(1)]
+    pub open: OpenRound,
+    /// Who saw it.
+    #[n(2)]
+    pub seat: Seat,
+    /// Members that had a stream at (all) their moments and were sent their pings, and no ping is void.
+    #[n(3)]
+    pub asked: Bits,
+    /// Those of them that answered every ping in time.
+    #[n(4)]
+    pub seen: Bits,
+    /// Members that were asked, but a ping does not count, because this super was late itself.
+    #[n(5)]
+    pub void: Bits,
+    /// Fact bits of members that have any.
+    #[n(6)]
+    pub facts: Vec<At<u16>>,
+    /// Round trip of each member on the log scale of [`rtt_code`]; 0 = none.
+    #[n(7)]
+    pub rtt: Vec<u16>,
+    /// `data` of the last pong, where it is not 0.
+    #[n(8)]
+    pub data: Vec<At<u64>>,
+    /// `address` of the last pong, where it is another than the one in state.
+    #[n(9)]
+    pub addresses: Vec<At<String>>,
+    /// Members that asked to return on their stream.
+    #[n(10)]
+    pub returns: Bits,
+    /// How late this super's loop was at worst, ms.
+    #[n(11)]
+    pub lag_ms: u64,
+    /// When this super opened for attaching, ms since 1970: another value than before says that it started anew.
+    #[n(12)]
+    pub open_since_ms: u64,
+    /// It was open for attaching during the whole round; if not, it says nothing of members without a stream.
+    #[n(13)]
+    pub open_all_round: bool,
+    /// Handshakes that it refused for load.
+    #[n(14)]
+    pub refused: u32,
+    /// The secret from which its moments were drawn.
+    #[cbor(n(15), with = "minicbor::bytes")]
+    pub secret: [u8; 16],
+}
+
+/// A partial report as it travels: the bytes that were signed and by whom. DSSE, payload type
+/// [`PARTIAL_TYPE`](crate::envelope::PARTIAL_TYPE).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SignedPartial {
+    /// The super's key.
+    #[n(0)]
+    pub signer: NodeId,
+    /// CBOR of a [`Partial`].
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub payload: Vec<u8>,
+    /// Over the pre-authentication encoding of the payload.
+    #[n(2)]
+    pub signature: Signature,
+}
+
+/// What one seat contributed to a report.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SeatReport {
+    /// Which.
+    #[n(0)]
+    pub seat: Seat,
+    /// Its partial report came in time.
+    #[n(1)]
+    pub came: bool,
+    /// As in the partial report; 0 where none came.
+    #[n(2)]
+    pub lag_ms: u64,
+    /// As in the partial report; the value before where none came.
+    #[n(3)]
+    pub open_since_ms: u64,
+    /// As in the partial report.
+    #[n(4)]
+    pub refused: u32,
+    /// Its grace lasts through this round.
+    #[n(5)]
+    pub grace_until: RoundId,
+    /// Rounds in a row in which load extended its grace.
+    #[n(6)]
+    pub load_rounds: u32,
+    /// Its round trips, codes in the order of the report; empty where none came.
+    #[n(7)]
+    pub rtt: Vec<u16>,
+}
+
+/// Why a round is suspect. Bits, because several may hold.
+pub mod cause {
+    /// Too many of those up in the last trusted round are down.
+    pub const MISSING: u8 = 1;
+    /// Half or more of the supers that reported were late themselves.
+    pub const LAG: u8 = 2;
+    /// The leader changed.
+    pub const LEADER: u8 = 4;
+    /// Observers contradict each other.
+    pub const DISAGREEMENT: u8 = 8;
+
+    /// Names of the bits, in order.
+    pub const NAMES: [&str; 4] = ["many_missing", "lag", "leader_change", "disagreement"];
+}
+
+/// The guard's verdict with the numbers from which anyone can derive it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Marks {
+    /// [`cause`] bits; 0 = trusted.
+    #[n(0)]
+    pub causes: u8,
+    /// Up in the last trusted round, still in the queue, down now.
+    #[n(1)]
+    pub missing: u32,
+    /// Up in the last trusted round and still in the queue.
+    #[n(2)]
+    pub trusted_up: u32,
+    /// Partial reports that came.
+    #[n(3)]
+    pub partials: u32,
+    /// Those whose worst lag was above the bound.
+    #[n(4)]
+    pub lagging: u32,
+    /// Members asked by two or more observers.
+    #[n(5)]
+    pub asked_twice: u32,
+    /// Those of them that were seen by one and missed by another.
+    #[n(6)]
+    pub disputed: u32,
+    /// Term of the settlement before.
+    #[n(7)]
+    pub term_before: Term,
+}
+
+impl Marks {
+    /// Whether the round is suspect.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.causes != 0
+    }
+}
+
+/// The merged whole: what policies get. Columns are in the order of the queue as after the settlement of the round
+/// before.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Report {
+    /// The round.
+    #[n(0)]
+    pub round: RoundId,
+    /// The term in which it was observed.
+    #[n(1)]
+    pub term: Term,
+    /// [`Presence`] codes.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub presence: Vec<u8>,
+    /// Fact bits, OR-ed over observers.
+    #[n(3)]
+    pub facts: Vec<u16>,
+    /// One bit a seat that asked (its ping counted).
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub asked: Vec<u8>,
+    /// One bit a seat that saw it.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub seen: Vec<u8>,
+    /// `data` of its last pong, from the lowest seat that saw it.
+    #[n(6)]
+    pub data: Vec<u64>,
+    /// Members whose pong gave another address than state has.
+    #[n(7)]
+    pub addresses: Vec<At<String>>,
+    /// Members that asked to return.
+    #[n(8)]
+    pub returns: Bits,
+    /// Every seat that is taken.
+    #[n(9)]
+    pub seats: Vec<SeatReport>,
+    /// The guard's verdict.
+    #[n(10)]
+    pub marks: Marks,
+}
+
+impl Report {
+    /// Members in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.presence.len()
+    }
+
+    /// Whether the queue was empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.presence.is_empty()
+    }
+
+    /// Whether all columns have this length: decoded ones may not.
+    #[must_use]
+    pub fn is_well_formed(&self, len: usize) -> bool {
+        self.presence.len() == len
+            && self.facts.len() == len
+            && self.asked.len() == len
+            && self.seen.len() == len
+            && self.data.len() == len
+            && self.returns.is_well_formed(len)
+            && self.seats.iter().all(|seat| seat.rtt.is_empty() || seat.rtt.len() == len)
+    }
+
+    /// Presence of the member at a place.
+    #[must_use]
+    pub fn presence(&self, at: usize) -> Presence {
+        self.presence.get(at).map_or(Presence::Unknown, |code| Presence::from_code(*code))
+    }
+
+    /// The lowest round trip that any observer measured of the member at a place, µs; 0 = none.
+    #[must_use]
+    pub fn rtt_us(&self, at: usize) -> u32 {
+        let codes = self.seats.iter().filter_map(|seat| seat.rtt.get(at).copied()).filter(|code| *code != 0);
+        codes.min().map_or(0, rtt_us)
+    }
+}
+
+/// A round trip on a log scale: 5 bits of exponent, 11 of mantissa, so that 16 bits hold 1 µs to over an hour within
+/// 0.05 %. The order of codes is the order of times.
+#[must_use]
+pub const fn rtt_code(us: u32) -> u16 {
+    let us = if us == 0 { 1 } else { us };
+    if us < 1 << 12 {
+        return us as u16;
+    }
+    let exponent = 31 - us.leading_zeros() - 11;
+    let mantissa = us >> exponent;
+    ((exponent << 11) + mantissa) as u16
+}
+
+/// The round trip of a code, µs.
+#[must_use]
+pub const fn rtt_us(code: u16) -> u32 {
+    let code = code as u32;
+    if code < 1 << 12 {
+        return code;
+    }
+    let exponent = (code >> 11) - 1;
+    let mantissa = (code & 0x7ff) | 0x800;
+    mantissa << exponent
+}
+
+impl fmt::Display for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or("unknown"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_codes_keep_order_and_three_digits() {
+        let mut last = 0;
+        for us in (1..20_000).chain((20_000..2_000_000_000).step_by(999_983)) {
+            let code = rtt_code(us);
+            assert!(code >= last, "{us}");
+            last = code;
+            let back = rtt_us(code);
+            assert!(back <= us && us - back <= us / 2_048, "{us} {back}");
+        }
+        assert_eq!(rtt_code(0), 1, "0 is kept for none");
+    }
+
+    #[test]
+    fn bits_beyond_the_end_do_not_exist() {
+        let mut bits = Bits::zeros(9);
+        bits.set(8);
+        bits.set(9);
+        assert_eq!((bits.get(8), bits.get(9), bits.count()), (true, false, 1));
+        assert!(bits.is_well_formed(9) && !bits.is_well_formed(8));
+    }
+}
