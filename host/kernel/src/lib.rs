@@ -5,17 +5,42 @@
 //! same on every replica, and replayable on recorded history.
 //!
 //! Read it in this order: the nouns ([`id`], [`units`], [`limits`], [`settings`]); what enters the replicated log and
-//! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls ([`members`], [`settle`],
-//! [`guardrails`], [`standing`], [`ledger`], [`policies`]); what happens before a settlement, in memory only
-//! ([`round`]); and what a policy is to the kernel ([`decide`]).
+//! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls ([`members`], [`standing`],
+//! [`settle`], [`guardrails`], [`ledger`], [`policies`]); what happens before a settlement, in memory only ([`round`]);
+//! and what a policy is to the kernel ([`decide`]).
 //!
 //! Invariant: the kernel verifies signatures and never makes one.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod id;
+pub mod limits;
+pub mod settings;
 pub mod units;
+
+pub mod envelope;
+
+pub mod command;
+pub mod outcome;
+pub mod state;
+
+pub mod ledger;
+pub mod members;
+pub mod policies;
+pub mod standing;
+
+pub mod round;
 
 pub mod decide;

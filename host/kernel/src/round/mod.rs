@@ -271,6 +271,29 @@ pub struct SeatReport {
     pub rtt: Vec<u16>,
 }
 
+/// What state keeps of a seat between rounds.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SeatRow {
+    /// Which.
+    #[n(0)]
+    pub seat: Seat,
+    /// The super on it.
+    #[n(1)]
+    pub holder: crate::command::Super,
+    /// Its last partial report came in time.
+    #[n(2)]
+    pub came: bool,
+    /// When it opened for attaching, as in its last partial report; 0 before the first.
+    #[n(3)]
+    pub open_since_ms: u64,
+    /// Its grace lasts through this round.
+    #[n(4)]
+    pub grace_until: RoundId,
+    /// Rounds in a row in which load extended its grace.
+    #[n(5)]
+    pub load_rounds: u32,
+}
+
 /// Why a round is suspect. Bits, because several may hold.
 pub mod cause {
     /// Too many of those up in the last trusted round are down.

@@ -1,0 +1,198 @@
+//! Who is in the queue, who may come in, and what is kept of each member.
+//!
+//! A member's row survives disconnecting, rejoining and bans; it is forgotten when it has been out for long with nothing
+//! earned (PROTOCOLS 2, 6).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use minicbor::{Decode, Encode};
+
+use crate::command::Ip;
+use crate::id::{Digest, MemberNumber, ProtocolVersion, RoundId};
+use crate::outcome::{Claimed, Reject};
+use crate::round::Presence;
+use crate::standing::Standing;
+use crate::units::Points;
+
+/// Where a member is, and where it will be after the next settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Place {
+    /// Out of the queue. Why: its standing, or it left.
+    #[default]
+    #[n(0)]
+    Out,
+    /// In the queue from the next settlement.
+    #[n(1)]
+    Entering,
+    /// In the queue.
+    #[n(2)]
+    Queued,
+    /// Said goodbye: out at the next settlement.
+    #[n(3)]
+    Leaving,
+    /// Speaks a version that is not accepted: out at the next settlement.
+    #[n(4)]
+    Outdated,
+    /// Out of the queue since its version is not accepted.
+    #[n(5)]
+    OutOutdated,
+}
+
+impl Place {
+    /// Whether policies and pings reach it: it is in the queue as after the last settlement.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued | Self::Leaving | Self::Outdated)
+    }
+
+    /// Whether it is neither in the queue nor on the way in.
+    #[must_use]
+    pub const fn is_out(self) -> bool {
+        matches!(self, Self::Out | Self::OutOutdated)
+    }
+}
+
+/// The slowly changing part of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Profile {
+    /// Given at its first join.
+    #[n(0)]
+    pub number: MemberNumber,
+    /// Display name; may be empty.
+    #[n(1)]
+    pub name: String,
+    /// Protocol version of its last hello.
+    #[n(2)]
+    pub version: ProtocolVersion,
+    /// Software version of its last hello.
+    #[n(3)]
+    pub software: String,
+    /// Source address of its last hello.
+    #[n(4)]
+    pub ip: Ip,
+    /// Declared port of its last hello.
+    #[n(5)]
+    pub port: u16,
+    /// The `address` of its last pong.
+    #[n(6)]
+    pub address: Option<String>,
+    /// Its own REST address, as it tells it.
+    #[n(7)]
+    pub rest: Option<String>,
+    /// The round that was settled last when it first joined.
+    #[n(8)]
+    pub joined: RoundId,
+    /// When it first joined.
+    #[n(9)]
+    pub joined_ms: u64,
+    /// Set by the operator.
+    #[n(10)]
+    pub class: u32,
+    /// Index of its network group.
+    #[n(11)]
+    pub group: u32,
+    /// Stamps of its goodbyes within 24 h.
+    #[n(12)]
+    pub goodbyes: Vec<u64>,
+    /// Why it has the standing that it has; empty = none.
+    #[n(13)]
+    pub reason: String,
+    /// The policy behind its standing.
+    #[n(14)]
+    pub decided_by: Option<Digest>,
+    /// Its last claim.
+    #[n(15)]
+    pub claim: Option<LastClaim>,
+}
+
+/// The last claim of a node: what a retry is answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LastClaim {
+    /// Its sequence.
+    #[n(0)]
+    pub sequence: u64,
+    /// Its digest.
+    #[n(1)]
+    pub digest: Digest,
+    /// What it was answered.
+    #[n(2)]
+    pub answer: ClaimAnswer,
+}
+
+/// See [`LastClaim::answer`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ClaimAnswer {
+    /// Paid.
+    #[n(0)]
+    Paid(#[n(0)] Claimed),
+    /// Over-claimed.
+    #[n(1)]
+    Refused(#[n(0)] Reject),
+}
+
+/// The part of a member that changes each round.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Hot {
+    /// In the queue or out of it.
+    #[n(0)]
+    pub place: Place,
+    /// Its grade.
+    #[n(1)]
+    pub standing: Standing,
+    /// Strikes.
+    #[n(2)]
+    pub strikes: u16,
+    /// Last round of a ban; earliest return of a suspension; 0 = none.
+    #[n(3)]
+    pub until: RoundId,
+    /// Rounds of probation left.
+    #[n(4)]
+    pub probation_left: u32,
+    /// Rounds in the queue.
+    #[n(5)]
+    pub age: u32,
+    /// Balance of its `earned` account.
+    #[n(6)]
+    pub earned: Points,
+    /// All that it ever claimed.
+    #[n(7)]
+    pub claimed: Points,
+    /// All penalties that it ever paid.
+    #[n(8)]
+    pub penalties: Points,
+    /// In the last settled round.
+    #[n(9)]
+    pub presence: Presence,
+    /// It was up in the last trusted round in which it could be seen.
+    #[n(10)]
+    pub trusted_up: bool,
+    /// The last round in which it was up; 0 = none.
+    #[n(11)]
+    pub last_up: RoundId,
+    /// Seats that asked it last, one bit each.
+    #[n(12)]
+    pub asked_seats: u8,
+    /// The round in which it was last moved to suspended or banned by a policy; 0 = never, or not counted any more.
+    #[n(13)]
+    pub moved_out: RoundId,
+    /// The round that was settled last when it left the queue.
+    #[n(14)]
+    pub left: RoundId,
+    /// An operator decided about it since the last settlement: the judgement in flight does not count.
+    #[n(15)]
+    pub by_hand: bool,
+    /// Its lowest round trip in the last settled round, µs; 0 = none.
+    #[n(16)]
+    pub rtt_us: u32,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Changes when it attaches, claims or moves.
+    pub profile: Profile,
+    /// Changes each round.
+    pub hot: Hot,
+}
