@@ -1,6 +1,7 @@
 //! All that may enter the replicated log. Whatever changes the cluster is one of these; numbers are stored and never
 //! used again for another meaning.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -28,7 +29,7 @@ pub enum Ip {
 pub enum Command {
     /// Founds the cluster. The first entry, and refused ever after.
     #[n(0)]
-    Found(#[n(0)] Found),
+    Found(#[n(0)] Box<Found>),
     /// A leader's first entry in its term: it may open rounds once this is applied.
     #[n(1)]
     Lead(#[n(0)] Lead),
@@ -43,7 +44,7 @@ pub enum Command {
     Outdated(#[n(0)] Outdated),
     /// Settles a round.
     #[n(5)]
-    Settle(#[n(0)] alloc::boxed::Box<Settle>),
+    Settle(#[n(0)] Box<Settle>),
     /// Moves earned points to a wallet.
     #[n(6)]
     Claim(#[n(0)] Claim),

@@ -209,7 +209,7 @@ impl Call<'_> {
     #[must_use]
     pub fn digest(&self, slot: Slot) -> Digest {
         let mut h = sha2::Sha256::new();
-        let mut list = |len: usize, bytes: &mut dyn Iterator<Item = u8>, h: &mut sha2::Sha256| {
+        let list = |len: usize, bytes: &mut dyn Iterator<Item = u8>, h: &mut sha2::Sha256| {
             h.update((len as u64).to_le_bytes());
             let bytes: Vec<u8> = bytes.collect();
             h.update(&bytes);
@@ -623,7 +623,13 @@ pub fn sample(description: &Description) -> (RoundInput, Members, Vec<u8>) {
         rtt_us: column(&|i| if i % 3 == 1 { 800 * (i + 1) } else { 0 }).into_iter().map(|v| v as u32).collect(),
         observers: column(&|i| 0x0100 | u64::from(i % 3 == 1)).into_iter().map(|v| v as u16).collect(),
         age: column(&|i| i * i).into_iter().map(|v| v as u32).collect(),
-        standing: column(&|i| [0, 1, 2, 4][(i / 3 % 4) as usize & 3]).into_iter().map(|v| v as u8).collect(),
+        standing: column(&|i| match i / 3 % 4 {
+            3 => 4,
+            code => code,
+        })
+        .into_iter()
+        .map(|v| v as u8)
+        .collect(),
         strikes: column(&|i| i % 5).into_iter().map(|v| v as u16).collect(),
         earned: column(&|i| 10 * i),
         data: column(&|i| i),

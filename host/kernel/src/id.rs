@@ -82,8 +82,10 @@ macro_rules! cbor_bytes {
         }
         impl<'b, C> Decode<'b, C> for $name {
             fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-                let bytes: [u8; $len] =
-                    d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message(concat!(stringify!($name), ": length")))?;
+                let bytes: [u8; $len] = d
+                    .bytes()?
+                    .try_into()
+                    .map_err(|_| minicbor::decode::Error::message(concat!(stringify!($name), ": length")))?;
                 Ok(Self(bytes))
             }
         }

@@ -3,7 +3,9 @@
 //! Invariant: `writes` are complete. Loaded into an empty state they give the state that `apply` left, which a test
 //! checks after each of many random commands.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use minicbor::{Decode, Encode};
@@ -283,20 +285,20 @@ pub enum Reject {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// The single row of small things.
-    Meta(alloc::boxed::Box<Meta>),
+    Meta(Box<Meta>),
     /// A member's slowly changing part; `None` = forgotten.
-    Profile(NodeId, Option<alloc::boxed::Box<Profile>>),
+    Profile(NodeId, Option<Box<Profile>>),
     /// The part of up to 256 members that changes each round: number / 256, then all members in it in order of number.
     /// Empty = no member left.
     Hot(u32, Vec<(MemberNumber, Hot)>),
     /// A wallet; `None` = dropped.
     Wallet(NodeId, Option<Wallet>),
     /// A slot.
-    Slot(Slot, alloc::boxed::Box<SlotRow>),
+    Slot(Slot, Box<SlotRow>),
     /// A policy that is staged or in use; `None` = dropped.
-    Policy(Digest, Option<alloc::boxed::Box<PolicyRow>>),
+    Policy(Digest, Option<Box<PolicyRow>>),
     /// A complete component; `None` = dropped.
-    Component(Digest, Option<alloc::sync::Arc<[u8]>>),
+    Component(Digest, Option<Arc<[u8]>>),
     /// A component of which pieces are missing: size and what is there; `None` = complete or given up.
     Upload(Digest, Option<(u32, Vec<u8>)>),
     /// Policy memory of one block of members; `None` = all zero. `saved` is the memory kept with the previous policy.
@@ -312,9 +314,9 @@ pub enum Write {
     },
 
     /// A settled round.
-    Round(alloc::boxed::Box<RoundRecord>),
+    Round(Box<RoundRecord>),
     /// A change of standing.
-    Move(alloc::boxed::Box<Move>),
+    Move(Box<Move>),
     /// A line of the ledger that is not a round's pay.
     Line(Line),
     /// A line of the change log.
@@ -559,11 +561,11 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// A round was settled.
-    Round(alloc::boxed::Box<RoundRecord>),
+    Round(Box<RoundRecord>),
     /// What a member should know after a settlement.
     Standing(Told),
     /// A member's standing changed.
-    Moved(alloc::boxed::Box<Move>),
+    Moved(Box<Move>),
     /// A claim was paid or penalised.
     Claimed {
         /// Whose.
@@ -624,4 +626,3 @@ pub struct Told {
     /// Earliest return.
     pub until: Option<RoundId>,
 }
-

@@ -1,1 +1,1 @@
-
+//! The pingward node.

@@ -1,1 +1,3 @@
+//! The binary `pingward`.
+
 fn main() {}

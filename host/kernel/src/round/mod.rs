@@ -8,11 +8,6 @@
 //!
 //! Invariant: observations are worthless outside their round and term. Whatever carries a lower term is dropped.
 
-pub mod guard;
-pub mod lead;
-pub mod merge;
-pub mod walk;
-
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
