@@ -529,7 +529,7 @@ pub struct Line {
 }
 
 /// A line of the change log: who changed what, when, from what to what, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Change {
     /// Its place in the log.
     #[n(0)]
@@ -562,8 +562,6 @@ pub struct Change {
 pub enum Notice {
     /// A round was settled.
     Round(Box<RoundRecord>),
-    /// What a member should know after a settlement.
-    Standing(Told),
     /// A member's standing changed.
     Moved(Box<Move>),
     /// A claim was paid or penalised.

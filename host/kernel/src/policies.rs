@@ -3,15 +3,23 @@
 //!
 //! Invariant: which policy decides a round follows from the log alone; a settlement that names another is refused.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use minicbor::{Decode, Encode};
 
-use crate::decide::{Description, Slot};
+use crate::command::{Chunk, Ready, Stage};
+use crate::decide::{Description, Fault, FaultKind, Slot};
 use crate::id::{Digest, MemberNumber, RoundId, Seat};
-use crate::limits::BLOCK_MEMBERS;
+use crate::limits::{
+    BLOCK_MEMBERS, CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS, STAGED,
+    STAGED_ROUNDS, UPLOADS,
+};
+use crate::outcome::{Change, Notice, Reject, Reply, Write};
+use crate::state::{Effects, State};
 
 /// A policy that is staged or in use.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -69,6 +77,9 @@ pub struct SlotRow {
     /// All faults since founding.
     #[n(8)]
     pub faults_total: u64,
+    /// Moves up to this round do not count towards the cap over time: an operator accepted them.
+    #[n(9)]
+    pub moves_accepted: RoundId,
 }
 
 /// A policy that will become active.
@@ -144,4 +155,339 @@ pub struct SlotState {
     pub memory: Memory,
     /// Memory kept with the previous policy, where its schema differs.
     pub saved: Memory,
+}
+
+impl State {
+    /// The policy that decides the round after the last settled one.
+    #[must_use]
+    pub fn active(&self, slot: Slot) -> Option<(Digest, &PolicyRow)> {
+        let digest = self.slot(slot).row.active?;
+        self.policies.get(&digest).map(|row| (digest, row))
+    }
+
+    /// Whether something in the slot refers to a policy.
+    fn refers(&self, slot: Slot, policy: &Digest) -> bool {
+        let row = &self.slot(slot).row;
+        let scheduled = row.scheduled.and_then(|s| s.policy);
+        [row.active, row.previous, row.builtin, scheduled].contains(&Some(*policy))
+    }
+
+    /// Members whose memory would start empty if `policy` became active in the slot; 0 = memory is kept.
+    #[must_use]
+    pub fn memory_empty(&self, slot: Slot, policy: Digest) -> u64 {
+        let kept = match (self.active(slot), self.policies.get(&policy)) {
+            (Some((_, old)), Some(new)) => same_schema(&old.description, &new.description),
+            _ => false,
+        };
+        if kept || self.slot(slot).memory.blocks.is_empty() { 0 } else { self.members.len() as u64 }
+    }
+
+    pub(crate) fn chunk(&mut self, chunk: &Chunk, fx: &mut Effects) -> Result<Reply, Reject> {
+        if self.components.contains_key(&chunk.component) {
+            return Ok(Reply::Received { bytes: chunk.size });
+        }
+        let received = self.uploads.get(&chunk.component).map_or(0, |(_, bytes)| bytes.len());
+        let bad = |why: &str| Err(Reject::BadChunk { received: received as u32, why: why.to_string() });
+        let offset = chunk.offset as usize;
+        if chunk.size as usize > COMPONENT_BYTES || chunk.size == 0 {
+            return bad("a component has 1 byte to 4 MiB");
+        }
+        if chunk.bytes.is_empty() || chunk.bytes.len() > CHUNK_BYTES {
+            return bad("a piece has 1 byte to 256 KiB");
+        }
+        if self.uploads.get(&chunk.component).is_some_and(|(size, _)| *size != chunk.size) {
+            return bad("another size was named before");
+        }
+        if offset.saturating_add(chunk.bytes.len()) <= received {
+            return Ok(Reply::Received { bytes: received as u32 });
+        }
+        if offset != received {
+            return bad("pieces come in order");
+        }
+        if received + chunk.bytes.len() > chunk.size as usize {
+            return bad("more bytes than the size that was named");
+        }
+        if !self.uploads.contains_key(&chunk.component) && self.uploads.len() >= UPLOADS {
+            return Err(Reject::TooManyStaged { bound: UPLOADS as u32 });
+        }
+        let (_, bytes) = self.uploads.entry(chunk.component).or_insert_with(|| (chunk.size, Vec::new()));
+        bytes.extend_from_slice(&chunk.bytes);
+        if bytes.len() < chunk.size as usize {
+            let row = (chunk.size, bytes.clone());
+            let bytes = row.1.len() as u32;
+            fx.writes.push(Write::Upload(chunk.component, Some(row)));
+            return Ok(Reply::Received { bytes });
+        }
+        let whole = self.uploads.remove(&chunk.component).map(|(_, bytes)| bytes).unwrap_or_default();
+        fx.writes.push(Write::Upload(chunk.component, None));
+        if Digest::of(&whole) != chunk.component {
+            return Err(Reject::BadChunk { received: 0, why: "the whole has another digest".into() });
+        }
+        let whole: Arc<[u8]> = whole.into();
+        self.components.insert(chunk.component, whole.clone());
+        fx.writes.push(Write::Component(chunk.component, Some(whole)));
+        Ok(Reply::Received { bytes: chunk.size })
+    }
+
+    pub(crate) fn stage(&mut self, stage: &Stage, fx: &mut Effects) -> Result<Reply, Reject> {
+        let now_ms = self.stamp(stage.now_ms);
+        if !self.components.contains_key(&stage.component) {
+            return Err(Reject::UnknownPolicy);
+        }
+        if stage.config.len() > CONFIG_BYTES {
+            return Err(Reject::Malformed { what: alloc::format!("the config is longer than {CONFIG_BYTES} bytes") });
+        }
+        if u64::from(stage.description.memory_bytes) > self.meta.settings.state_bytes {
+            let what = alloc::format!("memory-bytes is above {}", self.meta.settings.state_bytes);
+            return Err(Reject::Malformed { what });
+        }
+        let config_digest = Digest::of(stage.config.as_bytes());
+        let policy = Digest::of_policy(stage.component, config_digest);
+        let waiting = |(digest, row): &(&Digest, &PolicyRow)| row.slot == stage.slot && !self.refers(stage.slot, digest);
+        if !self.policies.contains_key(&policy) && self.policies.iter().filter(waiting).count() >= STAGED {
+            return Err(Reject::TooManyStaged { bound: STAGED as u32 });
+        }
+        if self.policies.get(&policy).is_some_and(|row| row.slot != stage.slot) {
+            return Err(Reject::Malformed { what: "this component fills another slot".into() });
+        }
+        let ready = self.policies.get(&policy).map(|row| row.ready.clone()).unwrap_or_default();
+        let row = PolicyRow {
+            slot: stage.slot,
+            component: stage.component,
+            config: stage.config.clone(),
+            config_digest,
+            description: stage.description.clone(),
+            ready,
+            staged: self.meta.settled,
+        };
+        fx.writes.push(Write::Policy(policy, Some(Box::new(row.clone()))));
+        self.policies.insert(policy, row);
+        fx.change(Change {
+            now_ms,
+            by: Some(stage.by),
+            what: alloc::format!("policy {} staged", stage.slot),
+            to: policy.to_string(),
+            reason: stage.description.name.clone(),
+            ..Change::default()
+        });
+        fx.notices.push(Notice::Policy {
+            slot: stage.slot,
+            policy: Some(policy),
+            what: "staged",
+            round: self.meta.settled,
+            detail: stage.description.name.clone(),
+        });
+        Ok(Reply::Staged { policy, memory_empty: self.memory_empty(stage.slot, policy) })
+    }
+
+    pub(crate) fn ready(&mut self, ready: Ready, fx: &mut Effects) -> Result<Reply, Reject> {
+        if !self.meta.seats.iter().any(|row| row.seat == ready.seat) {
+            return Err(Reject::UnknownNode);
+        }
+        let row = self.policies.get_mut(&ready.policy).ok_or(Reject::UnknownPolicy)?;
+        if !row.ready.contains(&ready.seat) {
+            row.ready.push(ready.seat);
+            row.ready.sort();
+            fx.writes.push(Write::Policy(ready.policy, Some(Box::new(row.clone()))));
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn activate(
+        &mut self,
+        slot: Slot,
+        policy: Digest,
+        round: Option<RoundId>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        let row = self.policies.get(&policy).filter(|row| row.slot == slot).ok_or(Reject::UnknownPolicy)?;
+        let seats = &self.meta.seats;
+        let missing: Vec<Seat> = seats.iter().map(|s| s.seat).filter(|seat| !row.ready.contains(seat)).collect();
+        if (seats.len() - missing.len()) * 2 <= seats.len() {
+            return Err(Reject::NotReady { missing });
+        }
+        let earliest = self.meta.settled.plus(NOTICE_ROUNDS);
+        let round = round.unwrap_or(earliest);
+        if round < earliest {
+            return Err(Reject::TooEarly { earliest });
+        }
+        self.schedule(slot, Scheduled { policy: Some(policy), round, returned: false }, fx);
+        Ok(Reply::From { round, memory_empty: self.memory_empty(slot, policy) })
+    }
+
+    /// Brings the previous policy back; where an activation is still to come, takes that back instead.
+    pub(crate) fn rollback(&mut self, slot: Slot, fx: &mut Effects) -> Result<Reply, Reject> {
+        let row = &mut self.slot_mut(slot).row;
+        if row.scheduled.is_some() {
+            row.scheduled = None;
+            fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+            return Ok(Reply::From { round: self.meta.settled.next(), memory_empty: 0 });
+        }
+        let previous = row.previous.ok_or(Reject::NothingToRollBack)?;
+        let round = self.meta.settled.plus(NOTICE_ROUNDS);
+        let memory_empty =
+            if self.slot(slot).saved.blocks.is_empty() { self.memory_empty(slot, previous) } else { 0 };
+        self.schedule(slot, Scheduled { policy: Some(previous), round, returned: false }, fx);
+        Ok(Reply::From { round, memory_empty })
+    }
+
+    fn schedule(&mut self, slot: Slot, scheduled: Scheduled, fx: &mut Effects) {
+        let row = &mut self.slot_mut(slot).row;
+        row.scheduled = Some(scheduled);
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        fx.notices.push(Notice::Policy {
+            slot,
+            policy: scheduled.policy,
+            what: if scheduled.returned { "returned" } else { "scheduled" },
+            round: scheduled.round,
+            detail: String::new(),
+        });
+    }
+
+    /// Counts what became of the slot in round `round`, and brings the previous policy back after too many deterministic
+    /// faults: else the builtin, else the slot stays neutral.
+    pub(crate) fn count_fault(&mut self, slot: Slot, round: RoundId, fault: Option<&Fault>, fx: &mut Effects) {
+        let bound = self.meta.settings.return_faults as usize;
+        let row = &mut self.slot_mut(slot).row;
+        let before = row.clone();
+        row.faults.retain(|at| round.since(*at) < FAULT_WINDOW_ROUNDS);
+        let Some(fault) = fault else {
+            row.deadline_faults = 0;
+            if *row != before {
+                fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+            }
+            return;
+        };
+        row.faults_total += 1;
+        let mut detail = fault.to_string();
+        if fault.kind.is_deterministic() {
+            row.faults.push(round);
+            row.deadline_faults = 0;
+        } else if fault.kind == FaultKind::Deadline {
+            row.deadline_faults += 1;
+            if row.deadline_faults >= DEADLINE_FAULTS {
+                detail = alloc::format!("{} times in a row: {detail}", row.deadline_faults);
+            }
+        }
+        let returns = row.faults.len() >= bound && !row.scheduled.is_some_and(|s| s.returned);
+        if returns {
+            row.faults.clear();
+        }
+        let other = |digest: &Digest| Some(*digest) != row.active;
+        let target = row.previous.filter(other).or(row.builtin.filter(other));
+        let policy = row.active;
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        fx.notices.push(Notice::Policy { slot, policy, what: "fault", round, detail: detail.clone() });
+        if returns {
+            let from = round.plus(NOTICE_ROUNDS);
+            fx.change(Change {
+                now_ms: self.meta.stamp_ms,
+                what: alloc::format!("policy {slot} returned from round {from}"),
+                from: name_of(policy),
+                to: name_of(target),
+                reason: detail,
+                ..Change::default()
+            });
+            self.schedule(slot, Scheduled { policy: target, round: from, returned: true }, fx);
+        }
+    }
+
+    /// Puts what is scheduled for the next round in force. Called at the end of a settlement.
+    pub(crate) fn switch(&mut self, slot: Slot, next: RoundId, fx: &mut Effects) {
+        let Some(scheduled) = self.slot(slot).row.scheduled.filter(|s| s.round <= next) else { return };
+        let describe = |digest: Option<Digest>| digest.and_then(|d| self.policies.get(&d)).map(|r| r.description.clone());
+        let (old, new) = (describe(self.slot(slot).row.active), describe(scheduled.policy));
+        let kept = matches!((&old, &new), (Some(old), Some(new)) if same_schema(old, new));
+        let state = self.slot_mut(slot);
+        let before = (state.memory.clone(), state.saved.clone());
+        let from = state.row.active;
+        if !kept && from != scheduled.policy {
+            let bytes = new.map_or(0, |new| new.memory_bytes as usize);
+            let comes_back = scheduled.policy.is_some() && state.row.previous == scheduled.policy;
+            let next = if comes_back && state.saved.row_bytes == bytes {
+                core::mem::take(&mut state.saved)
+            } else {
+                Memory::new(bytes)
+            };
+            state.saved = core::mem::replace(&mut state.memory, next);
+        } else if from != scheduled.policy {
+            state.saved = Memory::default();
+        }
+        if scheduled.returned {
+            state.saved = Memory::default();
+            state.row.previous = None;
+        } else if from != scheduled.policy {
+            state.row.previous = from;
+        }
+        state.row.active = scheduled.policy;
+        state.row.scheduled = None;
+        state.row.faults.clear();
+        state.row.deadline_faults = 0;
+        state.row.held = false;
+        // An empty saved memory has no row size: nothing stored says one.
+        if state.saved.blocks.is_empty() {
+            state.saved = Memory::default();
+        }
+        for (saved, old, new) in [(false, &before.0, &state.memory), (true, &before.1, &state.saved)] {
+            let gone = old.blocks.keys().filter(|block| !new.blocks.contains_key(block)).map(|block| (*block, None));
+            let there = new.blocks.iter().filter(|(block, bytes)| old.blocks.get(block) != Some(bytes));
+            let there = there.map(|(block, bytes)| (*block, Some(bytes.clone())));
+            fx.writes.extend(gone.chain(there).map(|(block, bytes)| Write::Memory { slot, saved, block, bytes }));
+        }
+        fx.writes.push(Write::Slot(slot, Box::new(state.row.clone())));
+        let what = if scheduled.policy.is_some() { "active" } else { "neutral" };
+        fx.notices.push(Notice::Policy { slot, policy: scheduled.policy, what, round: next, detail: String::new() });
+    }
+
+    /// Drops what has been staged for long and is referred to by nothing.
+    pub(crate) fn drop_stale_policies(&mut self, settled: RoundId, fx: &mut Effects) {
+        let stale = |(digest, row): &(&Digest, &PolicyRow)| {
+            settled.since(row.staged) > STAGED_ROUNDS && !self.refers(row.slot, digest)
+        };
+        let gone: Vec<Digest> = self.policies.iter().filter(stale).map(|(digest, _)| *digest).collect();
+        for digest in &gone {
+            self.policies.remove(digest);
+            fx.writes.push(Write::Policy(*digest, None));
+        }
+        if !gone.is_empty() || settled.0.is_multiple_of(STAGED_ROUNDS) {
+            let used = |component: &Digest| self.policies.values().any(|row| row.component == *component);
+            let unused: Vec<Digest> = self.components.keys().filter(|component| !used(component)).copied().collect();
+            for component in unused {
+                self.components.remove(&component);
+                fx.writes.push(Write::Component(component, None));
+            }
+        }
+        if settled.0.is_multiple_of(STAGED_ROUNDS) {
+            for (component, _) in core::mem::take(&mut self.uploads) {
+                fx.writes.push(Write::Upload(component, None));
+            }
+        }
+    }
+}
+
+fn same_schema(a: &Description, b: &Description) -> bool {
+    a.memory_bytes == b.memory_bytes && a.memory_schema == b.memory_schema
+}
+
+fn name_of(policy: Option<Digest>) -> String {
+    policy.map_or_else(|| "neutral".to_string(), |digest| digest.to_string())
+}
+
+/// The change of a memory as it travels: XOR against the memory before, deflated; empty when nothing changed.
+#[must_use]
+pub fn delta(before: &[u8], after: &[u8]) -> Vec<u8> {
+    if before == after {
+        return Vec::new();
+    }
+    let xor: Vec<u8> = before.iter().zip(after).map(|(a, b)| a ^ b).collect();
+    miniz_oxide::deflate::compress_to_vec(&xor, 3)
+}
+
+/// The XOR of a delta, exactly `len` bytes; `None` when it is malformed or inflates to another length.
+#[must_use]
+pub fn inflate_delta(delta: &[u8], len: usize) -> Option<Vec<u8>> {
+    if delta.is_empty() {
+        return Some(alloc::vec![0; len]);
+    }
+    miniz_oxide::inflate::decompress_to_vec_with_limit(delta, len).ok().filter(|xor| xor.len() == len)
 }

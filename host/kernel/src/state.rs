@@ -3,18 +3,21 @@
 //! `apply` is total: it never fails, waits, logs or reads a clock. A refusal is a reply. It reads only the state and the
 //! command: a setting that it needs is in the state, and time is a field that the leader stamps.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use minicbor::{Decode, Encode};
 
-use crate::command::Ip;
+use crate::command::{Command, Found, Ip, Lead};
 use crate::decide::{Slot, Tariff};
-use crate::id::{ClusterId, Digest, LogIndex, MemberNumber, NodeId, RoundId, Term};
+use crate::id::{ClusterId, Digest, LogIndex, MemberNumber, NodeId, RoundId, Seat, Term, is_name};
 use crate::ledger::Wallet;
-use crate::members::Member;
+use crate::limits::BLOCK_MEMBERS;
+use crate::members::{Hot, Member, network};
+use crate::outcome::{Change, Line, Move, Notice, Outcome, Reject, Reply, Write};
 use crate::policies::{PolicyRow, SlotState};
 use crate::round::SeatRow;
 use crate::settings::Settings;
@@ -64,7 +67,7 @@ pub struct Meta {
     pub seats: Vec<SeatRow>,
     /// In force.
     #[n(13)]
-    pub settings: Option<Settings>,
+    pub settings: Settings,
     /// Version of the settings in force.
     #[n(14)]
     pub settings_version: u64,
@@ -126,4 +129,226 @@ pub struct State {
     pub uploads: BTreeMap<Digest, (u32, Vec<u8>)>,
     /// Network groups, derived from the members.
     pub groups: BTreeMap<Ip, Group>,
+}
+
+/// What one command does besides changing the state, while it is being applied.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) index: LogIndex,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) notices: Vec<Notice>,
+    blocks: BTreeSet<u32>,
+    lines: u32,
+    changes: u32,
+}
+
+impl Effects {
+    /// The part of this member that changes each round is to be stored.
+    pub(crate) fn hot(&mut self, number: MemberNumber) {
+        self.blocks.insert(number.0 / BLOCK_MEMBERS);
+    }
+
+    /// The slowly changing part of this member is to be stored.
+    pub(crate) fn profile(&mut self, node: NodeId, member: &Member) {
+        self.writes.push(Write::Profile(node, Some(Box::new(member.profile.clone()))));
+    }
+
+    /// A line of the ledger.
+    pub(crate) fn line(&mut self, mut line: Line) {
+        line.index = self.index;
+        line.part = self.lines;
+        self.lines += 1;
+        self.writes.push(Write::Line(line));
+    }
+
+    /// A line of the change log.
+    pub(crate) fn change(&mut self, mut change: Change) {
+        change.index = self.index;
+        change.part = self.changes;
+        self.changes += 1;
+        self.notices.push(Notice::Changed(change.clone()));
+        self.writes.push(Write::Change(change));
+    }
+
+    /// A change of standing.
+    pub(crate) fn moved(&mut self, mut moved: Move) {
+        moved.index = self.index;
+        self.notices.push(Notice::Moved(Box::new(moved.clone())));
+        self.writes.push(Write::Move(Box::new(moved)));
+    }
+}
+
+impl State {
+    /// Applies one command of the log. Total: whatever comes, there is an outcome.
+    pub fn apply(&mut self, index: LogIndex, command: &Command) -> Outcome {
+        let mut fx = Effects { index, ..Effects::default() };
+        let founded = self.is_founded();
+        let reply = match command {
+            Command::Found(found) if !founded => self.found(found),
+            Command::Found(_) => Err(Reject::AlreadyFounded),
+            _ if !founded => Err(Reject::NotFounded),
+            Command::Lead(lead) => self.lead(lead, &mut fx),
+            Command::Join(join) => self.join(join, &mut fx),
+            Command::Leave(leave) => self.leave(leave, &mut fx),
+            Command::Outdated(outdated) => self.outdated(outdated, &mut fx),
+            Command::Settle(settle) => self.settle(settle, &mut fx),
+            Command::Claim(claim) => self.claim(claim, &mut fx),
+            Command::Operate(operate) => self.operate(operate, &mut fx),
+            Command::Chunk(chunk) => self.chunk(chunk, &mut fx),
+            Command::Stage(stage) => self.stage(stage, &mut fx),
+            Command::Ready(ready) => self.ready(*ready, &mut fx),
+        };
+        self.meta.applied = index;
+        for block in core::mem::take(&mut fx.blocks) {
+            fx.writes.push(Write::Hot(block, self.block(block)));
+        }
+        fx.writes.push(Write::Meta(Box::new(self.meta.clone())));
+        Outcome { reply, writes: fx.writes, notices: fx.notices }
+    }
+
+    /// Takes a stored row back. All rows that `apply` wrote, loaded into an empty state in any order and followed by
+    /// [`State::loaded`], give the same state. Rows of history change nothing.
+    pub fn load(&mut self, row: Write) {
+        match row {
+            Write::Meta(meta) => self.meta = *meta,
+            Write::Profile(node, Some(profile)) => {
+                let number = profile.number;
+                self.numbers.insert(number, node);
+                let member = self.members.entry(node).or_insert_with(|| Member::new((*profile).clone()));
+                member.profile = *profile;
+            }
+            Write::Profile(node, None) => {
+                if let Some(member) = self.members.remove(&node) {
+                    self.numbers.remove(&member.profile.number);
+                }
+            }
+            Write::Hot(_, rows) => {
+                for (number, hot) in rows {
+                    if let Some(member) = self.numbers.get(&number).and_then(|node| self.members.get_mut(node)) {
+                        member.hot = hot;
+                    }
+                }
+            }
+            Write::Wallet(key, wallet) => set(&mut self.wallets, key, wallet),
+            Write::Slot(slot, row) => self.slot_mut(slot).row = *row,
+            Write::Policy(digest, row) => set(&mut self.policies, digest, row.map(|row| *row)),
+            Write::Component(digest, bytes) => set(&mut self.components, digest, bytes),
+            Write::Upload(digest, upload) => set(&mut self.uploads, digest, upload),
+            Write::Memory { slot, saved, block, bytes } => {
+                let slot = self.slot_mut(slot);
+                let memory = if saved { &mut slot.saved } else { &mut slot.memory };
+                if let Some(bytes) = &bytes {
+                    memory.row_bytes = bytes.len() / BLOCK_MEMBERS as usize;
+                }
+                set(&mut memory.blocks, block, bytes);
+            }
+            Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => {}
+        }
+    }
+
+    /// Completes a state after its last [`State::load`]: what follows from the rows is derived.
+    pub fn loaded(&mut self) {
+        self.groups.clear();
+        for member in self.members.values() {
+            let group = self
+                .groups
+                .entry(network(&member.profile.ip))
+                .or_insert(Group { index: member.profile.group, members: 0 });
+            group.members += 1;
+        }
+        self.queue = self.members.iter().filter(|(_, m)| m.hot.place.is_queued()).map(|(node, _)| *node).collect();
+        for slot in Slot::ALL {
+            let bytes = |digest: Option<Digest>| {
+                digest.and_then(|d| self.policies.get(&d)).map_or(0, |row| row.description.memory_bytes as usize)
+            };
+            let (active, previous) = (bytes(self.slot(slot).row.active), bytes(self.slot(slot).row.previous));
+            let state = self.slot_mut(slot);
+            state.memory.row_bytes = active;
+            state.saved.row_bytes = if state.saved.blocks.is_empty() { 0 } else { previous };
+        }
+    }
+
+    /// Whether there is a cluster.
+    #[must_use]
+    pub const fn is_founded(&self) -> bool {
+        !self.meta.cluster.id.is_empty()
+    }
+
+    /// A slot.
+    #[must_use]
+    pub fn slot(&self, slot: Slot) -> &SlotState {
+        let [reward, ban] = &self.slots;
+        match slot {
+            Slot::Reward => reward,
+            Slot::Ban => ban,
+        }
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut SlotState {
+        let [reward, ban] = &mut self.slots;
+        match slot {
+            Slot::Reward => reward,
+            Slot::Ban => ban,
+        }
+    }
+
+    /// The sum of all accounts: zero, always.
+    #[must_use]
+    pub fn sum(&self) -> i128 {
+        let earned: i128 = self.members.values().map(|m| i128::from(m.hot.earned.0)).sum();
+        let wallets: i128 = self.wallets.values().map(|w| i128::from(w.balance.0)).sum();
+        i128::from(self.meta.treasury.0) + earned + wallets
+    }
+
+    /// The cluster's time of a command: stamps never fall.
+    pub(crate) fn stamp(&mut self, now_ms: u64) -> u64 {
+        self.meta.stamp_ms = self.meta.stamp_ms.max(now_ms);
+        self.meta.stamp_ms
+    }
+
+    fn block(&self, block: u32) -> Vec<(MemberNumber, Hot)> {
+        let first = block.saturating_mul(BLOCK_MEMBERS);
+        let range = MemberNumber(first)..MemberNumber(first.saturating_add(BLOCK_MEMBERS));
+        let nodes = self.numbers.range(range);
+        nodes.filter_map(|(number, node)| self.members.get(node).map(|m| (*number, m.hot.clone()))).collect()
+    }
+
+    fn found(&mut self, found: &Found) -> Result<Reply, Reject> {
+        if !is_name(&found.cluster.id) || found.settings.check().is_err() {
+            return Err(Reject::Malformed { what: "the cluster's id or settings".into() });
+        }
+        self.stamp(found.now_ms);
+        self.meta.cluster = found.cluster.clone();
+        self.meta.settings = found.settings.clone();
+        self.meta.settings_version = 1;
+        self.meta.seats = alloc::vec![SeatRow {
+            seat: Seat(0),
+            holder: found.founder.clone(),
+            came: true,
+            open_since_ms: 0,
+            grace_until: RoundId(0),
+            load_rounds: 0,
+        }];
+        self.meta.settled_ms = self.meta.stamp_ms;
+        Ok(Reply::Done)
+    }
+
+    fn lead(&mut self, lead: &Lead, fx: &mut Effects) -> Result<Reply, Reject> {
+        if lead.term <= self.meta.term {
+            return Err(Reject::StaleTerm { term: self.meta.term });
+        }
+        self.stamp(lead.now_ms);
+        self.meta.term = lead.term;
+        self.meta.leader = Some(lead.leader);
+        fx.notices.push(Notice::Leader { term: lead.term, leader: lead.leader });
+        Ok(Reply::Done)
+    }
+}
+
+/// Sets or removes an entry.
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
 }
