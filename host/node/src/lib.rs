@@ -1,1 +1,19 @@
-//! The pingward node.
+//! The pingward node: what the binary, the demo and the tests start.
+//!
+//! Top down: the command line reads a config and starts a server; a server runs one role
+//! beside its gRPC and REST. A super's role decides nothing itself: it feeds what it hears to the kernel and
+//! proposes to the group.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
+#![forbid(unsafe_code)]
+
+pub mod streams;
+pub mod tasks;
