@@ -306,13 +306,22 @@ impl State {
         if (seats.len() - missing.len()) * 2 <= seats.len() {
             return Err(Reject::NotReady { missing });
         }
-        let earliest = self.meta.settled.plus(NOTICE_ROUNDS);
+        // An empty slot before the first settlement: no settlement of another policy can be in flight, and the first round
+        // is to be decided by the founder's rules.
+        let next = self.meta.settled.next();
+        let founding = next == RoundId(1) && self.slot(slot).row.active.is_none();
+        let earliest = if founding { next } else { self.meta.settled.plus(NOTICE_ROUNDS) };
         let round = round.unwrap_or(earliest);
         if round < earliest {
             return Err(Reject::TooEarly { earliest });
         }
+        let memory_empty = self.memory_empty(slot, policy);
         self.schedule(slot, Scheduled { policy: Some(policy), round, returned: false }, fx);
-        Ok(Reply::From { round, memory_empty: self.memory_empty(slot, policy) })
+        if founding {
+            // Where it waits for a later round, nothing happens yet.
+            self.switch(slot, next, fx);
+        }
+        Ok(Reply::From { round, memory_empty })
     }
 
     /// Brings the previous policy back; where an activation is still to come, takes that back instead.

@@ -1,36 +1,77 @@
-//! How policies come into force: admitted, put through the log, prepared here, activated at a round (PROTOCOLS 11).
+//! How policies come into force: admitted, put through the log in pieces, prepared here, activated at a round
+//! (PROTOCOLS 11).
+//!
+//! There is one way in, whoever asks: the config file at a start or SIGHUP, the demo's `swap`, the builtins at founding.
+//! What fails admission changes nothing: the policy that decides goes on, and the caller gets the findings.
+//!
+//! Compiled policies are kept by digest for as long as `State` knows them. "Acknowledged" in the log is history; only
+//! what is in this cache is prepared now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kernel::command::Operator;
-use kernel::decide::Slot;
-use kernel::id::{Digest, RoundId};
-use policy::{Engine, Findings, Prepared};
+use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, SettingChange, Stage};
+use kernel::decide::{LimitSettings, Slot};
+use kernel::id::{Digest, NodeId, RoundId, Seat};
+use kernel::limits::{CHUNK_BYTES, COMPONENT_BYTES};
+use kernel::outcome::{Notice, Reject, Reply};
+use policy::{Admitted, Engine, Findings, Prepared, admit};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::PolicySource;
-use crate::group::Group;
+use crate::builtin;
+use crate::config::{Component, Config, PolicySource};
+use crate::group::{Group, GroupError};
 
 /// The policies of a super: what is ready to run here, and how to bring in another one.
 #[derive(Clone)]
 pub struct Policies {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     group: Group,
+    node: NodeId,
     engine: Engine,
-    prepared: Arc<RwLock<BTreeMap<Digest, Prepared>>>,
+    prepared: RwLock<BTreeMap<Digest, Preparation>>,
+    /// One at a time: two reloads would upload and schedule across each other.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What became of preparing a policy here.
+#[derive(Clone)]
+pub enum Preparation {
+    /// It can run.
+    Ready(Prepared),
+    /// It cannot: this release does not admit it.
+    Failed(Arc<Findings>),
 }
 
 /// What became of a policy that somebody wants in a slot.
 #[derive(Clone, Debug)]
-pub enum Swap {
-    /// It decides already, or will.
+pub enum Outcome {
+    /// It decides already, or it is scheduled to.
     Unchanged {
         /// Which.
         policy: Digest,
     },
+    /// The file names what it named before, and the cluster has decided otherwise since: the log wins.
+    LogWins {
+        /// What the file names.
+        file: Digest,
+        /// What decides; `None` = the slot is neutral.
+        active: Option<Digest>,
+    },
     /// It decides from a round on.
     Scheduled(Scheduled),
-    /// It failed admission: what decides now goes on.
-    Refused(Findings),
+    /// It was not admitted: what decides now goes on.
+    Refused {
+        /// Where it comes from.
+        component: String,
+        /// Why, and how to mend it: one line each.
+        findings: Vec<String>,
+    },
 }
 
 /// A policy that was activated.
@@ -44,4 +85,432 @@ pub struct Scheduled {
     pub from: RoundId,
     /// Members whose memory starts empty; 0 = memory is kept.
     pub memory_empty: u64,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// Of each slot that the config names.
+    pub slots: Vec<(Slot, Outcome)>,
+    /// Cluster settings that were changed.
+    pub settings: Vec<String>,
+    /// Settings that the cluster did not take, and why.
+    pub settings_refused: Option<String>,
+}
+
+/// Why a policy or a setting could not be brought in, beyond what its author can mend.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The node is stopping.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The cluster refused a step.
+    #[error("{step} was refused: {reject:?}")]
+    Rejected {
+        /// Which.
+        step: &'static str,
+        /// Why.
+        reject: Reject,
+    },
+    /// The compiling thread ended.
+    #[error("compiling ended without a result")]
+    Compiler,
+}
+
+impl Policies {
+    /// Nothing is prepared yet.
+    #[must_use]
+    pub fn new(group: Group, node: NodeId, engine: Engine) -> Self {
+        let inner = Inner { group, node, engine, prepared: RwLock::default(), turn: tokio::sync::Mutex::new(()) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A policy that can run here now.
+    #[must_use]
+    pub fn prepared(&self, policy: &Digest) -> Option<Prepared> {
+        self.look(|all| match all.get(policy) {
+            Some(Preparation::Ready(prepared)) => Some(prepared.clone()),
+            Some(Preparation::Failed(_)) | None => None,
+        })
+    }
+
+    /// What became of preparing a policy here; `None` when it has not been tried yet.
+    #[must_use]
+    pub fn preparation(&self, policy: &Digest) -> Option<Preparation> {
+        self.look(|all| all.get(policy).cloned())
+    }
+
+    fn look<T>(&self, f: impl FnOnce(&BTreeMap<Digest, Preparation>) -> T) -> T {
+        f(&self.inner.prepared.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, f: impl FnOnce(&mut BTreeMap<Digest, Preparation>) -> T) -> T {
+        f(&mut self.inner.prepared.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Brings a policy into its slot, from last settled + 2 on.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the cluster refuses it or the node stops. A bad component is no error but
+    /// [`Outcome::Refused`].
+    pub async fn swap(&self, slot: Slot, source: &PolicySource, by: Operator) -> Result<Outcome, PolicyError> {
+        let _turn = self.inner.turn.lock().await;
+        match self.read_source(source).await? {
+            Ok(bytes) => self.bring(slot, source, bytes, by).await,
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    /// Takes what the config says of policies and settings where it says something new (PROTOCOLS 11.12, 12.2).
+    ///
+    /// # Errors
+    /// As [`Policies::swap`].
+    pub async fn take_file(&self, config: &Config) -> Result<Reload, PolicyError> {
+        let _turn = self.inner.turn.lock().await;
+        let (settings, settings_refused) = self.take_settings(&config.settings_said).await?;
+        let mut slots = Vec::new();
+        for (slot, source) in &config.policies {
+            let outcome = self.take_slot(*slot, source).await?;
+            report(*slot, source, &outcome);
+            slots.push((*slot, outcome));
+            self.last_resort(*slot, source).await?;
+        }
+        Ok(Reload { slots, settings, settings_refused })
+    }
+
+    async fn take_slot(&self, slot: Slot, source: &PolicySource) -> Result<Outcome, PolicyError> {
+        let bytes = match self.read_source(source).await? {
+            Ok(bytes) => bytes,
+            Err(refused) => return Ok(refused),
+        };
+        let file = digest_of(&bytes, &source.config);
+        let row = self.inner.group.read(|state| state.slot(slot).row.clone());
+        let decides = |policy| row.active == policy || row.scheduled.is_some_and(|s| s.policy == policy);
+        if row.file_said == Some(file) {
+            return Ok(if decides(Some(file)) {
+                Outcome::Unchanged { policy: file }
+            } else {
+                Outcome::LogWins { file, active: row.active }
+            });
+        }
+        let outcome = self.bring(slot, source, bytes, Operator::File).await?;
+        match outcome {
+            Outcome::Unchanged { .. } | Outcome::Scheduled(_) => {
+                self.operate(Operator::File, "config file", Operation::FileSaid { slot, policy: file }).await?;
+            }
+            // The file is to be looked at again when it is mended.
+            Outcome::Refused { .. } | Outcome::LogWins { .. } => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Settings that the file says and did not say before.
+    async fn take_settings(&self, said: &[(String, String)]) -> Result<(Vec<String>, Option<String>), PolicyError> {
+        let new = self.inner.group.read(|state| {
+            let before: BTreeMap<_, _> = state.meta.file_settings.iter().map(|(key, value)| (key, value)).collect();
+            let new = said.iter().filter(|(key, value)| before.get(key).is_none_or(|before| *before != value));
+            new.map(|(key, value)| SettingChange { key: key.clone(), value: value.clone() }).collect::<Vec<_>>()
+        });
+        if new.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let names = new.iter().map(|change| format!("{} = {}", change.key, change.value)).collect();
+        match self.operate(Operator::File, "config file", Operation::Set(new)).await {
+            Ok(_) => Ok((names, None)),
+            Err(PolicyError::Rejected { reject, .. }) => {
+                let why = match reject {
+                    Reject::Setting { key, error } => format!("{key}: {error}"),
+                    other => format!("{other:?}"),
+                };
+                tracing::warn!(why, "the cluster keeps its settings");
+                Ok((Vec::new(), Some(why)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the builtin staged: an automatic return ends there when there is nothing else to return to.
+    async fn last_resort(&self, slot: Slot, source: &PolicySource) -> Result<(), PolicyError> {
+        let builtin = builtin::of(slot);
+        let source = match &source.component {
+            Component::Builtin(_) => source.clone(),
+            Component::File(_) => PolicySource {
+                component: Component::Builtin(builtin.name.to_owned()),
+                config: builtin.config.to_owned(),
+            },
+        };
+        let Ok(bytes) = self.read_source(&source).await? else { return Ok(()) };
+        let policy = digest_of(&bytes, &source.config);
+        if self.inner.group.read(|state| state.slot(slot).row.builtin) == Some(policy) {
+            return Ok(());
+        }
+        let staged = self.inner.group.read(|state| state.policies.contains_key(&policy));
+        if !staged && let Err(findings) = self.stage(slot, &source, bytes, Operator::File).await? {
+            tracing::warn!(slot = slot.name(), ?findings, "the builtin policy is not admitted under these settings");
+            return Ok(());
+        }
+        self.operate(Operator::File, "builtin", Operation::SetBuiltin { slot, policy }).await?;
+        Ok(())
+    }
+
+    async fn bring(
+        &self,
+        slot: Slot,
+        source: &PolicySource,
+        bytes: Arc<[u8]>,
+        by: Operator,
+    ) -> Result<Outcome, PolicyError> {
+        let policy = digest_of(&bytes, &source.config);
+        let row = self.inner.group.read(|state| state.slot(slot).row.clone());
+        let goal = row.scheduled.map_or(row.active, |scheduled| scheduled.policy);
+        if goal == Some(policy) {
+            return Ok(Outcome::Unchanged { policy });
+        }
+        if let Err(findings) = self.stage(slot, source, bytes, by).await? {
+            return Ok(Outcome::Refused { component: source.component.to_string(), findings });
+        }
+        let name = self.inner.group.read(|state| {
+            let row = state.policies.get(&policy);
+            row.map(|row| format!("{} {}", row.description.name, row.description.version)).unwrap_or_default()
+        });
+        let operation = Operation::Activate { slot, policy, round: None };
+        match self.operate(by, &source.component.to_string(), operation).await? {
+            Reply::From { round, memory_empty } => {
+                Ok(Outcome::Scheduled(Scheduled { policy, name, from: round, memory_empty }))
+            }
+            other => Err(unexpected("activating", &other)),
+        }
+    }
+
+    /// Admits a component, puts it through the log and acknowledges it. `Ok(Err(..))`: it was not admitted.
+    async fn stage(
+        &self,
+        slot: Slot,
+        source: &PolicySource,
+        bytes: Arc<[u8]>,
+        by: Operator,
+    ) -> Result<Result<Digest, Vec<String>>, PolicyError> {
+        let limits = self.inner.group.read(|state| state.meta.settings.policy_limits());
+        let admitted = match self.admit(slot, Arc::clone(&bytes), source.config.clone(), limits).await? {
+            Ok(admitted) => admitted,
+            Err(findings) => return Ok(Err(lines(&findings))),
+        };
+        let policy = admitted.digest;
+        self.upload(admitted.component, &bytes).await?;
+        let stage = Stage {
+            slot,
+            component: admitted.component,
+            config: source.config.clone(),
+            description: admitted.description.clone(),
+            by,
+            now_ms: self.inner.group.now_ms(),
+        };
+        self.propose("staging", Command::Stage(stage)).await?;
+        self.change(|all| all.insert(policy, Preparation::Ready(admitted.policy)));
+        self.acknowledge(policy).await?;
+        Ok(Ok(policy))
+    }
+
+    async fn admit(
+        &self,
+        slot: Slot,
+        bytes: Arc<[u8]>,
+        config: String,
+        limits: LimitSettings,
+    ) -> Result<Result<Admitted, Findings>, PolicyError> {
+        let engine = self.inner.engine.clone();
+        tokio::task::spawn_blocking(move || admit(&engine, slot, &bytes, &config, &limits))
+            .await
+            .map_err(|_| PolicyError::Compiler)
+    }
+
+    async fn upload(&self, component: Digest, bytes: &[u8]) -> Result<(), PolicyError> {
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let mut offset = 0_u32;
+        // One more than there are pieces, for one upload that somebody left unfinished.
+        let mut tries = bytes.len().div_ceil(CHUNK_BYTES) + 1;
+        while offset < size {
+            let rest = bytes.get(offset as usize..).unwrap_or_default();
+            let piece = rest.get(..CHUNK_BYTES).unwrap_or(rest).to_vec();
+            let chunk = Chunk { component, size, offset, bytes: piece };
+            offset = match self.propose("uploading", Command::Chunk(chunk)).await {
+                Ok(Reply::Received { bytes }) => bytes,
+                Ok(other) => return Err(unexpected("uploading", &other)),
+                Err(PolicyError::Rejected { reject: Reject::BadChunk { received, .. }, .. })
+                    if tries > 0 && received != offset =>
+                {
+                    received
+                }
+                Err(error) => return Err(error),
+            };
+            tries = tries.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, policy: Digest) -> Result<(), PolicyError> {
+        let seat = self.seat();
+        let wanted = self.inner.group.read(|state| {
+            state.policies.get(&policy).is_some_and(|row| seat.is_some_and(|seat| !row.ready.contains(&seat)))
+        });
+        if let Some(seat) = seat.filter(|_| wanted) {
+            self.propose("acknowledging", Command::Ready(Ready { seat, policy })).await?;
+        }
+        Ok(())
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        let node = self.inner.node;
+        self.inner.group.read(|state| state.meta.seats.iter().find(|row| row.holder.node == node).map(|row| row.seat))
+    }
+
+    async fn operate(&self, by: Operator, reason: &str, what: Operation) -> Result<Reply, PolicyError> {
+        let reason: String = reason.chars().rev().take(100).collect::<Vec<_>>().into_iter().rev().collect();
+        let operate = Operate { by, reason, now_ms: self.inner.group.now_ms(), what };
+        self.propose("the decision", Command::Operate(operate)).await
+    }
+
+    async fn propose(&self, step: &'static str, command: Command) -> Result<Reply, PolicyError> {
+        self.inner.group.propose(command).await?.map_err(|reject| PolicyError::Rejected { step, reject })
+    }
+
+    async fn read_source(&self, source: &PolicySource) -> Result<Result<Arc<[u8]>, Outcome>, PolicyError> {
+        let refused =
+            |what: String| Ok(Err(Outcome::Refused { component: source.component.to_string(), findings: vec![what] }));
+        match &source.component {
+            Component::Builtin(name) => match builtin::find(name) {
+                Some(builtin) => Ok(Ok(builtin.component.into())),
+                None => {
+                    let known: Vec<_> = builtin::ALL.iter().map(|builtin| builtin.name).collect();
+                    refused(format!("there is no builtin policy of this name; this release has {}", known.join(", ")))
+                }
+            },
+            Component::File(path) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || read_bounded(&path)).await;
+                match read.map_err(|_| PolicyError::Compiler)? {
+                    Ok(bytes) => Ok(Ok(bytes.into())),
+                    Err(error) => {
+                        refused(format!("the file cannot be read: {error}; check the path and its permissions"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Prepares whatever the state knows and this super has not prepared, and forgets what the state has dropped.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the node stops.
+    pub async fn catch_up(&self, known: &mut BTreeSet<Digest>) -> Result<(), PolicyError> {
+        let here: BTreeSet<Digest> = self.look(|all| all.keys().copied().collect());
+        let (all, missing, limits) = self.inner.group.read(|state| {
+            let all: BTreeSet<Digest> = state.policies.keys().copied().collect();
+            let missing: Vec<_> = state
+                .policies
+                .iter()
+                .filter(|(digest, _)| !here.contains(digest))
+                .filter_map(|(digest, row)| {
+                    let bytes = state.components.get(&row.component)?;
+                    Some((*digest, row.slot, Arc::clone(bytes), row.config.clone()))
+                })
+                .collect();
+            (all, missing, state.meta.settings.policy_limits())
+        });
+        for gone in known.difference(&all) {
+            self.change(|prepared| prepared.remove(gone));
+        }
+        *known = all;
+        for (digest, slot, bytes, config) in missing {
+            let preparation = match self.admit(slot, bytes, config, limits).await? {
+                Ok(admitted) => Preparation::Ready(admitted.policy),
+                Err(findings) => {
+                    let why = lines(&findings).join("; ");
+                    tracing::error!(slot = slot.name(), policy = %digest, why, "a policy of the cluster cannot run here");
+                    Preparation::Failed(Arc::new(findings))
+                }
+            };
+            let ready = matches!(preparation, Preparation::Ready(_));
+            self.change(|prepared| prepared.entry(digest).or_insert(preparation));
+            if ready {
+                self.acknowledge(digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is prepared in step with the state until the node drains.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the group has ended.
+    pub async fn keep_up(self, draining: CancellationToken) -> Result<(), PolicyError> {
+        let mut notices = self.inner.group.notices();
+        let mut known = BTreeSet::new();
+        loop {
+            self.catch_up(&mut known).await?;
+            loop {
+                let notice = tokio::select! {
+                    () = draining.cancelled() => return Ok(()),
+                    notice = notices.recv() => notice,
+                };
+                match notice {
+                    Ok(notice) if matches!(*notice, Notice::Policy { .. } | Notice::Changed(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Tells the log what became of a slot.
+fn report(slot: Slot, source: &PolicySource, outcome: &Outcome) {
+    let (slot, component) = (slot.name(), source.component.to_string());
+    match outcome {
+        Outcome::Unchanged { policy } => tracing::info!(slot, component, %policy, "policy unchanged"),
+        Outcome::LogWins { file, active } => {
+            let active = active.map(|active| active.to_string());
+            let active = active.as_deref().unwrap_or("none");
+            tracing::warn!(
+                slot, component, %file, active,
+                "the cluster decided otherwise since the file last changed: the log wins; change the file to make it count"
+            );
+        }
+        Outcome::Scheduled(s) => {
+            let memory = memory_words(s.memory_empty);
+            tracing::info!(slot, component, policy = %s.policy, name = s.name, from = s.from.0, memory, "policy scheduled");
+        }
+        Outcome::Refused { findings, .. } => {
+            let why = findings.join("; ");
+            tracing::error!(slot, component, why, "policy refused: what decides now goes on");
+        }
+    }
+}
+
+/// What becomes of a policy's memory, for people.
+#[must_use]
+pub fn memory_words(empty: u64) -> String {
+    if empty == 0 { "memory is kept".to_owned() } else { format!("memory of {empty} members starts empty") }
+}
+
+fn lines(findings: &Findings) -> Vec<String> {
+    findings.iter().map(ToString::to_string).collect()
+}
+
+fn unexpected(step: &'static str, reply: &Reply) -> PolicyError {
+    let what = format!("an answer that fits no {step}: {reply:?}");
+    PolicyError::Rejected { step, reject: Reject::Malformed { what } }
+}
+
+fn digest_of(bytes: &[u8], config: &str) -> Digest {
+    Digest::of_policy(Digest::of(bytes), Digest::of(config.as_bytes()))
+}
+
+/// Reads a component, one byte more than it may have at most: admission then says that it is too big.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
