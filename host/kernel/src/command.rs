@@ -417,6 +417,10 @@ pub enum Operation {
         #[n(1)]
         policy: Digest,
     },
+    /// All settings that the config file says. What it says otherwise than the last time is changed as by
+    /// [`Operation::Set`], and a key that it says no longer goes back to its default; the rest stays as the log left it.
+    #[n(12)]
+    FileSettings(#[n(0)] Vec<SettingChange>),
 }
 
 /// One line of a compensation.

@@ -3,12 +3,19 @@
 //! `treasury` issues and takes back and is the only account that may be below zero; `earned:<node>` is what a member has
 //! not claimed; `wallet:<key>` is what was claimed (PROTOCOLS 9).
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use minicbor::{Decode, Encode};
 
-use crate::id::NodeId;
-use crate::units::Points;
+use crate::command::{Amount, Claim};
+use crate::id::{LogIndex, NodeId};
+use crate::limits::{EMPTY_WALLET_MS, SIGNED_EXPIRY_MS};
+use crate::members::{ClaimAnswer, LastClaim};
+use crate::outcome::{Claimed, Kind, Line, Notice, Reject, Reply, Write};
+use crate::state::{Effects, State};
+use crate::units::{BasisPoints, Points};
 
 /// An account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -43,4 +50,163 @@ pub struct Wallet {
     /// Since when it is empty; dropped a day later.
     #[n(1)]
     pub empty_since_ms: Option<u64>,
+}
+
+impl State {
+    /// Moves earned points to a wallet (PROTOCOLS 9.2 to 9.4, 9.8). The same digest again gets the same answer; whatever
+    /// else is not a new, live and payable claim costs nothing and uses up no sequence; an over-claim costs its penalty
+    /// and uses up its sequence, in one.
+    pub(crate) fn claim(&mut self, claim: &Claim, fx: &mut Effects) -> Result<Reply, Reject> {
+        let now_ms = self.stamp(claim.now_ms);
+        let member = self.members.get(&claim.node).ok_or(Reject::UnknownNode)?;
+        if let Some(last) = &member.profile.claim {
+            if last.digest == claim.digest {
+                return last.answer.clone().into_reply();
+            }
+            if claim.sequence <= last.sequence {
+                return Err(Reject::StaleSequence { next: last.sequence.saturating_add(1) });
+            }
+        }
+        if claim.expires_ms <= now_ms {
+            return Err(Reject::Expired { now_ms });
+        }
+        let latest_ms = now_ms.saturating_add(SIGNED_EXPIRY_MS);
+        if claim.expires_ms > latest_ms {
+            return Err(Reject::ExpiresTooLate { latest_ms });
+        }
+        if claim.amount == Amount::Exactly(0) {
+            return Err(Reject::OutOfBounds { what: "amount".into(), min: 1, max: i64::MAX as u64 });
+        }
+        let earned = member.hot.earned;
+        match claim.amount {
+            Amount::Exactly(amount) if amount > whole(earned) => Err(self.penalise(claim, amount, now_ms, fx)),
+            Amount::Exactly(amount) => self.pay_out(claim, points(amount), now_ms, fx),
+            Amount::All => self.pay_out(claim, earned, now_ms, fx),
+        }
+    }
+
+    fn penalise(&mut self, claim: &Claim, amount: u64, now_ms: u64, fx: &mut Effects) -> Reject {
+        let tariff = self.meta.tariff;
+        let policy = self.meta.tariff_by;
+        let Some(member) = self.members.get_mut(&claim.node) else { return Reject::UnknownNode };
+        let earned = whole(member.hot.earned);
+        let share = BasisPoints(tariff.overclaim_bp).of(amount.saturating_sub(earned));
+        let penalty = points(share.max(tariff.overclaim_min.into()).min(earned));
+        member.hot.earned = member.hot.earned.minus(penalty);
+        member.hot.penalties = member.hot.penalties.plus(penalty);
+        self.meta.treasury = self.meta.treasury.plus(penalty);
+        let left = member.hot.earned;
+        let reject = Reject::Overclaim { penalty, earned: left };
+        self.answered(claim, ClaimAnswer::Refused(reject.clone()), fx);
+        fx.line(Line {
+            policy,
+            reason: alloc::format!("claimed {amount} of {earned}"),
+            ..self.line(Kind::Penalty, Account::Earned(claim.node), Account::Treasury, penalty, now_ms)
+        });
+        fx.notices.push(Notice::Claimed { node: claim.node, answer: Err((penalty, left)) });
+        reject
+    }
+
+    fn pay_out(&mut self, claim: &Claim, amount: Points, now_ms: u64, fx: &mut Effects) -> Result<Reply, Reject> {
+        let opens = claim.to != claim.node && !self.wallets.contains_key(&claim.to);
+        let fee = if opens { points(self.meta.settings.wallet_fee) } else { Points::ZERO };
+        let Some(member) = self.members.get_mut(&claim.node) else { return Err(Reject::UnknownNode) };
+        if amount <= fee {
+            return Err(Reject::NothingToPay { least: fee.plus(Points(1)), earned: member.hot.earned });
+        }
+        let paid = amount.minus(fee);
+        member.hot.earned = member.hot.earned.minus(amount);
+        member.hot.claimed = member.hot.claimed.plus(amount);
+        let earned = member.hot.earned;
+        self.meta.treasury = self.meta.treasury.plus(fee);
+        let wallet = self.wallets.entry(claim.to).or_default();
+        wallet.balance = wallet.balance.plus(paid);
+        wallet.empty_since_ms = None;
+        let wallet = *wallet;
+        fx.writes.push(Write::Wallet(claim.to, Some(wallet)));
+        let claimed = Claimed { amount: claim.amount, paid, earned, wallet: wallet.balance };
+        self.answered(claim, ClaimAnswer::Paid(claimed), fx);
+        let from = Account::Earned(claim.node);
+        fx.line(self.line(Kind::Claim, from, Account::Wallet(claim.to), paid, now_ms));
+        fx.line(self.line(Kind::WalletFee, from, Account::Treasury, fee, now_ms));
+        fx.notices.push(Notice::Claimed { node: claim.node, answer: Ok(claimed) });
+        Ok(Reply::Claimed(claimed))
+    }
+
+    /// Uses up the claim's sequence and keeps its answer for whoever asks again.
+    fn answered(&mut self, claim: &Claim, answer: ClaimAnswer, fx: &mut Effects) {
+        let Some(member) = self.members.get_mut(&claim.node) else { return };
+        member.profile.claim = Some(LastClaim { sequence: claim.sequence, digest: claim.digest, answer });
+        fx.hot(member.profile.number);
+        fx.profile(claim.node, member);
+    }
+
+    /// Pays a member from the treasury; gives what was paid. It is less than asked only where the books would run over
+    /// the range of a number, which no bounded policy reaches.
+    pub(crate) fn issue(&mut self, node: &NodeId, amount: Points) -> Points {
+        let Some(member) = self.members.get_mut(node) else { return Points::ZERO };
+        // The treasury is below zero by what all others hold, so its room bounds every account.
+        let room = i64::MAX.saturating_add(self.meta.treasury.0).max(0);
+        let paid = Points(amount.0.clamp(0, room));
+        member.hot.earned = member.hot.earned.plus(paid);
+        self.meta.treasury = self.meta.treasury.minus(paid);
+        self.meta.issued = self.meta.issued.plus(paid);
+        paid
+    }
+
+    /// Takes earned points back into the treasury, down to zero; gives what was taken.
+    pub(crate) fn take(&mut self, node: &NodeId, amount: Points) -> Points {
+        let Some(member) = self.members.get_mut(node) else { return Points::ZERO };
+        let taken = Points(amount.0.clamp(0, member.hot.earned.0));
+        member.hot.earned = member.hot.earned.minus(taken);
+        self.meta.treasury = self.meta.treasury.plus(taken);
+        taken
+    }
+
+    /// Drops wallets that have been empty for a day.
+    pub(crate) fn drop_empty_wallets(&mut self, now_ms: u64, fx: &mut Effects) {
+        let gone = |wallet: &Wallet| {
+            wallet.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= EMPTY_WALLET_MS)
+        };
+        let keys: Vec<NodeId> = self.wallets.iter().filter(|(_, wallet)| gone(wallet)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.wallets.remove(&key);
+            fx.writes.push(Write::Wallet(key, None));
+        }
+    }
+
+    /// A line of the ledger at the last settled round.
+    pub(crate) fn line(&self, kind: Kind, from: Account, to: Account, points: Points, now_ms: u64) -> Line {
+        Line {
+            index: LogIndex(0),
+            part: 0,
+            round: self.meta.settled,
+            kind,
+            from,
+            to,
+            points,
+            policy: None,
+            reason: String::new(),
+            now_ms,
+        }
+    }
+}
+
+impl ClaimAnswer {
+    fn into_reply(self) -> Result<Reply, Reject> {
+        match self {
+            Self::Paid(claimed) => Ok(Reply::Claimed(claimed)),
+            Self::Refused(reject) => Err(reject),
+        }
+    }
+}
+
+/// A number of points that is not below zero, as it stands in settings and claims.
+fn points(number: u64) -> Points {
+    Points(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// The points of an account that is never below zero.
+fn whole(points: Points) -> u64 {
+    u64::try_from(points.0).unwrap_or(0)
 }

@@ -36,10 +36,15 @@ pub mod command;
 pub mod outcome;
 pub mod state;
 
-pub mod ledger;
 pub mod members;
-pub mod policies;
 pub mod standing;
+
+pub mod guardrails;
+pub mod settle;
+
+pub mod ledger;
+pub mod operate;
+pub mod policies;
 
 pub mod round;
 

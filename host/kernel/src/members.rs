@@ -190,6 +190,9 @@ pub struct Hot {
     /// Its lowest round trip in the last settled round, µs; 0 = none.
     #[n(16)]
     pub rtt_us: u32,
+    /// The `data` of its last pong.
+    #[n(17)]
+    pub data: u64,
 }
 
 /// A member.
@@ -352,7 +355,10 @@ impl State {
             return Err(Refusal::Busy { retry_ms });
         }
         match self.may_join(join) {
-            Ok(()) => Ok(known.is_none_or(|m| m.hot.place != Place::Queued && m.hot.place != Place::Entering || !m.says(join))),
+            Ok(()) => {
+                Ok(known
+                    .is_none_or(|m| m.hot.place != Place::Queued && m.hot.place != Place::Entering || !m.says(join)))
+            }
             Err(Reject::WrongRole) => Err(Refusal::WrongRole),
             Err(Reject::SlowDown) => Err(Refusal::SlowDown { retry_ms: meta.settings.interval_ms }),
             Err(Reject::Full { what }) => Err(Refusal::Full { what }),
@@ -413,7 +419,9 @@ impl State {
         }
         if let Some(group) = self.groups.get(&network(&join.ip)) {
             if u64::from(group.members) >= settings.group_members {
-                return Err(Reject::Full { what: alloc::format!("the network group: {} members", settings.group_members) });
+                return Err(Reject::Full {
+                    what: alloc::format!("the network group: {} members", settings.group_members),
+                });
             }
             let joined = self.meta.group_joins.iter().find(|(index, _)| *index == group.index).map_or(0, |(_, n)| *n);
             if u64::from(joined) >= settings.joins_group_round {

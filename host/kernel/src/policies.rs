@@ -15,8 +15,8 @@ use crate::command::{Chunk, Ready, Stage};
 use crate::decide::{Description, Fault, FaultKind, Slot};
 use crate::id::{Digest, MemberNumber, RoundId, Seat};
 use crate::limits::{
-    BLOCK_MEMBERS, CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS, STAGED,
-    STAGED_ROUNDS, UPLOADS,
+    BLOCK_MEMBERS, CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS,
+    STAGED, STAGED_ROUNDS, UPLOADS,
 };
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
 use crate::state::{Effects, State};
@@ -243,7 +243,8 @@ impl State {
         }
         let config_digest = Digest::of(stage.config.as_bytes());
         let policy = Digest::of_policy(stage.component, config_digest);
-        let waiting = |(digest, row): &(&Digest, &PolicyRow)| row.slot == stage.slot && !self.refers(stage.slot, digest);
+        let waiting =
+            |(digest, row): &(&Digest, &PolicyRow)| row.slot == stage.slot && !self.refers(stage.slot, digest);
         if !self.policies.contains_key(&policy) && self.policies.iter().filter(waiting).count() >= STAGED {
             return Err(Reject::TooManyStaged { bound: STAGED as u32 });
         }
@@ -334,8 +335,7 @@ impl State {
         }
         let previous = row.previous.ok_or(Reject::NothingToRollBack)?;
         let round = self.meta.settled.plus(NOTICE_ROUNDS);
-        let memory_empty =
-            if self.slot(slot).saved.blocks.is_empty() { self.memory_empty(slot, previous) } else { 0 };
+        let memory_empty = if self.slot(slot).saved.blocks.is_empty() { self.memory_empty(slot, previous) } else { 0 };
         self.schedule(slot, Scheduled { policy: Some(previous), round, returned: false }, fx);
         Ok(Reply::From { round, memory_empty })
     }
@@ -404,7 +404,8 @@ impl State {
     /// Puts what is scheduled for the next round in force. Called at the end of a settlement.
     pub(crate) fn switch(&mut self, slot: Slot, next: RoundId, fx: &mut Effects) {
         let Some(scheduled) = self.slot(slot).row.scheduled.filter(|s| s.round <= next) else { return };
-        let describe = |digest: Option<Digest>| digest.and_then(|d| self.policies.get(&d)).map(|r| r.description.clone());
+        let describe =
+            |digest: Option<Digest>| digest.and_then(|d| self.policies.get(&d)).map(|r| r.description.clone());
         let (old, new) = (describe(self.slot(slot).row.active), describe(scheduled.policy));
         let kept = matches!((&old, &new), (Some(old), Some(new)) if same_schema(old, new));
         let state = self.slot_mut(slot);

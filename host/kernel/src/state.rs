@@ -95,6 +95,9 @@ pub struct Meta {
     /// Settings as the founder's file last said them, so that only a change of the file counts.
     #[n(22)]
     pub file_settings: Vec<(String, String)>,
+    /// The reward policy that set the tariff; `None` = the default one.
+    #[n(23)]
+    pub tariff_by: Option<Digest>,
 }
 
 /// A network group: a /24 or /64 from which members come.
@@ -153,8 +156,11 @@ impl Effects {
         self.writes.push(Write::Profile(node, Some(Box::new(member.profile.clone()))));
     }
 
-    /// A line of the ledger.
+    /// A line of the ledger; one that moves nothing is none.
     pub(crate) fn line(&mut self, mut line: Line) {
+        if line.points == Points::ZERO {
+            return;
+        }
         line.index = self.index;
         line.part = self.lines;
         self.lines += 1;
