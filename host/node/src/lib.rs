@@ -15,5 +15,6 @@
 )]
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod streams;
 pub mod tasks;

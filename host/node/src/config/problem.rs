@@ -75,6 +75,17 @@ fn floor(source: &str, at: usize) -> usize {
     (0..=at.min(source.len())).rev().find(|at| source.is_char_boundary(*at)).unwrap_or(0)
 }
 
+/// With the colon and space that lead to what is said of it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line, .. } => write!(f, "{}:{line}: ", file.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}: "),
+            Self::File(file) => write!(f, "{}: ", file.display()),
+        }
+    }
+}
+
 impl ConfigError {
     /// The problems in the order of the file.
     #[must_use]
@@ -112,8 +123,7 @@ impl fmt::Display for Problem {
                 }
                 return Ok(());
             }
-            Place::Variable(name) => write!(f, "environment variable {name}: {}", self.what)?,
-            Place::File(file) => write!(f, "{}: {}", file.display(), self.what)?,
+            Place::Variable(_) | Place::File(_) => write!(f, "{}{}", self.place, self.what)?,
         }
         if !self.hint.is_empty() {
             write!(f, "\n = {}", self.hint)?;

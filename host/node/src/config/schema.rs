@@ -21,7 +21,7 @@ pub enum Kind {
     Listen,
     /// A list of `host:port` or `<64 hex>@host:port`.
     Addresses,
-    /// A port, 1 to 65,535.
+    /// A port; 0 = any free one.
     Port,
     /// At most so many printable characters.
     Printable(usize),
@@ -53,8 +53,10 @@ impl Kind {
             Self::Name => "a name: 1 to 32 characters of a-z, 0-9 and -".into(),
             Self::Path => "a path as text".into(),
             Self::Listen => "an address to listen on, such as \"127.0.0.1:7001\"".into(),
-            Self::Addresses => "a list of addresses, such as [\"10.0.0.1:7001\"] or [\"<64 hex>@10.0.0.1:7001\"]".into(),
-            Self::Port => "a port, 1 to 65535".into(),
+            Self::Addresses => {
+                "a list of addresses, such as [\"10.0.0.1:7001\"] or [\"<64 hex>@10.0.0.1:7001\"]".into()
+            }
+            Self::Port => "a port, 1 to 65535, or 0 for any free one".into(),
             Self::Printable(longest) => format!("text of at most {longest} printable ASCII characters"),
             Self::Switch => "true or false".into(),
             Self::Number { min, max } => format!("a whole number, {min} to {max}"),
@@ -139,7 +141,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("guardrails", "bounds on what may come in and on what policies may decide"),
     ("policy_limits", "what a policy may use"),
     ("follower", "what a follower connects from and says of itself"),
-    ("policy.reward", "the rule that pays; taken when a cluster is founded, and by a lone super when this file changes"),
+    (
+        "policy.reward",
+        "the rule that pays; taken when a cluster is founded, and by a lone super when this file changes",
+    ),
     ("policy.ban", "the rule that warns, suspends and bans; taken as policy.reward is"),
     ("rest", "what the REST interface shows"),
     ("history", "how much of the past is kept"),
@@ -158,15 +163,45 @@ fn build() -> Vec<Entry> {
         });
     };
     node("node.role", Kind::Word(&Role::WORDS), None, ALL, "what this node does; the one key without a default");
-    node("node.name", Kind::Name, Some("\"\""), ALL, "shown to people, not unique, never identity; empty = the role's word");
+    node(
+        "node.name",
+        Kind::Name,
+        Some("\"\""),
+        ALL,
+        "shown to people, not unique, never identity; empty = the role's word",
+    );
     node("node.data_dir", Kind::Path, Some("\"data\""), ALL, "where everything is kept; relative to this file");
-    node("node.storage", Kind::Word(&["disk", "memory"]), Some("\"disk\""), SUPER, "memory forgets all at a stop and founds anew at each start");
-    node("node.key_file", Kind::Path, Some("\"node.key\""), ALL, "its identity; made at first start, mode 0600; relative to this file");
-    node("listen.grpc", Kind::Listen, Some("\"127.0.0.1:7001\""), ALL, "for other nodes");
+    node(
+        "node.storage",
+        Kind::Word(&["disk", "memory"]),
+        Some("\"disk\""),
+        SUPER,
+        "memory forgets all at a stop and founds anew at each start",
+    );
+    node(
+        "node.key_file",
+        Kind::Path,
+        Some("\"node.key\""),
+        ALL,
+        "its identity; made at first start, mode 0600; relative to this file",
+    );
+    node("listen.grpc", Kind::Listen, Some("\"127.0.0.1:7001\""), SUPER, "for other nodes");
     node("listen.rest", Kind::Listen, Some("\"127.0.0.1:8080\""), ALL, "for people and programs");
     node("cluster.id", Kind::Name, Some("\"lab\""), ALL, "nodes of another id are refused");
-    node("cluster.supers", Kind::Addresses, Some("[\"127.0.0.1:7001\"]"), ALL, "the supers, each `host:port` or `<64 hex>@host:port` to pin its key; left out on a super = itself alone");
-    node("cluster.bootstrap", Kind::Addresses, Some("[]"), ALL, "instead of supers, for nodes that join");
+    node(
+        "cluster.supers",
+        Kind::Addresses,
+        Some("[\"127.0.0.1:7001\"]"),
+        ALL,
+        "the supers, each `host:port` or `<64 hex>@host:port` to pin its key; left out on a super = itself alone",
+    );
+    node(
+        "cluster.bootstrap",
+        Kind::Addresses,
+        Some("[]"),
+        ALL,
+        "instead of supers, for nodes that join; this release has no bootstrap nodes, so it stays empty",
+    );
     entries.push(Entry {
         name: Settings::ACCEPT_VERSIONS.into(),
         kind: Kind::Versions,
@@ -186,18 +221,48 @@ fn build() -> Vec<Entry> {
     let mut node = |name: String, kind: Kind, default: &str, roles: &'static [Role], doc: &str| {
         entries.push(Entry { name, kind, default: Some(default.into()), doc: doc.into(), scope: Scope::Node, roles });
     };
-    node("follower.connect_port".into(), Kind::Port, "7101", FOLLOWER, "source port that it connects from; declared in its hello");
-    node("follower.address".into(), Kind::Printable(kernel::limits::PONG_ADDRESS_CHARS), "\"\"", FOLLOWER, "the address that its pongs tell, never dialled; empty = listen.rest");
+    node(
+        "follower.connect_port".into(),
+        Kind::Port,
+        "7101",
+        FOLLOWER,
+        "source port that it connects from, declared in its hello; 0 = any free one",
+    );
+    node(
+        "follower.address".into(),
+        Kind::Printable(kernel::limits::PONG_ADDRESS_CHARS),
+        "\"\"",
+        FOLLOWER,
+        "the address that its pongs tell, never dialled; empty = listen.rest",
+    );
     for slot in Slot::ALL {
         let (component, config) = match slot {
             Slot::Reward => ("\"builtin:reward-flat\"", "{ points_per_round = 10 }"),
             Slot::Ban => ("\"builtin:ban-strikes\"", "{ warn = 2, suspend = 3, ban = 5, ban_rounds = 60 }"),
         };
-        node(format!("policy.{slot}.component"), Kind::Component, component, SUPER, "`builtin:NAME`, or a .wasm file relative to this one");
+        node(
+            format!("policy.{slot}.component"),
+            Kind::Component,
+            component,
+            SUPER,
+            "`builtin:NAME`, or a .wasm file relative to this one",
+        );
         node(format!("policy.{slot}.config"), Kind::Json, config, SUPER, "handed to the component as JSON");
     }
-    node("rest.public_addresses".into(), Kind::Switch, "false", SUPER, "show nodes' ip, port and address to anybody; false = to admins only");
-    node("history.max_bytes".into(), Kind::Number { min: 1 << 20, max: 1 << 50 }, "1_073_741_824", SUPER, "disk for settled rounds, bytes; beyond it the oldest go");
+    node(
+        "rest.public_addresses".into(),
+        Kind::Switch,
+        "false",
+        SUPER,
+        "show nodes' ip, port and address to anybody; false = to admins only",
+    );
+    node(
+        "history.max_bytes".into(),
+        Kind::Number { min: 1 << 20, max: 1 << 50 },
+        "1_073_741_824",
+        SUPER,
+        "disk for settled rounds, bytes; beyond it the oldest go",
+    );
     entries
 }
 
