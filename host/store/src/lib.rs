@@ -1,1 +1,100 @@
-//! Not written yet.
+//! Bytes on disk: one file that holds a cluster's state and its history.
+//!
+//! [`Store::commit`] writes what `apply` returned, with the log index that it brought, in one durable transaction;
+//! [`Store::load`] gives that state back. What was settled, who moved, which points went where and who changed what is
+//! kept beside it as history, deflated and bounded: the oldest span goes first.
+//!
+//! Invariants: after a crash the file opens at exactly a committed prefix, and nothing that was acknowledged is lost. A
+//! log index is never stored twice. Every read is bounded by its page.
+//!
+//! Not here, on purpose: rules (the kernel has them), a second engine for memory mode (the same code runs on a backend
+//! in memory), and a cache (the state is in memory already).
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
+
+mod account;
+mod commit;
+mod disk;
+mod error;
+mod history;
+mod read;
+mod rows;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+use kernel::state::State;
+use redb::{Database, ReadableDatabase};
+
+pub use account::AccountLine;
+pub use disk::Disk;
+pub use error::StoreError;
+pub use read::{LineKey, MoveKey, Page};
+
+use error::disk;
+use rows::about::{self, About};
+
+/// Memory for pages of the file. State is in memory already: this serves history and the trees' inner pages.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// An open store. Reads may run beside a commit; commits wait for each other.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    history_max_bytes: u64,
+}
+
+impl Store {
+    /// Opens the store on a disk, or makes a new one there. History is kept up to `history_max_bytes`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: each variant says what to do.
+    pub fn open(disk: &Disk, history_max_bytes: u64) -> Result<Self, StoreError> {
+        let database = disk.open(CACHE_BYTES)?;
+        let store = Self { database, history_max_bytes };
+        match store.about()? {
+            Some(about) => about.check()?,
+            None => store.initialise()?,
+        }
+        Ok(store)
+    }
+
+    /// The state as of the last commit; an empty one on a new disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when a row cannot be read, [`StoreError::MustReopen`] when the disk fails.
+    pub fn load(&self) -> Result<State, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        let mut state = State::default();
+        rows::load_all(&reader, &mut |row| state.load(row))?;
+        state.loaded();
+        Ok(state)
+    }
+
+    /// What the file says of itself; `None` when nothing was ever written.
+    fn about(&self) -> Result<Option<About>, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        if reader.list_tables().map_err(disk)?.next().is_none() {
+            return Ok(None);
+        }
+        about::read(&reader).map(Some)
+    }
+
+    /// The first transaction: every table, so that readers never meet a missing one, and the format.
+    fn initialise(&self) -> Result<(), StoreError> {
+        let transaction = commit::begin(&self.database)?;
+        tables::create_all(&transaction)?;
+        about::write(&transaction, &About::new())?;
+        transaction.commit().map_err(disk)
+    }
+}

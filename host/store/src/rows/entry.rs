@@ -1,0 +1,94 @@
+//! A command of the log as history keeps it: deflated CBOR.
+//!
+//! In a settlement a super's round trips stand twice, in the report and in the partial report that it signed. Noise does
+//! not deflate, so they are kept once, and put back when the entry is read.
+
+use kernel::command::{Command, Entry, Settle};
+use kernel::id::{LogIndex, Seat};
+use kernel::round::Partial;
+use minicbor::{Decode, Encode};
+use redb::{ReadTransaction, WriteTransaction};
+
+use crate::error::{StoreError, disk};
+use crate::history::{put_numbered, room};
+use crate::rows::{decode, deflate, encode, inflate};
+use crate::tables::ENTRIES;
+
+const TABLE: &str = "entries";
+
+/// Seats of a report beyond this many keep their round trips as they are.
+const SEATS: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+struct Kept {
+    /// One bit for each of the report's seats whose round trips stand in its partial report alone.
+    #[n(0)]
+    once: u64,
+    #[n(1)]
+    command: Command,
+}
+
+/// The row of an entry.
+fn pack(command: &Command) -> Result<Vec<u8>, StoreError> {
+    let mut kept = Kept { once: 0, command: command.clone() };
+    if let Command::Settle(settle) = &mut kept.command {
+        kept.once = drop_twins(settle);
+    }
+    encode(TABLE, &kept).map(|bytes| deflate(&bytes))
+}
+
+/// The command of a row.
+fn unpack(key: u64, row: &[u8]) -> Result<Command, StoreError> {
+    let mut kept: Kept = decode(TABLE, key, &inflate(TABLE, key, row)?)?;
+    if let Command::Settle(settle) = &mut kept.command {
+        restore_twins(settle, kept.once);
+    }
+    Ok(kept.command)
+}
+
+fn drop_twins(settle: &mut Settle) -> u64 {
+    let mut once = 0;
+    for at in 0..settle.report.seats.len().min(SEATS) {
+        let Some(seat) = settle.report.seats.get(at).filter(|seat| !seat.rtt.is_empty()) else { continue };
+        if round_trips(settle, seat.seat).is_some_and(|twin| twin == seat.rtt) {
+            once |= 1 << at;
+            if let Some(seat) = settle.report.seats.get_mut(at) {
+                seat.rtt.clear();
+            }
+        }
+    }
+    once
+}
+
+fn restore_twins(settle: &mut Settle, once: u64) {
+    for at in (0..SEATS).filter(|at| once & 1 << at != 0) {
+        let twin = settle.report.seats.get(at).and_then(|seat| round_trips(settle, seat.seat));
+        if let (Some(seat), Some(twin)) = (settle.report.seats.get_mut(at), twin) {
+            seat.rtt = twin;
+        }
+    }
+}
+
+/// The round trips in the first partial report of a seat.
+fn round_trips(settle: &Settle, seat: Seat) -> Option<Vec<u16>> {
+    let partials = settle.partials.iter().filter_map(|signed| minicbor::decode::<Partial>(&signed.payload).ok());
+    partials.filter(|partial| partial.seat == seat).map(|partial| partial.rtt).next()
+}
+
+/// Keeps an entry; returns the room that it takes.
+pub(crate) fn write(transaction: &WriteTransaction, entry: &Entry) -> Result<u64, StoreError> {
+    put_numbered(transaction, ENTRIES, entry.index.0, &pack(&entry.command)?)
+}
+
+/// An entry, where it is still kept.
+pub(crate) fn read(reader: &ReadTransaction, index: LogIndex) -> Result<Option<Command>, StoreError> {
+    let table = reader.open_table(ENTRIES).map_err(disk)?;
+    table.get(index.0).map_err(disk)?.map(|row| unpack(index.0, row.value())).transpose()
+}
+
+/// Drops the oldest entry; returns its index and the room that it took.
+pub(crate) fn drop_oldest(transaction: &WriteTransaction) -> Result<Option<(LogIndex, u64)>, StoreError> {
+    let mut table = transaction.open_table(ENTRIES).map_err(disk)?;
+    let oldest = table.pop_first().map_err(disk)?;
+    Ok(oldest.map(|(key, row)| (LogIndex(key.value()), room(8, row.value().len()))))
+}

@@ -1,0 +1,29 @@
+//! A wallet.
+
+use kernel::id::NodeId;
+use kernel::outcome::Write;
+use kernel::ledger::Wallet;
+use redb::{ReadTransaction, WriteTransaction};
+
+use crate::error::{StoreError, disk};
+use crate::rows::{decode, each_named, encode, hex, key32};
+use crate::tables::WALLETS;
+
+const TABLE: &str = "wallets";
+
+pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
+    each_named(reader, WALLETS, &mut |key, bytes| {
+        let row = decode(TABLE, hex(key), bytes)?;
+        take(Write::Wallet(NodeId(key32(TABLE, key)?), Some(row)));
+        Ok(())
+    })
+}
+
+pub(crate) fn write(transaction: &WriteTransaction, key: &NodeId, row: Option<&Wallet>) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(WALLETS).map_err(disk)?;
+    match row {
+        Some(row) => table.insert(key.0.as_slice(), encode(TABLE, row)?.as_slice()).map_err(disk)?,
+        None => table.remove(key.0.as_slice()).map_err(disk)?,
+    };
+    Ok(())
+}

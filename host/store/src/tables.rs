@@ -1,0 +1,71 @@
+//! The key table: every table of the file with its number. Numbers and names are stored; a number is never used again
+//! for another meaning, and an encoding that changes gets a new table.
+//!
+//! Keys and values are `u64` and byte strings only, so that the engine's own encodings are never relied on. Keys made
+//! here are big-endian, so that their order is that of their numbers. Where there is a choice, keys are in the order of
+//! time: those inserts are the cheap ones.
+
+use redb::{TableDefinition, WriteTransaction};
+
+use crate::error::{StoreError, disk};
+
+/// A table by number.
+pub(crate) type Numbered = TableDefinition<'static, u64, &'static [u8]>;
+/// A table by bytes.
+pub(crate) type Named = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// 0 → format and release; 1 → bytes of history.
+pub(crate) const ABOUT: Numbered = TableDefinition::new("01 about");
+
+// The state. All of it is read at a start.
+
+/// 0 → `Meta`.
+pub(crate) const META: Numbered = TableDefinition::new("02 meta");
+/// Node → `Profile`.
+pub(crate) const PROFILES: Named = TableDefinition::new("03 profiles");
+/// Member number / 256 → numbers and `Hot` of those members.
+pub(crate) const HOT: Numbered = TableDefinition::new("04 hot");
+/// Key → `Wallet`.
+pub(crate) const WALLETS: Named = TableDefinition::new("05 wallets");
+/// Number of the slot → `SlotRow`.
+pub(crate) const SLOTS: Numbered = TableDefinition::new("06 slots");
+/// Digest → `PolicyRow`.
+pub(crate) const POLICIES: Named = TableDefinition::new("07 policies");
+/// Digest → the component's bytes.
+pub(crate) const COMPONENTS: Named = TableDefinition::new("08 components");
+/// Digest → size, and the bytes that are there.
+pub(crate) const UPLOADS: Named = TableDefinition::new("09 uploads");
+/// Slot, saved or not, member number / 256 → policy memory of those members.
+pub(crate) const MEMORY: Numbered = TableDefinition::new("10 memory");
+
+// History. Read page by page.
+
+/// Log index → command, deflated.
+pub(crate) const ENTRIES: Numbered = TableDefinition::new("20 entries");
+/// Round → `RoundRecord` without its columns.
+pub(crate) const ROUNDS: Numbered = TableDefinition::new("21 rounds");
+/// Round → the columns of its `RoundRecord`, deflated.
+pub(crate) const COLUMNS: Numbered = TableDefinition::new("22 columns");
+/// Round, log index, node → `Move`.
+pub(crate) const MOVES: Named = TableDefinition::new("23 moves");
+/// Node, round, log index → nothing: the moves of a node.
+pub(crate) const MOVES_OF: Named = TableDefinition::new("24 moves of");
+/// Log index, part → `Line`.
+pub(crate) const LINES: Named = TableDefinition::new("25 lines");
+/// Key, log index, part → nothing: the lines of a node's or wallet's accounts.
+pub(crate) const LINES_OF: Named = TableDefinition::new("26 lines of");
+/// Log index, part → `Change`.
+pub(crate) const CHANGES: Named = TableDefinition::new("27 changes");
+
+/// Makes all tables of a new file.
+pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    for table in [ABOUT, META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS] {
+        transaction.open_table(table).map_err(disk)?;
+    }
+    for table in
+        [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES]
+    {
+        transaction.open_table(table).map_err(disk)?;
+    }
+    Ok(())
+}
