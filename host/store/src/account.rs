@@ -3,11 +3,11 @@
 //! A round's pay is not stored as lines: it stands in the round's columns, one entry a member. So a member's lines are
 //! found by reading rounds, and the work of one page is bounded by members read, not by lines found.
 
+use kernel::decide::Slot;
 use kernel::id::{LogIndex, MemberNumber, NodeId, RoundId};
 use kernel::ledger::Account;
 use kernel::outcome::{Kind, Line, RoundRecord};
 use kernel::units::Points;
-use kernel::decide::Slot;
 use redb::{ReadTransaction, ReadableTable};
 
 use crate::error::{StoreError, disk};
@@ -87,7 +87,11 @@ impl Rewards {
         self.read(reader, &mut || heads.next())
     }
 
-    fn read<'a>(self, reader: &ReadTransaction, next: &mut dyn FnMut() -> Option<HeadRow<'a>>) -> Result<Found, StoreError> {
+    fn read<'a>(
+        self,
+        reader: &ReadTransaction,
+        next: &mut dyn FnMut() -> Option<HeadRow<'a>>,
+    ) -> Result<Found, StoreError> {
         let all = reader.open_table(COLUMNS).map_err(disk)?;
         let mut found = Found { lines: Vec::new(), stopped: None };
         let (mut rounds, mut entries, mut last) = (0, 0, None);
@@ -136,14 +140,10 @@ impl Rewards {
     }
 }
 
-type HeadRow<'a> =
-    Result<(redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static [u8]>), redb::StorageError>;
+type HeadRow<'a> = Result<(redb::AccessGuard<'a, u64>, redb::AccessGuard<'a, &'static [u8]>), redb::StorageError>;
 
 /// The first round whose pay comes after a line. Log indexes rise with rounds, so halving finds it.
-fn first_from(
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    after: LineKey,
-) -> Result<RoundId, StoreError> {
+fn first_from(table: &impl ReadableTable<u64, &'static [u8]>, after: LineKey) -> Result<RoundId, StoreError> {
     let (Some((first, _)), Some((last, _))) = (table.first().map_err(disk)?, table.last().map_err(disk)?) else {
         return Ok(RoundId(0));
     };

@@ -12,7 +12,9 @@ use crate::Store;
 use crate::error::{StoreError, disk};
 use crate::history;
 use crate::rows::about::{self, HistoryBytes};
-use crate::rows::{change, component, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload, wallet};
+use crate::rows::{
+    change, component, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload, wallet,
+};
 
 /// Which row of the state a write is. A batch may write a row many times; only the last one counts, so it alone is
 /// encoded and stored.

@@ -146,9 +146,8 @@ impl Store {
         let reader = self.database.begin_read().map_err(disk)?;
         let moves = reader.open_table(MOVES).map_err(disk)?;
         let order = |key: &MoveKey| if of.is_some() { key.bytes_of_node() } else { key.bytes() };
-        let since = since.map(|round| {
-            order(&MoveKey { round, index: LogIndex(0), node: of.unwrap_or(NodeId([0; 32])) })
-        });
+        let since =
+            since.map(|round| order(&MoveKey { round, index: LogIndex(0), node: of.unwrap_or(NodeId([0; 32])) }));
         let after = after.map(|key| order(&MoveKey { node: of.unwrap_or(key.node), ..key }));
         let from = From::of(after.as_ref().map(<[u8; 48]>::as_slice), since.as_ref().map(<[u8; 48]>::as_slice));
         let Some(node) = of else {
@@ -259,7 +258,8 @@ fn scan(
     };
     let range = table.range::<&[u8]>((low, Bound::Excluded(end.as_slice()))).map_err(disk)?;
     let own = |row: Result<(redb::AccessGuard<'_, &'static [u8]>, redb::AccessGuard<'_, &'static [u8]>), _>| {
-        row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(disk::<redb::StorageError>)
+        row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+            .map_err(|error: redb::StorageError| disk(error))
     };
     if matches!(from, From::Newest) {
         let mut rows = range.rev().take(take).map(own).collect::<Result<Vec<_>, _>>()?;

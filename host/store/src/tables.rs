@@ -62,9 +62,7 @@ pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreErro
     for table in [ABOUT, META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS] {
         transaction.open_table(table).map_err(disk)?;
     }
-    for table in
-        [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES]
-    {
+    for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES] {
         transaction.open_table(table).map_err(disk)?;
     }
     Ok(())

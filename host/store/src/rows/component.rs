@@ -23,11 +23,7 @@ pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Res
     })
 }
 
-pub(crate) fn write(
-    transaction: &WriteTransaction,
-    key: &Digest,
-    bytes: Option<&Arc<[u8]>>,
-) -> Result<(), StoreError> {
+pub(crate) fn write(transaction: &WriteTransaction, key: &Digest, bytes: Option<&Arc<[u8]>>) -> Result<(), StoreError> {
     let mut table = transaction.open_table(COMPONENTS).map_err(disk)?;
     match bytes {
         Some(bytes) => table.insert(key.0.as_slice(), bytes.as_ref()).map_err(disk)?,

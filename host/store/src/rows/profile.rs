@@ -1,8 +1,8 @@
 //! The slowly changing part of a member. Keyed by node: a row that goes is named by it alone.
 
 use kernel::id::NodeId;
-use kernel::outcome::Write;
 use kernel::members::Profile;
+use kernel::outcome::Write;
 use redb::{ReadTransaction, WriteTransaction};
 
 use crate::error::{StoreError, disk};

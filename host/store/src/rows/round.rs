@@ -41,7 +41,8 @@ pub(crate) fn head(record: &RoundRecord) -> RoundRecord {
 
 pub(crate) fn columns(record: &RoundRecord) -> Columns {
     let mut before = 0;
-    let mut step = |number: &MemberNumber| MemberNumber(number.0.wrapping_sub(std::mem::replace(&mut before, number.0)));
+    let mut step =
+        |number: &MemberNumber| MemberNumber(number.0.wrapping_sub(std::mem::replace(&mut before, number.0)));
     Columns {
         steps: record.members.iter().map(&mut step).collect(),
         presence: record.presence.clone(),

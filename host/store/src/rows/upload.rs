@@ -36,9 +36,7 @@ pub(crate) fn write(
 ) -> Result<(), StoreError> {
     let mut table = transaction.open_table(UPLOADS).map_err(disk)?;
     match upload {
-        Some((size, bytes)) => {
-            table.insert(key.0.as_slice(), encode(*size, bytes).as_slice()).map_err(disk)?
-        }
+        Some((size, bytes)) => table.insert(key.0.as_slice(), encode(*size, bytes).as_slice()).map_err(disk)?,
         None => table.remove(key.0.as_slice()).map_err(disk)?,
     };
     Ok(())

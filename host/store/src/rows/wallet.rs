@@ -1,8 +1,8 @@
 //! A wallet.
 
 use kernel::id::NodeId;
-use kernel::outcome::Write;
 use kernel::ledger::Wallet;
+use kernel::outcome::Write;
 use redb::{ReadTransaction, WriteTransaction};
 
 use crate::error::{StoreError, disk};
