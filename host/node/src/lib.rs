@@ -16,5 +16,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod events;
+pub mod metrics;
+pub mod rest;
 pub mod streams;
 pub mod tasks;

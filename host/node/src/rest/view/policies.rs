@@ -1,0 +1,204 @@
+//! Policies and settings.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use kernel::decide::Slot;
+use kernel::id::Digest;
+use kernel::policies::PolicyRow;
+use kernel::settings::Settings;
+use kernel::state::State;
+
+use super::text;
+
+/// Both slots.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PoliciesView {
+    /// By name of the slot.
+    pub slots: Slots,
+}
+
+/// One entry a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Slots {
+    /// Points for a round, and the tariff.
+    pub reward: SlotView,
+    /// Standing.
+    pub ban: SlotView,
+}
+
+impl PoliciesView {
+    /// From state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        Self { slots: Slots { reward: SlotView::of(Slot::Reward, state), ban: SlotView::of(Slot::Ban, state) } }
+    }
+}
+
+/// A slot.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SlotView {
+    /// Decides the next round; null = the slot is neutral.
+    pub active: Option<PolicyView>,
+    /// A rollback brings it back.
+    pub previous: Option<PolicyView>,
+    /// Candidates that nothing refers to yet.
+    pub staged: Vec<PolicyView>,
+    /// Runs beside the active one without effect.
+    pub shadow: Option<PolicyView>,
+    /// Becomes active for a round.
+    pub scheduled: Option<ScheduledView>,
+    /// Faults since the cluster was founded.
+    pub faults: u64,
+    /// Rounds of deterministic faults within the last ten: at the setting `policy_limits.return_faults` of them the
+    /// previous policy comes back.
+    pub fault_rounds: Vec<u64>,
+    /// The cap over time holds moves back until an operator accepts them.
+    pub held: bool,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct PolicyView {
+    /// Its identity: SHA-256 of the two digests below.
+    pub digest: String,
+    /// SHA-256 of the component's bytes.
+    pub component: String,
+    /// SHA-256 of its config.
+    pub config_digest: String,
+    /// Its config.
+    #[schema(value_type = Object)]
+    pub config: Value,
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// Its version, as it says.
+    pub version: Option<String>,
+    /// Bytes that it remembers of each member.
+    pub memory_bytes: u32,
+    /// Memory survives a swap between policies of the same schema and size.
+    pub memory_schema: Option<String>,
+    /// `active`, `previous`, `scheduled` or `staged`.
+    pub state: &'static str,
+    /// It comes with the binary and is the last resort of an automatic return.
+    pub builtin: bool,
+    /// Which supers have compiled and self-tested it.
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// A policy on a super.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReplicaView {
+    /// The super.
+    pub node: String,
+    /// `ready` or `waiting`.
+    pub state: &'static str,
+}
+
+/// What becomes active.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ScheduledView {
+    /// Which; null = the slot becomes neutral.
+    pub policy: Option<PolicyView>,
+    /// For which round first.
+    pub round: u64,
+    /// The cluster brings it back by itself: the one that it replaces failed too often.
+    pub returned: bool,
+}
+
+impl SlotView {
+    fn of(slot: Slot, state: &State) -> Self {
+        let row = &state.slot(slot).row;
+        let view = |digest: Option<Digest>, word: &'static str| {
+            let (digest, policy) = digest.and_then(|digest| state.policies.get_key_value(&digest))?;
+            Some(PolicyView::of(digest, policy, word, state))
+        };
+        let scheduled = row.scheduled.and_then(|scheduled| scheduled.policy);
+        let used = [row.active, row.previous, scheduled];
+        let staged =
+            state.policies.iter().filter(|(digest, policy)| policy.slot == slot && !used.contains(&Some(**digest)));
+        Self {
+            active: view(row.active, "active"),
+            previous: view(row.previous, "previous"),
+            staged: staged.map(|(digest, policy)| PolicyView::of(digest, policy, "staged", state)).collect(),
+            shadow: None,
+            scheduled: row.scheduled.map(|scheduled| ScheduledView {
+                policy: view(scheduled.policy, "scheduled"),
+                round: scheduled.round.0,
+                returned: scheduled.returned,
+            }),
+            faults: row.faults_total,
+            fault_rounds: row.faults.iter().map(|round| round.0).collect(),
+            held: row.held,
+        }
+    }
+}
+
+impl PolicyView {
+    fn of(digest: &Digest, row: &PolicyRow, word: &'static str, state: &State) -> Self {
+        let replica = |seat: &kernel::round::SeatRow| ReplicaView {
+            node: seat.holder.node.to_string(),
+            state: if row.ready.contains(&seat.seat) { "ready" } else { "waiting" },
+        };
+        Self {
+            digest: digest.to_string(),
+            component: row.component.to_string(),
+            config_digest: row.config_digest.to_string(),
+            config: serde_json::from_str(&row.config).unwrap_or_else(|_| Value::String(row.config.clone())),
+            name: text(&row.description.name),
+            version: text(&row.description.version),
+            memory_bytes: row.description.memory_bytes,
+            memory_schema: text(&row.description.memory_schema),
+            state: word,
+            builtin: state.slot(row.slot).row.builtin == Some(*digest),
+            replicas: state.meta.seats.iter().map(replica).collect(),
+        }
+    }
+}
+
+/// The cluster's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SettingsView {
+    /// Rises with each change.
+    pub version: u64,
+    /// In force, by key.
+    #[schema(value_type = Object)]
+    pub settings: BTreeMap<&'static str, Value>,
+    /// A change that is to come; null when there is none.
+    pub next: Option<SettingsNext>,
+}
+
+/// A change of settings that is to come.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SettingsNext {
+    /// In force from this round on.
+    pub round: u64,
+    /// Only the keys that change.
+    #[schema(value_type = Object)]
+    pub settings: BTreeMap<&'static str, Value>,
+}
+
+impl SettingsView {
+    /// From state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        let settings = values(&state.meta.settings);
+        let next = state.meta.settings_next.as_ref().map(|(round, next)| {
+            let mut changed = values(next);
+            changed.retain(|key, value| settings.get(key) != Some(value));
+            SettingsNext { round: round.0, settings: changed }
+        });
+        Self { version: state.meta.settings_version, settings, next }
+    }
+}
+
+fn values(settings: &Settings) -> BTreeMap<&'static str, Value> {
+    let value = |text: String| match text.as_str() {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        digits => digits.parse::<u64>().map_or_else(|_| Value::String(text.clone()), Value::from),
+    };
+    settings.entries().into_iter().map(|(key, text)| (key, value(text))).collect()
+}
