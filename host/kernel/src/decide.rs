@@ -558,18 +558,20 @@ pub fn check_judgement(judgement: &Judgement, population: usize, description: &D
         population,
     )?;
     memory_length(judgement.memory.len(), population, description)?;
-    if let Some(at) = judgement.standing.iter().position(|code| *code > 3) {
-        let code = judgement.standing.get(at).copied().unwrap_or_default();
-        let text = match code {
-            4 => alloc::format!("standing[{at}] is 4 (probation), which only the host gives"),
-            code => alloc::format!("standing[{at}] is {code}; the codes are 0 good, 1 warned, 2 suspended, 3 banned"),
-        };
-        return Err(Fault::new(FaultKind::Code, &text));
-    }
+    standings(&judgement.standing)?;
     reasons(&judgement.reasons, description)
 }
 
-fn lengths(columns: &[(&str, usize)], population: usize) -> Result<(), Fault> {
+pub(crate) fn standings(codes: &[u8]) -> Result<(), Fault> {
+    let Some((at, code)) = codes.iter().enumerate().find(|(_, code)| **code > 3) else { return Ok(()) };
+    let text = match code {
+        4 => alloc::format!("standing[{at}] is 4 (probation), which only the host gives"),
+        code => alloc::format!("standing[{at}] is {code}; the codes are 0 good, 1 warned, 2 suspended, 3 banned"),
+    };
+    Err(Fault::new(FaultKind::Code, &text))
+}
+
+pub(crate) fn lengths(columns: &[(&str, usize)], population: usize) -> Result<(), Fault> {
     match columns.iter().find(|(_, len)| *len != population) {
         None => Ok(()),
         Some((name, len)) => Err(Fault::new(
@@ -591,7 +593,7 @@ fn memory_length(len: usize, population: usize, description: &Description) -> Re
     ))
 }
 
-fn reasons(codes: &[u16], description: &Description) -> Result<(), Fault> {
+pub(crate) fn reasons(codes: &[u16], description: &Description) -> Result<(), Fault> {
     let known = description.reasons.len();
     match codes.iter().enumerate().find(|(_, code)| usize::from(**code) > known) {
         None => Ok(()),

@@ -12,9 +12,9 @@ use minicbor::{Decode, Encode};
 use crate::command::{Amount, Claim};
 use crate::id::{LogIndex, NodeId};
 use crate::limits::{EMPTY_WALLET_MS, SIGNED_EXPIRY_MS};
-use crate::members::{ClaimAnswer, LastClaim};
+use crate::members::{ClaimAnswer, Hot, LastClaim};
 use crate::outcome::{Claimed, Kind, Line, Notice, Reject, Reply, Write};
-use crate::state::{Effects, State};
+use crate::state::{Effects, Meta, State};
 use crate::units::{BasisPoints, Points};
 
 /// An account.
@@ -92,9 +92,8 @@ impl State {
         let earned = whole(member.hot.earned);
         let share = BasisPoints(tariff.overclaim_bp).of(amount.saturating_sub(earned));
         let penalty = points(share.max(tariff.overclaim_min.into()).min(earned));
-        member.hot.earned = member.hot.earned.minus(penalty);
+        let penalty = self.meta.take(&mut member.hot, penalty);
         member.hot.penalties = member.hot.penalties.plus(penalty);
-        self.meta.treasury = self.meta.treasury.plus(penalty);
         let left = member.hot.earned;
         let reject = Reject::Overclaim { penalty, earned: left };
         self.answered(claim, ClaimAnswer::Refused(reject.clone()), fx);
@@ -141,28 +140,6 @@ impl State {
         fx.profile(claim.node, member);
     }
 
-    /// Pays a member from the treasury; gives what was paid. It is less than asked only where the books would run over
-    /// the range of a number, which no bounded policy reaches.
-    pub(crate) fn issue(&mut self, node: &NodeId, amount: Points) -> Points {
-        let Some(member) = self.members.get_mut(node) else { return Points::ZERO };
-        // The treasury is below zero by what all others hold, so its room bounds every account.
-        let room = i64::MAX.saturating_add(self.meta.treasury.0).max(0);
-        let paid = Points(amount.0.clamp(0, room));
-        member.hot.earned = member.hot.earned.plus(paid);
-        self.meta.treasury = self.meta.treasury.minus(paid);
-        self.meta.issued = self.meta.issued.plus(paid);
-        paid
-    }
-
-    /// Takes earned points back into the treasury, down to zero; gives what was taken.
-    pub(crate) fn take(&mut self, node: &NodeId, amount: Points) -> Points {
-        let Some(member) = self.members.get_mut(node) else { return Points::ZERO };
-        let taken = Points(amount.0.clamp(0, member.hot.earned.0));
-        member.hot.earned = member.hot.earned.minus(taken);
-        self.meta.treasury = self.meta.treasury.plus(taken);
-        taken
-    }
-
     /// Drops wallets that have been empty for a day.
     pub(crate) fn drop_empty_wallets(&mut self, now_ms: u64, fx: &mut Effects) {
         let gone = |wallet: &Wallet| {
@@ -189,6 +166,26 @@ impl State {
             reason: String::new(),
             now_ms,
         }
+    }
+}
+
+impl Meta {
+    /// Pays a member from the treasury; gives what was paid. It is less than asked only where the books would run over
+    /// the range of a number: the treasury is below zero by what all others hold, so its room bounds every account.
+    pub(crate) fn issue(&mut self, hot: &mut Hot, points: Points) -> Points {
+        let paid = Points(points.0.clamp(0, i64::MAX.saturating_add(self.treasury.0).max(0)));
+        hot.earned = hot.earned.plus(paid);
+        self.treasury = self.treasury.minus(paid);
+        self.issued = self.issued.plus(paid);
+        paid
+    }
+
+    /// Takes earned points back into the treasury, down to zero; gives what was taken.
+    pub(crate) fn take(&mut self, hot: &mut Hot, points: Points) -> Points {
+        let taken = Points(points.0.clamp(0, hot.earned.0));
+        hot.earned = hot.earned.minus(taken);
+        self.treasury = self.treasury.plus(taken);
+        taken
     }
 }
 

@@ -1,23 +1,555 @@
-//! Settling a round.
+//! Settling a round: what was observed and decided takes effect, in one step (PROTOCOLS 8).
+//!
+//! A settlement is refused when it is not for the next round, was decided by other policies or settings than those in
+//! force for it, or does not fit the queue: a reply and no change, which makes a swap atomic and a retry harmless.
+//! Whatever else may be wrong is a policy's, and a policy's failure never stops a round: its slot is neutral then.
+//!
+//! Invariant: whatever was decoded, there is an outcome. Who ends the round suspended or banned is not paid; who left,
+//! or was decided about by hand since the settlement before, is not judged.
 
-use crate::command::Settle;
-use crate::outcome::{Reject, Reply};
-use crate::state::{Effects, State};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::{Answer, BanColumns, Decided, Settle};
+use crate::decide::{Description, Fault, Slot};
+use crate::guardrails::{self, PutOut, Ruling};
+use crate::id::{Digest, LogIndex, NodeId, RoundId};
+use crate::limits::{BLOCK_MEMBERS, PONG_ADDRESS_CHARS};
+use crate::members::{Member, Place, is_printable};
+use crate::outcome::{Author, Move, Notice, Reject, Reply, RoundRecord, SlotRecord, Write};
+use crate::policies::{Memory, PolicyRow, SlotState};
+use crate::round::{Presence, Report};
+use crate::settings::Settings;
+use crate::standing::Standing;
+use crate::state::{Effects, Meta, State};
+use crate::units::Points;
+
+/// The reason of a member that is suspended because the bans of its round were used up.
+pub const BAN_DEFERRED: &str = "ban_deferred";
+
+const PROBATION_OVER: &str = "the probation is over";
 
 impl State {
     pub(crate) fn settle(&mut self, settle: &Settle, fx: &mut Effects) -> Result<Reply, Reject> {
-        if settle.round != self.meta.settled.next() {
-            return Err(Reject::StaleSettlement {
-                settled: self.meta.settled,
-                why: "the round is not the next one".into(),
-            });
+        self.fits(settle)?;
+        let round = settle.round;
+        let now_ms = self.stamp(settle.now_ms);
+        let mut record = self.record(settle, now_ms, fx.index);
+
+        let mut settlement = self.settlement(settle, &mut record);
+        settlement.observe(fx);
+        settlement.judge(fx);
+        settlement.pay(fx);
+
+        self.note_seats(&settle.report);
+        self.note_guard(&record, fx);
+        self.note_settled(&record);
+        self.turn_queue(round, fx);
+        self.drop_empty_wallets(now_ms, fx);
+        for part in record.slots.iter().filter(|part| part.called) {
+            self.count_fault(part.slot, round, part.fault.as_ref(), fx);
         }
-        self.meta.settled_ms = self.stamp(settle.now_ms);
-        self.meta.settled = settle.round;
-        self.meta.settled_term = settle.term;
-        self.turn_queue(settle.round, fx);
+        self.drop_stale_policies(round, fx);
+        for slot in Slot::ALL {
+            self.switch(slot, round.next(), fx);
+        }
+        self.switch_settings(round.next());
+
+        fx.notices.push(Notice::Round(Box::new(record.clone())));
+        fx.writes.push(Write::Round(Box::new(record)));
+        Ok(Reply::Settled { round })
+    }
+
+    /// Whether it is for the next round, made under what is in force for it, and of the queue's size.
+    fn fits(&self, settle: &Settle) -> Result<(), Reject> {
+        let stale = |why: String| Err(Reject::StaleSettlement { settled: self.meta.settled, why });
+        let (next, report) = (self.meta.settled.next(), &settle.report);
+        if settle.round != next {
+            return stale(format!("round {} is not the next one, {next}", settle.round));
+        }
+        if (report.round, report.term) != (settle.round, settle.term) {
+            return stale(format!("its report is of round {} in term {}", report.round, report.term));
+        }
+        if settle.settings_version != self.meta.settings_version {
+            return stale(format!("settings version {} is in force", self.meta.settings_version));
+        }
+        for (slot, policy) in [(Slot::Reward, settle.reward.policy), (Slot::Ban, settle.ban.policy)] {
+            let active = self.slot(slot).row.active;
+            if policy != active {
+                let active = active.map_or_else(|| "none".to_string(), |digest| digest.to_string());
+                return stale(format!("the {slot} policy in force is {active}"));
+            }
+        }
+        if !report.is_well_formed(self.queue.len()) {
+            return stale(format!("its columns do not fit a queue of {} members", self.queue.len()));
+        }
+        Ok(())
+    }
+
+    /// The round's record as far as it is known before anything takes effect.
+    fn record(&self, settle: &Settle, now_ms: u64, index: LogIndex) -> RoundRecord {
+        let members = self.queue.len();
+        let judged = !settle.report.marks.is_suspect();
+        RoundRecord {
+            round: settle.round,
+            term: settle.term,
+            now_ms,
+            index,
+            digest: settle.digest(),
+            marks: settle.report.marks,
+            counts: (0, 0, 0),
+            slots: Vec::from([part(Slot::Reward, &settle.reward, true), part(Slot::Ban, &settle.ban, judged)]),
+            settings_version: settle.settings_version,
+            issued: Points::ZERO,
+            moves: 0,
+            deferred: 0,
+            held: 0,
+            clamped: 0,
+            members: Vec::with_capacity(members),
+            presence: Vec::with_capacity(members),
+            points: Vec::with_capacity(members),
+            reasons: Vec::new(),
+        }
+    }
+
+    fn settlement<'a>(&'a mut self, settle: &'a Settle, record: &'a mut RoundRecord) -> Settlement<'a> {
+        let [reward, ban] = &mut self.slots;
+        let (span, accepted) = (self.meta.settings.moves_rounds, ban.row.moves_accepted);
+        let round = settle.round;
+        let counts = |member: &Member| {
+            let at = member.hot.moved_out;
+            at > accepted && round.since(at) < span
+        };
+        let put_out = self.members.values().filter(|member| counts(member)).count();
+        let rows = self.members.iter_mut().filter(|(_, member)| member.hot.place.is_queued()).collect();
+        Settlement { settle, record, rows, put_out, meta: &mut self.meta, reward, ban, policies: &self.policies }
+    }
+
+    /// Keeps what the round said of the supers.
+    fn note_seats(&mut self, report: &Report) {
+        for row in &mut self.meta.seats {
+            if let Some(seat) = report.seats.iter().find(|seat| seat.seat == row.seat) {
+                row.came = seat.came;
+                row.open_since_ms = seat.open_since_ms;
+                row.grace_until = seat.grace_until;
+                row.load_rounds = seat.load_rounds;
+            }
+        }
+    }
+
+    /// Keeps whether the round is trusted; asks the operator after a row of suspect ones.
+    fn note_guard(&mut self, record: &RoundRecord, fx: &mut Effects) {
+        self.meta.suspect = record.marks.is_suspect();
+        if !self.meta.suspect {
+            self.meta.suspect_rounds = 0;
+            self.meta.trusted = record.round;
+            return;
+        }
+        self.meta.suspect_rounds = self.meta.suspect_rounds.saturating_add(1);
+        let rounds = self.meta.suspect_rounds;
+        if u64::from(rounds).is_multiple_of(self.meta.settings.suspect_rounds) {
+            fx.notices.push(Notice::AskOperator { round: record.round, rounds });
+        }
+    }
+
+    fn note_settled(&mut self, record: &RoundRecord) {
+        self.meta.settled = record.round;
+        self.meta.settled_ms = record.now_ms;
+        self.meta.settled_term = record.term;
+        self.meta.settled_digest = record.digest;
         self.meta.joins = 0;
         self.meta.group_joins.clear();
-        Ok(Reply::Settled { round: settle.round })
     }
+
+    /// Puts settings that wait for the next round in force.
+    fn switch_settings(&mut self, next: RoundId) {
+        if let Some((_, settings)) = self.meta.settings_next.take_if(|(from, _)| *from <= next) {
+            self.meta.settings = settings;
+            self.meta.settings_version = self.meta.settings_version.saturating_add(1);
+        }
+    }
+}
+
+impl Settle {
+    /// SHA-256 of the settlement: the seed of the next round.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        // Encoding into memory does not fail.
+        Digest::of(&minicbor::to_vec(self).unwrap_or_default())
+    }
+}
+
+fn part<T>(slot: Slot, decided: &Decided<T>, counts: bool) -> SlotRecord {
+    let called = counts && decided.policy.is_some() && !matches!(decided.answer, Answer::NotCalled);
+    SlotRecord {
+        slot,
+        policy: decided.policy,
+        input: decided.input.filter(|_| called),
+        fault: None,
+        called,
+        fuel: if called { decided.fuel } else { 0 },
+    }
+}
+
+/// What a settlement reads and changes while the queue stands still. Rows, report and columns have the same order.
+struct Settlement<'a> {
+    settle: &'a Settle,
+    record: &'a mut RoundRecord,
+    rows: Vec<(&'a NodeId, &'a mut Member)>,
+    /// Distinct members that the ban policy put out within the span of the cap over time.
+    put_out: usize,
+    meta: &'a mut Meta,
+    reward: &'a mut SlotState,
+    ban: &'a mut SlotState,
+    policies: &'a BTreeMap<Digest, PolicyRow>,
+}
+
+/// An answer of the right shape.
+struct Heard<'a, T> {
+    policy: Digest,
+    description: &'a Description,
+    columns: &'a T,
+    /// Change of memory, one row a member.
+    change: Vec<u8>,
+}
+
+type Check<T> = fn(&T, usize, &Description, &Settings) -> Result<Vec<u8>, Fault>;
+
+impl<'a> Settlement<'a> {
+    /// Takes over what was seen of each member.
+    fn observe(&mut self, fx: &mut Effects) {
+        let (round, report) = (self.settle.round, &self.settle.report);
+        let trusted = !report.marks.is_suspect();
+        let (mut up, mut down, mut unknown) = (0, 0, 0);
+        for (at, (_, member)) in self.rows.iter_mut().enumerate() {
+            let hot = &mut member.hot;
+            hot.presence = report.presence(at);
+            hot.rtt_us = report.rtt_us(at);
+            hot.age = hot.age.saturating_add(1);
+            if let Some(seats) = report.asked.get(at).filter(|seats| **seats != 0) {
+                hot.asked_seats = *seats;
+            }
+            match hot.presence {
+                Presence::Up => {
+                    up += 1;
+                    hot.last_up = round;
+                    hot.data = report.data.get(at).copied().unwrap_or_default();
+                    hot.trusted_up |= trusted;
+                }
+                Presence::Down => {
+                    down += 1;
+                    hot.trusted_up &= !trusted;
+                }
+                Presence::Unknown => unknown += 1,
+            }
+            self.record.members.push(member.profile.number);
+            self.record.presence.push(hot.presence.code());
+            fx.hot(member.profile.number);
+        }
+        self.record.counts = (up, down, unknown);
+        for said in &report.addresses {
+            let Some((node, member)) = self.rows.get_mut(said.at as usize) else { continue };
+            let address = Some(said.value.clone()).filter(|address| !address.is_empty());
+            if is_printable(&said.value, PONG_ADDRESS_CHARS) && member.profile.address != address {
+                member.profile.address = address;
+                fx.profile(**node, member);
+            }
+        }
+    }
+
+    /// Lets the ban policy's verdicts take effect, within the guardrails. In a suspect round nobody is judged.
+    fn judge(&mut self, fx: &mut Effects) {
+        if self.settle.report.marks.is_suspect() {
+            return;
+        }
+        self.count_probation();
+        if self.ban.row.active.is_none() {
+            return self.end_probation(fx);
+        }
+        let heard = match self.heard(self.ban.row.active, &self.settle.ban.answer, guardrails::check_ban) {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return,
+            Err(fault) => return self.fault(Slot::Ban, fault),
+        };
+        let rulings = self.rule(heard.columns);
+        for (at, ruling) in rulings.into_iter().enumerate() {
+            if let Some(verdict) = self.verdict(at, &heard, ruling) {
+                self.pronounce(at, &verdict, fx);
+            }
+        }
+        let Self { rows, ban, .. } = self;
+        remember(Slot::Ban, &mut ban.memory, &heard.change, rows, is_judged, fx);
+        self.note_held(fx);
+    }
+
+    /// Pays the reward policy's points and takes its tariff. In a suspect round only those that are up count.
+    fn pay(&mut self, fx: &mut Effects) {
+        let suspect = self.settle.report.marks.is_suspect();
+        let counts = move |member: &Member| {
+            member.hot.place != Place::Outdated && (!suspect || member.hot.presence == Presence::Up)
+        };
+        let heard = match self.heard(self.reward.row.active, &self.settle.reward.answer, guardrails::check_reward) {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return self.record.points.resize(self.rows.len(), 0),
+            Err(fault) => {
+                self.record.points.resize(self.rows.len(), 0);
+                return self.fault(Slot::Reward, fault);
+            }
+        };
+        let columns = heard.columns;
+        for ((_, member), (asked, reason)) in self.rows.iter_mut().zip(columns.points.iter().zip(&columns.reasons)) {
+            let taken = counts(member);
+            let asked = Points(if taken { *asked } else { 0 });
+            let moved = match asked {
+                Points(0) => Points::ZERO,
+                Points(1..) if !member.hot.standing.is_paid() => Points::ZERO,
+                Points(1..) => self.meta.issue(&mut member.hot, asked),
+                Points(..0) => Points::ZERO.minus(self.meta.take(&mut member.hot, Points::ZERO.minus(asked))),
+            };
+            self.record.clamped += u32::from(moved != asked);
+            self.record.issued = self.record.issued.plus(moved.max(Points::ZERO));
+            self.record.points.push(moved.0);
+            self.record.reasons.push(if taken { *reason } else { 0 });
+        }
+        if guardrails::tariff_fits(&columns.tariff, &self.meta.settings) {
+            self.meta.tariff = columns.tariff;
+            self.meta.tariff_by = Some(heard.policy);
+        } else {
+            self.record.clamped += 1;
+        }
+        let Self { rows, reward, .. } = self;
+        remember(Slot::Reward, &mut reward.memory, &heard.change, rows, counts, fx);
+    }
+
+    /// The slot's answer where it was called: of the right shape, or the fault that stands in its place.
+    fn heard<T>(
+        &self,
+        policy: Option<Digest>,
+        answer: &'a Answer<T>,
+        check: Check<T>,
+    ) -> Result<Option<Heard<'a, T>>, Fault> {
+        let policies = self.policies;
+        let Some((policy, row)) = policy.and_then(|digest| policies.get(&digest).map(|row| (digest, row))) else {
+            return Ok(None);
+        };
+        let columns = match answer {
+            Answer::Columns(columns) => columns,
+            Answer::Fault(fault) => return Err(Fault::new(fault.kind, &fault.message)),
+            Answer::NotCalled => return Ok(None),
+        };
+        let description = &row.description;
+        let change = check(columns, self.rows.len(), description, &self.meta.settings)?;
+        Ok(Some(Heard { policy, description, columns, change }))
+    }
+
+    fn fault(&mut self, slot: Slot, fault: Fault) {
+        if let Some(part) = self.record.slots.iter_mut().find(|part| part.slot == slot) {
+            part.fault = Some(fault);
+        }
+    }
+
+    /// A trusted round counts for everybody on probation, judged or not.
+    fn count_probation(&mut self) {
+        for (_, member) in &mut self.rows {
+            member.hot.probation_left = member.hot.probation_left.saturating_sub(1);
+        }
+    }
+
+    /// Without a policy in the slot nobody else ends a probation.
+    fn end_probation(&mut self, fx: &mut Effects) {
+        for at in 0..self.rows.len() {
+            let over = |m: &Member| m.hot.standing == Standing::Probation && m.hot.probation_left == 0 && is_judged(m);
+            let Some((_, member)) = self.rows.get(at).filter(|(_, member)| over(member)) else { continue };
+            let strikes = member.hot.strikes;
+            let verdict = Verdict {
+                to: Standing::Good,
+                strikes,
+                until: RoundId(0),
+                reason: PROBATION_OVER,
+                by: Author::Host,
+                counts: false,
+            };
+            self.pronounce(at, &verdict, fx);
+        }
+    }
+
+    /// Rules on everyone whom the policy wants to put out; one ruling a row.
+    fn rule(&mut self, columns: &BanColumns) -> Vec<Ruling> {
+        let (settings, round) = (&self.meta.settings, self.settle.round);
+        let (span, accepted) = (settings.moves_rounds, self.ban.row.moves_accepted);
+        let wishes = self.rows.iter().zip(&columns.standing).enumerate().filter_map(|(at, ((_, member), code))| {
+            let hot = &member.hot;
+            let to = hot.standing.after(Standing::from_policy(*code)?, hot.probation_left == 0);
+            (is_judged(member) && to.is_out() && to != hot.standing).then(|| PutOut {
+                last_up: hot.last_up,
+                at,
+                ban: to == Standing::Banned,
+                counted: hot.moved_out > accepted && round.since(hot.moved_out) < span,
+            })
+        });
+        let mut rulings = alloc::vec![Ruling::Stands; self.rows.len()];
+        for (wish, ruling) in guardrails::rule(wishes.collect(), self.rows.len(), self.put_out, settings) {
+            self.record.deferred += u32::from(ruling == Ruling::Deferred);
+            self.record.held += u32::from(ruling == Ruling::Held);
+            if let Some(row) = rulings.get_mut(wish.at) {
+                *row = ruling;
+            }
+        }
+        rulings
+    }
+
+    /// What the policy's columns and the ruling make of a row; `None` for one that is not judged.
+    fn verdict(&mut self, at: usize, heard: &Heard<'a, BanColumns>, ruling: Ruling) -> Option<Verdict<'a>> {
+        let (_, member) = self.rows.get(at).filter(|(_, member)| is_judged(member))?;
+        let (hot, columns) = (&member.hot, heard.columns);
+        let strikes = *columns.strikes.get(at)?;
+        let from = hot.standing;
+        let to = from.after(Standing::from_policy(*columns.standing.get(at)?)?, hot.probation_left == 0);
+        let asked = u64::from(*columns.until.get(at)?);
+        let longest = self.meta.settings.longest_ban_rounds();
+        let reason = text(heard.description, *columns.reasons.get(at)?);
+        let (round, by) = (self.settle.round, Author::Policy(heard.policy));
+        let verdict = |to, until, reason, by| Verdict { to, strikes, until, reason, by, counts: true };
+        Some(match (ruling, to) {
+            (Ruling::Held, _) => Verdict { counts: false, ..verdict(from, hot.until, "", by) },
+            (Ruling::Deferred, _) => verdict(Standing::Suspended, RoundId(0), BAN_DEFERRED, by),
+            (Ruling::Stands, Standing::Banned) => {
+                let rounds = asked.clamp(1, longest);
+                self.record.clamped += u32::from(rounds != asked);
+                verdict(to, round.plus(rounds), reason, by)
+            }
+            (Ruling::Stands, Standing::Suspended) if asked > 0 => {
+                verdict(to, round.plus(asked.min(longest)), reason, by)
+            }
+            (Ruling::Stands, Standing::Good) if from == Standing::Probation => {
+                verdict(to, RoundId(0), PROBATION_OVER, Author::Host)
+            }
+            (Ruling::Stands, Standing::Probation) => Verdict { counts: false, ..verdict(to, RoundId(0), "", by) },
+            (Ruling::Stands, Standing::Good | Standing::Warned | Standing::Suspended) => {
+                verdict(to, RoundId(0), reason, by)
+            }
+        })
+    }
+
+    /// Lets a verdict take effect.
+    fn pronounce(&mut self, at: usize, verdict: &Verdict<'_>, fx: &mut Effects) {
+        let Some((node, member)) = self.rows.get_mut(at) else { return };
+        let (hot, profile) = (&mut member.hot, &mut member.profile);
+        let from = hot.standing;
+        let moves = from != verdict.to;
+        hot.standing = verdict.to;
+        hot.strikes = verdict.strikes;
+        hot.until = verdict.until;
+        if verdict.to != Standing::Probation {
+            hot.probation_left = 0;
+        }
+        if moves && verdict.to.is_out() {
+            hot.moved_out = self.settle.round;
+        }
+        // Whoever is out is out by the policy that said so last; for the others a swap alone changes nothing.
+        let decided_by = match verdict.by {
+            Author::Policy(policy) => Some(policy),
+            Author::Host | Author::Operator(_) => None,
+        };
+        let other_reason = verdict.counts && profile.reason != verdict.reason;
+        let other_author = verdict.counts && verdict.to.is_out() && profile.decided_by != decided_by;
+        if moves || other_reason || other_author {
+            profile.reason = verdict.reason.to_string();
+            profile.decided_by = decided_by;
+            fx.profile(**node, member);
+        }
+        if moves {
+            self.record.moves += 1;
+            fx.moved(Move {
+                index: LogIndex(0),
+                node: **node,
+                round: self.settle.round,
+                now_ms: self.record.now_ms,
+                from,
+                to: verdict.to,
+                strikes: verdict.strikes,
+                until: Some(verdict.until).filter(|until| *until > RoundId(0)),
+                reason: verdict.reason.to_string(),
+                by: verdict.by,
+            });
+        }
+    }
+
+    /// Says that moves are held back, and when none is any more.
+    fn note_held(&mut self, fx: &mut Effects) {
+        let held = self.record.held > 0;
+        if self.ban.row.held == held {
+            return;
+        }
+        self.ban.row.held = held;
+        fx.writes.push(Write::Slot(Slot::Ban, Box::new(self.ban.row.clone())));
+        if held {
+            fx.notices.push(Notice::Policy {
+                slot: Slot::Ban,
+                policy: self.ban.row.active,
+                what: "held",
+                round: self.settle.round,
+                detail: format!(
+                    "{} members keep their standing until an operator accepts or rolls back",
+                    self.record.held
+                ),
+            });
+        }
+    }
+}
+
+/// What becomes of one member.
+struct Verdict<'a> {
+    to: Standing,
+    strikes: u16,
+    until: RoundId,
+    reason: &'a str,
+    by: Author,
+    /// It says something of a standing that stays as it is, too.
+    counts: bool,
+}
+
+/// Whether the judgement of a round counts for a member of its queue. It does not for one that said goodbye or turned
+/// out to be outdated, whatever was seen of it, nor for one that an operator decided about meanwhile.
+fn is_judged(member: &Member) -> bool {
+    member.hot.place == Place::Queued && !member.hot.by_hand
+}
+
+/// The text of a reason code.
+fn text(description: &Description, code: u16) -> &str {
+    usize::from(code).checked_sub(1).and_then(|at| description.reasons.get(at)).map_or("", String::as_str)
+}
+
+/// Takes over the change of memory of the rows that count.
+fn remember(
+    slot: Slot,
+    memory: &mut Memory,
+    change: &[u8],
+    rows: &[(&NodeId, &mut Member)],
+    counts: impl Fn(&Member) -> bool,
+    fx: &mut Effects,
+) {
+    if memory.row_bytes == 0 {
+        return;
+    }
+    let mut touched = BTreeSet::new();
+    for (xor, (_, member)) in change.chunks_exact(memory.row_bytes).zip(rows) {
+        if xor.iter().all(|byte| *byte == 0) || !counts(member) {
+            continue;
+        }
+        let number = member.profile.number;
+        for (byte, xor) in memory.row_mut(number).into_iter().flatten().zip(xor) {
+            *byte ^= xor;
+        }
+        touched.insert(number.0 / BLOCK_MEMBERS);
+    }
+    fx.writes.extend(touched.into_iter().map(|block| Write::Memory {
+        slot,
+        saved: false,
+        block,
+        bytes: memory.blocks.get(&block).cloned(),
+    }));
 }
