@@ -38,6 +38,8 @@ pub const REASON_BYTES: usize = 200;
 pub const COMPENSATIONS: usize = 10_000;
 /// Points of one compensation line, so that a slip cannot overflow an account.
 pub const COMPENSATION_POINTS: i64 = 1_000_000_000_000;
+/// Settings named by one change: more than there are keys, so that one entry can change them all.
+pub const SETTING_CHANGES: usize = 100;
 /// Nodes named by one `bans lift`.
 pub const LIFTS: usize = 10_000;
 /// A signed claim may expire at most this far ahead: what must be remembered is bounded.

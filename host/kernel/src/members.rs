@@ -3,7 +3,6 @@
 //! A member's row survives disconnecting, rejoining and bans; it is forgotten when it has been out for long with nothing
 //! earned (PROTOCOLS 2, 6).
 
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -393,40 +392,47 @@ impl State {
             return Err(Reject::OutdatedVersion { accept: settings.accept_versions.to_string() });
         }
         let known = self.members.get(&join.node);
-        if let Some(member) = known {
-            if member.hot.standing == Standing::Banned && self.meta.settled < member.hot.until {
-                return Err(Reject::Banned { until: member.hot.until, reason: member.profile.reason.clone() });
-            }
-            if !member.hot.place.is_out() {
-                return Ok(());
-            }
+        if let Some(member) = known
+            && member.hot.standing == Standing::Banned
+            && self.meta.settled < member.hot.until
+        {
+            return Err(Reject::Banned { until: member.hot.until, reason: member.profile.reason.clone() });
         }
+        if known.is_none_or(|member| member.hot.place.is_out()) {
+            self.has_room(known.is_none())?;
+        }
+        if known.is_none_or(|member| network(&member.profile.ip) != network(&join.ip)) {
+            self.has_room_in_group(&join.ip)?;
+        }
+        Ok(())
+    }
+
+    /// Whether one more may enter the queue.
+    fn has_room(&self, new: bool) -> Result<(), Reject> {
+        let settings = &self.meta.settings;
         if (self.queue.len() as u64).saturating_add(u64::from(self.meta.joins)) >= settings.members {
             return Err(Reject::Full { what: alloc::format!("the queue: {} members", settings.members) });
         }
         if u64::from(self.meta.joins) >= settings.joins_round {
             return Err(Reject::SlowDown);
         }
-        if known.is_some() {
-            return Ok(());
-        }
         let rows = settings.members.saturating_mul(settings.rows_factor);
-        if self.members.len() as u64 >= rows {
+        if new && self.members.len() as u64 >= rows {
             return Err(Reject::Full { what: alloc::format!("the table of members: {rows} rows") });
         }
-        if is_loopback(&join.ip) {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Whether one more may come from the network group of an address; a key that moves there counts like a new one.
+    fn has_room_in_group(&self, ip: &Ip) -> Result<(), Reject> {
+        let settings = &self.meta.settings;
+        let Some(group) = self.groups.get(&network(ip)).filter(|_| !is_loopback(ip)) else { return Ok(()) };
+        if u64::from(group.members) >= settings.group_members {
+            return Err(Reject::Full { what: alloc::format!("the network group: {} members", settings.group_members) });
         }
-        if let Some(group) = self.groups.get(&network(&join.ip)) {
-            if u64::from(group.members) >= settings.group_members {
-                return Err(Reject::Full {
-                    what: alloc::format!("the network group: {} members", settings.group_members),
-                });
-            }
-            let joined = self.meta.group_joins.iter().find(|(index, _)| *index == group.index).map_or(0, |(_, n)| *n);
-            if u64::from(joined) >= settings.joins_group_round {
-                return Err(Reject::SlowDown);
-            }
+        let joined = self.meta.group_joins.iter().find(|(index, _)| *index == group.index).map_or(0, |(_, n)| *n);
+        if u64::from(joined) >= settings.joins_group_round {
+            return Err(Reject::SlowDown);
         }
         Ok(())
     }
@@ -462,10 +468,6 @@ impl State {
                 claim: None,
             };
             self.members.insert(join.node, Member::new(profile));
-            match self.meta.group_joins.iter_mut().find(|(index, _)| *index == group) {
-                Some((_, joins)) => *joins += 1,
-                None => self.meta.group_joins.push((group, 1)),
-            }
         }
         let Some(member) = self.members.get_mut(&join.node) else { return Err(Reject::UnknownNode) };
         let number = member.profile.number;
@@ -518,13 +520,14 @@ impl State {
             }
             self.ungroup(from);
         }
-        if let Some(group) = self.groups.get_mut(&to) {
-            group.members += 1;
-            return group.index;
+        let unused = self.groups.values().map(|group| group.index.saturating_add(1)).max().unwrap_or(0);
+        let group = self.groups.entry(to).or_insert(Group { index: unused, members: 0 });
+        group.members += 1;
+        let index = group.index;
+        match self.meta.group_joins.iter_mut().find(|(group, _)| *group == index) {
+            Some((_, joins)) => *joins = joins.saturating_add(1),
+            None => self.meta.group_joins.push((index, 1)),
         }
-        let used: BTreeSet<u32> = self.groups.values().map(|group| group.index).collect();
-        let index = (0..).find(|index| !used.contains(index)).unwrap_or(u32::MAX);
-        self.groups.insert(to, Group { index, members: 1 });
         index
     }
 
@@ -540,17 +543,22 @@ impl State {
     pub(crate) fn leave(&mut self, leave: &Leave, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(leave.now_ms);
         let member = self.members.get_mut(&leave.node).ok_or(Reject::UnknownNode)?;
-        member.profile.goodbyes.retain(|at| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS);
         if member.hot.place.is_out() || member.hot.place == Place::Leaving {
             return Ok(Reply::Done);
         }
-        if member.profile.goodbyes.len() >= GOODBYES {
+        let lately = |at: &u64| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS;
+        if member.profile.goodbyes.iter().filter(|at| lately(at)).count() >= GOODBYES {
             return Err(Reject::SlowDown);
         }
+        member.profile.goodbyes.retain(lately);
         member.profile.goodbyes.push(now_ms);
-        member.hot.place = if member.hot.place == Place::Entering { Place::Out } else { Place::Leaving };
-        let member = member.clone();
-        fx.profile(leave.node, &member);
+        if member.hot.place == Place::Entering {
+            member.hot.place = Place::Out;
+            member.hot.left = self.meta.settled;
+        } else {
+            member.hot.place = Place::Leaving;
+        }
+        fx.profile(leave.node, member);
         fx.hot(member.profile.number);
         Ok(Reply::Done)
     }
@@ -562,12 +570,14 @@ impl State {
         }
         let member = self.members.get_mut(&outdated.node).ok_or(Reject::UnknownNode)?;
         member.profile.version = outdated.version;
+        if member.hot.place == Place::Entering {
+            member.hot.left = self.meta.settled;
+        }
         member.hot.place = match member.hot.place {
             Place::Queued | Place::Leaving | Place::Outdated => Place::Outdated,
             Place::Entering | Place::Out | Place::OutOutdated => Place::OutOutdated,
         };
-        let member = member.clone();
-        fx.profile(outdated.node, &member);
+        fx.profile(outdated.node, member);
         fx.hot(member.profile.number);
         Ok(Reply::Done)
     }
@@ -594,6 +604,7 @@ impl State {
                 hot.left = round;
                 hot.presence = Presence::Unknown;
                 hot.trusted_up = false;
+                hot.rtt_us = 0;
                 closed.push(*node);
             } else if hot.earned == Points::ZERO && round.since(hot.left.max(hot.until)) > keep_rounds {
                 forgotten.push(*node);

@@ -1,15 +1,375 @@
-//! What an operator decides.
+//! What operators decide: one entry of the log each, with who, when, from what to what, and why in the change log.
+//!
+//! Invariant: all or nothing. A decision about a member counts at once and beats the judgement that is in flight; a
+//! decision about rules counts from a round on (PROTOCOLS 4.4, 6.8, 7, 11, 12).
 
-use crate::command::{Operate, Operation};
-use crate::outcome::{Reject, Reply};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::{Compensation, Operate, Operation, Operator, SettingChange};
+use crate::decide::Slot;
+use crate::id::{Digest, LogIndex, NodeId, RoundId};
+use crate::ledger::Account;
+use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
+use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
+use crate::policies::name_of;
+use crate::round::Presence;
+use crate::settings::Settings;
+use crate::standing::Standing;
 use crate::state::{Effects, State};
+use crate::units::Points;
+
+/// Who decides, when and why: the same for all that one entry does.
+#[derive(Clone, Copy)]
+struct Decision<'a> {
+    by: Operator,
+    reason: &'a str,
+    now_ms: u64,
+}
 
 impl State {
     pub(crate) fn operate(&mut self, operate: &Operate, fx: &mut Effects) -> Result<Reply, Reject> {
+        check_reason(&operate.reason)?;
+        let now_ms = self.stamp(operate.now_ms);
+        let decision = Decision { by: operate.by, reason: &operate.reason, now_ms };
         match &operate.what {
-            Operation::Activate { slot, policy, round } => self.activate(*slot, *policy, *round, fx),
-            Operation::Rollback(slot) => self.rollback(*slot, fx),
-            _ => Err(Reject::NothingSettled),
+            Operation::AcceptRound => self.accept_round(decision, fx),
+            Operation::AcceptPolicy(slot) => self.accept_policy(*slot, decision, fx),
+            Operation::Ban { node, rounds } => self.ban(*node, *rounds, decision, fx),
+            Operation::LiftNodes(nodes) => self.lift_nodes(nodes, decision, fx),
+            Operation::LiftPolicy { policy, since } => self.lift_policy(*policy, *since, decision, fx),
+            Operation::Compensate(lines) => self.compensate(lines, decision, fx),
+            Operation::SetClass { node, class } => self.set_class(*node, *class, decision, fx),
+            Operation::Set(changes) => self.set(changes, decision, fx),
+            Operation::FileSettings(said) => self.file_settings(said, decision, fx),
+            Operation::Activate { slot, policy, round } => {
+                let before = self.slot(*slot).row.active;
+                let reply = self.activate(*slot, *policy, *round, fx)?;
+                Ok(decision.scheduled(*slot, (before, Some(*policy)), reply, fx))
+            }
+            Operation::Rollback(slot) => {
+                let before = self.slot(*slot).row.scheduled.map_or(self.slot(*slot).row.active, |s| s.policy);
+                let reply = self.rollback(*slot, fx)?;
+                let row = &self.slot(*slot).row;
+                let after = row.scheduled.map_or(row.active, |s| s.policy);
+                Ok(decision.scheduled(*slot, (before, after), reply, fx))
+            }
+            Operation::SetBuiltin { slot, policy } => self.set_builtin(*slot, *policy, decision, fx),
+            Operation::FileSaid { slot, policy } => self.file_said(*slot, *policy, decision, fx),
         }
     }
+
+    /// Those up in the last settled round become the trusted presence, and the count of suspect rounds begins anew.
+    fn accept_round(&mut self, decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        if self.meta.settled == RoundId(0) {
+            return Err(Reject::NothingSettled);
+        }
+        let mut up = 0;
+        for (_, member) in self.members.iter_mut().filter(|(_, member)| member.hot.place.is_queued()) {
+            let is_up = member.hot.presence == Presence::Up;
+            up += u64::from(is_up);
+            if member.hot.trusted_up != is_up {
+                member.hot.trusted_up = is_up;
+                fx.hot(member.profile.number);
+            }
+        }
+        let from = format!("round {}", self.meta.trusted);
+        self.meta.trusted = self.meta.settled;
+        self.meta.suspect_rounds = 0;
+        let to = format!("round {}: {up} of {} up", self.meta.settled, self.queue.len());
+        decision.change("trusted presence".into(), from, to, fx);
+        Ok(Reply::Changed { count: up })
+    }
+
+    /// Moves of a slot up to here do not count towards its cap over time.
+    fn accept_policy(&mut self, slot: Slot, decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        let settled = self.meta.settled;
+        let row = &mut self.slot_mut(slot).row;
+        let from = if row.held { "held".into() } else { String::new() };
+        row.moves_accepted = settled;
+        row.held = false;
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        decision.change(format!("policy {slot} accepted"), from, format!("moves up to round {settled}"), fx);
+        Ok(Reply::Done)
+    }
+
+    fn ban(&mut self, node: NodeId, rounds: u64, decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        let longest = self.meta.settings.longest_ban_rounds();
+        if !(1..=longest).contains(&rounds) {
+            return Err(Reject::OutOfBounds { what: "rounds".into(), min: 1, max: longest });
+        }
+        let until = self.meta.settled.plus(rounds);
+        let member = self.members.get(&node).ok_or(Reject::UnknownNode)?;
+        let (from, strikes) = (member.hot.standing, member.hot.strikes);
+        self.place_by_hand(node, Standing::Banned, strikes, until, decision, fx);
+        decision.change(format!("member {node}"), from.to_string(), format!("banned through round {until}"), fx);
+        fx.notices.push(Notice::Closed(Vec::from([node])));
+        Ok(Reply::Changed { count: 1 })
+    }
+
+    fn lift_nodes(&mut self, nodes: &[NodeId], decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        if nodes.len() > LIFTS {
+            return Err(Reject::OutOfBounds { what: "nodes".into(), min: 1, max: LIFTS as u64 });
+        }
+        if nodes.iter().any(|node| !self.members.contains_key(node)) {
+            return Err(Reject::UnknownNode);
+        }
+        Ok(self.lift(nodes, "by name".into(), decision, fx))
+    }
+
+    /// Lifts all that a policy put out since a round, and that nobody has judged otherwise since.
+    fn lift_policy(
+        &mut self,
+        policy: Digest,
+        since: RoundId,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        let put_out = self.members.iter().filter(|(_, member)| {
+            let hot = &member.hot;
+            hot.standing.is_out() && hot.moved_out >= since && member.profile.decided_by == Some(policy)
+        });
+        let nodes: Vec<NodeId> = put_out.map(|(node, _)| *node).collect();
+        Ok(self.lift(&nodes, format!("put out by {policy} since round {since}"), decision, fx))
+    }
+
+    fn lift(&mut self, nodes: &[NodeId], from: String, decision: Decision<'_>, fx: &mut Effects) -> Reply {
+        for node in nodes {
+            self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
+            if let Some(number) = self.members.get(node).map(|member| member.profile.number) {
+                self.clear_memory(Slot::Ban, number, fx);
+            }
+        }
+        let to = match nodes {
+            [node] => format!("{node} is good"),
+            _ => format!("{} members are good", nodes.len()),
+        };
+        decision.change("bans lifted".into(), from, to, fx);
+        Reply::Changed { count: nodes.len() as u64 }
+    }
+
+    /// Sets a member's standing. The queue itself changes with the next settlement only.
+    fn place_by_hand(
+        &mut self,
+        node: NodeId,
+        to: Standing,
+        strikes: u16,
+        until: RoundId,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        let hot = &mut member.hot;
+        let (from, same) = (hot.standing, (hot.standing, hot.until) == (to, until));
+        hot.standing = to;
+        hot.strikes = strikes;
+        hot.until = until;
+        hot.probation_left = 0;
+        hot.by_hand = true;
+        if !to.is_out() {
+            hot.moved_out = RoundId(0);
+        }
+        member.profile.reason = if to.is_out() { decision.reason.to_string() } else { String::new() };
+        member.profile.decided_by = None;
+        fx.hot(member.profile.number);
+        fx.profile(node, member);
+        if !same {
+            fx.moved(Move {
+                index: LogIndex(0),
+                node,
+                round: self.meta.settled,
+                now_ms: decision.now_ms,
+                from,
+                to,
+                strikes,
+                until: Some(until).filter(|until| *until > RoundId(0)),
+                reason: decision.reason.to_string(),
+                by: Author::Operator(decision.by),
+            });
+        }
+    }
+
+    fn compensate(
+        &mut self,
+        lines: &[Compensation],
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        if lines.is_empty() || lines.len() > COMPENSATIONS {
+            return Err(Reject::OutOfBounds { what: "lines".into(), min: 1, max: COMPENSATIONS as u64 });
+        }
+        let mut sum = Points::ZERO;
+        for line in lines {
+            check_reason(&line.reason)?;
+            if !(1..=COMPENSATION_POINTS).contains(&line.points.0) {
+                return Err(Reject::OutOfBounds { what: "points".into(), min: 1, max: COMPENSATION_POINTS as u64 });
+            }
+            if line.round > self.meta.settled {
+                return Err(Reject::OutOfBounds { what: "round".into(), min: 0, max: self.meta.settled.0 });
+            }
+            if !self.members.contains_key(&line.node) {
+                return Err(Reject::UnknownNode);
+            }
+            sum = sum.plus(line.points);
+        }
+        for line in lines {
+            let Some(member) = self.members.get_mut(&line.node) else { continue };
+            let paid = self.meta.issue(&mut member.hot, line.points);
+            fx.hot(member.profile.number);
+            fx.line(Line {
+                round: line.round,
+                reason: line.reason.clone(),
+                ..self.line(Kind::Compensation, Account::Treasury, Account::Earned(line.node), paid, decision.now_ms)
+            });
+        }
+        let to = format!("{sum} points in {} lines", lines.len());
+        decision.change("compensation".into(), String::new(), to, fx);
+        Ok(Reply::Changed { count: lines.len() as u64 })
+    }
+
+    fn set_class(
+        &mut self,
+        node: NodeId,
+        class: u32,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        let member = self.members.get_mut(&node).ok_or(Reject::UnknownNode)?;
+        let from = member.profile.class;
+        member.profile.class = class;
+        fx.profile(node, member);
+        decision.change(format!("class of {node}"), from.to_string(), class.to_string(), fx);
+        Ok(Reply::Changed { count: u64::from(from != class) })
+    }
+
+    /// Changes settings from last settled + 2 on, the accepted versions at once.
+    fn set(&mut self, changes: &[SettingChange], decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        if changes.is_empty() || changes.len() > SETTING_CHANGES {
+            return Err(Reject::OutOfBounds { what: "settings".into(), min: 1, max: SETTING_CHANGES as u64 });
+        }
+        let before = self.meta.settings_next.as_ref().map_or(&self.meta.settings, |(_, next)| next).clone();
+        let mut next = before.clone();
+        let refused = |key: &str, error| Reject::Setting { key: key.to_string(), error };
+        for change in changes {
+            next.put(&change.key, &change.value).map_err(|error| refused(&change.key, error))?;
+        }
+        next.check().map_err(|error| refused(changes.last().map_or("", |change| &change.key), error))?;
+        let (old, new) = (before.entries(), next.entries());
+        for ((key, from), (_, to)) in old.into_iter().zip(new).filter(|((_, from), (_, to))| from != to) {
+            decision.change(format!("setting {key}"), from, to, fx);
+        }
+        let round = self.meta.settled.plus(NOTICE_ROUNDS);
+        if next == before {
+            return Ok(Reply::From { round: self.meta.settled.next(), memory_empty: 0 });
+        }
+        self.meta.settings.accept_versions = next.accept_versions.clone();
+        self.meta.settings_next = Some((round, next));
+        Ok(Reply::From { round, memory_empty: 0 })
+    }
+
+    /// Changes what the config file says otherwise than the last time it was read.
+    fn file_settings(
+        &mut self,
+        said: &[SettingChange],
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        if said.len() > SETTING_CHANGES {
+            return Err(Reject::OutOfBounds { what: "settings".into(), min: 0, max: SETTING_CHANGES as u64 });
+        }
+        let name = |key: &str| Settings::full_name(key).to_string();
+        let mut now: Vec<(String, String)> = said.iter().map(|one| (name(&one.key), one.value.clone())).collect();
+        now.sort();
+        now.dedup_by(|a, b| a.0 == b.0);
+        let last = &self.meta.file_settings;
+        let change = |(key, value): &(String, String)| SettingChange { key: key.clone(), value: value.clone() };
+        let mut changes: Vec<SettingChange> = now.iter().filter(|one| !last.contains(one)).map(change).collect();
+        let defaults = Settings::default();
+        for (key, _) in last.iter().filter(|(key, _)| now.iter().all(|(other, _)| other != key)) {
+            let value = defaults.value(key).unwrap_or_default();
+            changes.push(SettingChange { key: key.clone(), value });
+        }
+        if changes.is_empty() {
+            return Ok(Reply::Changed { count: 0 });
+        }
+        let reply = self.set(&changes, decision, fx)?;
+        self.meta.file_settings = now;
+        Ok(reply)
+    }
+
+    fn set_builtin(
+        &mut self,
+        slot: Slot,
+        policy: Digest,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        if self.policies.get(&policy).is_none_or(|row| row.slot != slot) {
+            return Err(Reject::UnknownPolicy);
+        }
+        let row = &mut self.slot_mut(slot).row;
+        let from = row.builtin.replace(policy);
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        if from != Some(policy) {
+            let from = from.map_or_else(String::new, |digest| digest.to_string());
+            decision.change(format!("policy {slot} builtin"), from, policy.to_string(), fx);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn file_said(
+        &mut self,
+        slot: Slot,
+        policy: Digest,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        let row = &mut self.slot_mut(slot).row;
+        let from = row.file_said.replace(policy);
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        if from != Some(policy) {
+            let from = from.map_or_else(String::new, |digest| digest.to_string());
+            decision.change(format!("policy {slot} in the file"), from, policy.to_string(), fx);
+        }
+        Ok(Reply::Done)
+    }
+}
+
+impl Decision<'_> {
+    /// A line of the change log.
+    fn change(self, what: String, from: String, to: String, fx: &mut Effects) {
+        fx.change(Change {
+            index: LogIndex(0),
+            part: 0,
+            now_ms: self.now_ms,
+            by: Some(self.by),
+            what,
+            from,
+            to,
+            reason: self.reason.to_string(),
+        });
+    }
+
+    /// The line of a change of rules; gives the reply that it follows from.
+    fn scheduled(
+        self,
+        slot: Slot,
+        (from, to): (Option<Digest>, Option<Digest>),
+        reply: Reply,
+        fx: &mut Effects,
+    ) -> Reply {
+        if let Reply::From { round, .. } = &reply {
+            self.change(format!("policy {slot} from round {round}"), name_of(from), name_of(to), fx);
+        }
+        reply
+    }
+}
+
+fn check_reason(reason: &str) -> Result<(), Reject> {
+    if reason.len() <= REASON_BYTES {
+        return Ok(());
+    }
+    Err(Reject::Malformed { what: format!("the reason: use at most {REASON_BYTES} bytes") })
 }

@@ -251,6 +251,10 @@ impl State {
         if self.policies.get(&policy).is_some_and(|row| row.slot != stage.slot) {
             return Err(Reject::Malformed { what: "this component fills another slot".into() });
         }
+        // The size of stored memory follows from the description, so that it must not change under a digest.
+        if self.policies.get(&policy).is_some_and(|row| row.description != stage.description) {
+            return Err(Reject::Malformed { what: "this policy described itself otherwise before".into() });
+        }
         let ready = self.policies.get(&policy).map(|row| row.ready.clone()).unwrap_or_default();
         let row = PolicyRow {
             slot: stage.slot,
@@ -328,7 +332,11 @@ impl State {
     /// Brings the previous policy back; where an activation is still to come, takes that back instead.
     pub(crate) fn rollback(&mut self, slot: Slot, fx: &mut Effects) -> Result<Reply, Reject> {
         let row = &mut self.slot_mut(slot).row;
-        if row.scheduled.is_some() {
+        if let Some(scheduled) = row.scheduled {
+            // An automatic return is on its way there already.
+            if scheduled.returned {
+                return Ok(Reply::From { round: scheduled.round, memory_empty: 0 });
+            }
             row.scheduled = None;
             fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
             return Ok(Reply::From { round: self.meta.settled.next(), memory_empty: 0 });
@@ -367,18 +375,20 @@ impl State {
             }
             return;
         };
-        row.faults_total += 1;
+        row.faults_total = row.faults_total.saturating_add(1);
         let mut detail = fault.to_string();
         if fault.kind.is_deterministic() {
             row.faults.push(round);
             row.deadline_faults = 0;
         } else if fault.kind == FaultKind::Deadline {
-            row.deadline_faults += 1;
+            row.deadline_faults = row.deadline_faults.saturating_add(1);
             if row.deadline_faults >= DEADLINE_FAULTS {
                 detail = alloc::format!("{} times in a row: {detail}", row.deadline_faults);
             }
         }
-        let returns = row.faults.len() >= bound && !row.scheduled.is_some_and(|s| s.returned);
+        // What an operator has scheduled to replace it in time, and a return that is on its way, stand.
+        let replaced = row.scheduled.is_some_and(|s| s.returned || s.round <= round.plus(NOTICE_ROUNDS));
+        let returns = row.faults.len() >= bound && !replaced;
         if returns {
             row.faults.clear();
         }
@@ -479,7 +489,7 @@ fn same_schema(a: &Description, b: &Description) -> bool {
     a.memory_bytes == b.memory_bytes && a.memory_schema == b.memory_schema
 }
 
-fn name_of(policy: Option<Digest>) -> String {
+pub(crate) fn name_of(policy: Option<Digest>) -> String {
     policy.map_or_else(|| "neutral".to_string(), |digest| digest.to_string())
 }
 

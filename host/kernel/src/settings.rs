@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 
 use crate::decide::LimitSettings;
 use crate::id::VersionRange;
+use crate::limits::REASON_BYTES;
 
 /// One key of the settings: what a config file, `cluster set` and the docs need to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,32 +189,58 @@ impl Settings {
     /// [`SettingError`]; the settings are then as before.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
         let mut next = self.clone();
-        if name == Self::ACCEPT_VERSIONS || name == "accept_versions" {
-            next.accept_versions = value
-                .parse()
-                .map_err(|_| SettingError::Type { expected: "a range of versions such as `>=0.1, <0.2`".into() })?;
-        } else {
-            let key = Self::KEYS.iter().find(|key| key.name == name).ok_or_else(|| Self::unknown(name))?;
-            let number = match (key.is_bool, value) {
-                (true, "true") => 1,
-                (true, "false") => 0,
-                (true, _) => return Err(SettingError::Type { expected: "true or false".into() }),
-                (false, _) => value
-                    .replace('_', "")
-                    .parse()
-                    .map_err(|_| SettingError::Type { expected: "a whole number".into() })?,
-            };
-            // 0 in these two means "derived", whatever their bounds.
-            let derived = number == 0 && key.default == 0;
-            if !derived && !(key.min..=key.max).contains(&number) {
-                return Err(SettingError::Range { min: key.min, max: key.max });
-            }
-            if let Some(slot) = next.slot(name) {
-                *slot = number;
-            }
-        }
+        next.put(name, value)?;
         next.check()?;
         *self = next;
+        Ok(())
+    }
+
+    /// The name of a key as it is stored: the one key of `[cluster]` is also known without its section.
+    #[must_use]
+    pub fn full_name(name: &str) -> &str {
+        if name == "accept_versions" { Self::ACCEPT_VERSIONS } else { name }
+    }
+
+    /// The value of any key as text; `None` for an unknown one.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<String> {
+        let name = Self::full_name(name);
+        self.entries().into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Sets one key from text, whether or not it fits to the others: several changes are checked together, when the last
+    /// one is in.
+    ///
+    /// # Errors
+    /// [`SettingError`]; the settings are then as before.
+    pub fn put(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+        let name = Self::full_name(name);
+        if name == Self::ACCEPT_VERSIONS {
+            let expected = || SettingError::Type { expected: "a range of versions such as `>=0.1, <0.2`".into() };
+            self.accept_versions = Some(value)
+                .filter(|value| value.len() <= REASON_BYTES)
+                .ok_or_else(expected)?
+                .parse()
+                .map_err(|_| expected())?;
+            return Ok(());
+        }
+        let key = Self::KEYS.iter().find(|key| key.name == name).ok_or_else(|| Self::unknown(name))?;
+        let number = match (key.is_bool, value) {
+            (true, "true") => 1,
+            (true, "false") => 0,
+            (true, _) => return Err(SettingError::Type { expected: "true or false".into() }),
+            (false, _) => {
+                value.replace('_', "").parse().map_err(|_| SettingError::Type { expected: "a whole number".into() })?
+            }
+        };
+        // 0 in the two keys whose default is 0 means "derived", whatever their bounds.
+        let derived = number == 0 && key.default == 0;
+        if !derived && !(key.min..=key.max).contains(&number) {
+            return Err(SettingError::Range { min: key.min, max: key.max });
+        }
+        if let Some(slot) = self.slot(name) {
+            *slot = number;
+        }
         Ok(())
     }
 
