@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kernel::id::{NodeId, ProtocolVersion};
-use tokio::sync::mpsc;
-use wire::message::ToFollower;
+use wire::message::{Ping, ToFollower};
 
-use crate::mail::StreamId;
+use crate::mail::{Out, StreamId};
 use crate::streams::{Connected, Streams};
 
 /// One follower's stream.
@@ -15,14 +14,16 @@ use crate::streams::{Connected, Streams};
 pub struct Link {
     /// Which stream.
     pub stream: StreamId,
-    /// Where its messages go. Dropping it ends the stream.
-    pub out: mpsc::Sender<ToFollower>,
+    /// The way back. Dropping it ends the stream.
+    pub out: Out,
     /// Where it comes from.
     pub ip: IpAddr,
     /// Its source port.
     pub port: u16,
     /// What it speaks.
     pub version: ProtocolVersion,
+    /// When its last ping left, µs of the loop's clock.
+    pub asked_us: u64,
 }
 
 /// All of them.
@@ -111,19 +112,35 @@ impl Attached {
         self.links.get(node).is_some_and(|link| link.stream == stream)
     }
 
+    /// What a node says that it speaks; `None` when it has no stream.
+    #[must_use]
+    pub fn version(&self, node: &NodeId) -> Option<ProtocolVersion> {
+        self.links.get(node).map(|link| link.version)
+    }
+
     /// Whether the node has a stream.
     #[must_use]
     pub fn is_attached(&self, node: &NodeId) -> bool {
         self.links.contains_key(node)
     }
 
-    /// Puts a message on a node's stream; `false` when there is none or the follower does not read it.
+    /// Puts a message on a node's stream; `false` when there is none or the follower does not read it, which ends it.
     pub fn send(&self, node: &NodeId, message: ToFollower) -> bool {
-        self.links.get(node).is_some_and(|link| link.out.try_send(message).is_ok())
+        self.links.get(node).is_some_and(|link| link.out.send(message).is_ok())
     }
 
-    /// A valid pong came.
-    pub fn pong(&self, node: &NodeId, now_ms: u64, rtt_us: u32) {
+    /// The same for its turn, which is remembered for the round trip.
+    pub fn ask(&mut self, node: &NodeId, ping: Ping, now_us: u64) -> bool {
+        self.links.get_mut(node).is_some_and(|link| {
+            link.asked_us = now_us;
+            link.out.send(ToFollower::Ping(ping)).is_ok()
+        })
+    }
+
+    /// A valid pong came off the socket at `at_us`.
+    pub fn pong(&self, node: &NodeId, now_ms: u64, at_us: u64) {
+        let Some(link) = self.links.get(node) else { return };
+        let rtt_us = u32::try_from(at_us.saturating_sub(link.asked_us)).unwrap_or(u32::MAX).max(1);
         self.streams.write(|all| {
             if let Some(connected) = all.get_mut(node) {
                 connected.last_pong_ms = Some(now_ms);
@@ -146,12 +163,14 @@ impl Attached {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     fn link(stream: u64, port: u16) -> (Link, mpsc::Receiver<ToFollower>) {
-        let (out, end) = mpsc::channel(4);
+        let (out, end, _) = Out::new(4);
         let ip = IpAddr::from([127, 0, 0, 1]);
-        (Link { stream: StreamId(stream), out, ip, port, version: ProtocolVersion::OURS }, end)
+        (Link { stream: StreamId(stream), out, ip, port, version: ProtocolVersion::OURS, asked_us: 0 }, end)
     }
 
     #[test]
