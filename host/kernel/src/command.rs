@@ -191,6 +191,10 @@ pub struct Settle {
     /// Name and version of the engine that ran them.
     #[n(8)]
     pub engine: String,
+    /// The state columns that the policies saw are those after this entry of the log, which is the settlement of the
+    /// round before or a later one.
+    #[n(9)]
+    pub columns: LogIndex,
 }
 
 /// What a slot contributed to a settlement.

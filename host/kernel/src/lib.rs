@@ -7,7 +7,7 @@
 //! Read it in this order: the nouns ([`id`], [`units`], [`limits`], [`settings`]); what enters the replicated log and
 //! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls ([`members`], [`standing`],
 //! [`settle`], [`guardrails`], [`ledger`], [`policies`]); what happens before a settlement, in memory only ([`round`]);
-//! and what a policy is to the kernel ([`decide`]).
+//! what a policy is to the kernel ([`decide`]), and what it sees of a round ([`columns`]).
 //!
 //! Invariant: the kernel verifies signatures and never makes one.
 #![cfg_attr(not(test), no_std)]
@@ -48,4 +48,5 @@ pub mod policies;
 
 pub mod round;
 
+pub mod columns;
 pub mod decide;

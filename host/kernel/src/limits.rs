@@ -14,6 +14,8 @@ pub const SUSPECT_LAG_DIVISOR: u64 = 2;
 /// Rounds in a row for which refusing handshakes extends a super's grace: past it absence counts and the guard decides,
 /// so that a flood of strangers cannot keep everybody unjudged.
 pub const LOAD_GRACE_ROUNDS: u32 = 10;
+/// Longest reconnect spread: twice of it is the least grace of a super.
+pub const RECONNECT_SPREAD_MS: u64 = 60_000;
 /// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour.
 pub const GOODBYES: usize = 3;
 /// See [`GOODBYES`].

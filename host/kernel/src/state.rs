@@ -298,6 +298,11 @@ impl State {
         }
     }
 
+    /// The queue as after the last settlement, with the members' rows, in ascending order of key.
+    pub fn queued(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.members.iter().filter(|(_, member)| member.hot.place.is_queued())
+    }
+
     /// The sum of all accounts: zero, always.
     #[must_use]
     pub fn sum(&self) -> i128 {

@@ -8,6 +8,14 @@
 //!
 //! Invariant: observations are worthless outside their round and term. Whatever carries a lower term is dropped.
 
+pub mod walk;
+
+pub mod merge;
+
+pub mod guard;
+
+pub mod lead;
+
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -136,6 +144,18 @@ impl Bits {
         }
     }
 
+    /// Whether all that are set are set in `other` too.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.bytes.iter().zip(&other.bytes).all(|(a, b)| a & !b == 0)
+    }
+
+    /// Whether none that is set is set in `other` too.
+    #[must_use]
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        self.bytes.iter().zip(&other.bytes).all(|(a, b)| a & b == 0)
+    }
+
     /// How many are set.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -181,16 +201,17 @@ pub struct Partial {
     /// Who saw it.
     #[n(2)]
     pub seat: Seat,
-    /// Members that had a stream at (all) their moments and were sent their pings, and no ping is void.
+    /// Members that were sent a ping that counts. One of two pings that found no stream takes the member out again,
+    /// unless the other was missed.
     #[n(3)]
     pub asked: Bits,
-    /// Those of them that answered every ping in time.
+    /// Those of them that answered every ping that counts in time.
     #[n(4)]
     pub seen: Bits,
-    /// Members that were asked, but a ping does not count, because this super was late itself.
+    /// Members of which no ping counts, because this super was late itself.
     #[n(5)]
     pub void: Bits,
-    /// Fact bits of members that have any.
+    /// Fact bits of members that have any. Whether one was absent or missed its turn follows from the bitmaps.
     #[n(6)]
     pub facts: Vec<At<u16>>,
     /// Round trip of each member on the log scale of [`rtt_code`]; 0 = none.
@@ -220,6 +241,18 @@ pub struct Partial {
     /// The secret from which its moments were drawn.
     #[cbor(n(15), with = "minicbor::bytes")]
     pub secret: [u8; 16],
+    /// Over how long its followers come back after a loss, ms: a grace lasts at least twice that.
+    #[n(16)]
+    pub spread_ms: u64,
+}
+
+impl Partial {
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        // Writing to memory cannot fail.
+        minicbor::to_vec(self).unwrap_or_default()
+    }
 }
 
 /// A partial report as it travels: the bytes that were signed and by whom. DSSE, payload type

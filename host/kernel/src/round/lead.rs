@@ -1,0 +1,238 @@
+//! The leader's pacing: when a round opens, when it is merged and settled, and what time is stamped on it.
+//!
+//! Round *n*+1 opens at *I* although *n* is not settled; *n*+2 waits for the settlement of *n*, and the wait counts as
+//! the leader's lag. A round is merged when the partial reports of all seats are in, or at *I* + *T*.
+//!
+//! A new leader begins with a new [`Lead`]: whatever was observed before is thrown away, because observations are
+//! worthless outside their round and term.
+//!
+//! Not here: who leads, whether policies are prepared, and the signatures of what the leader sends.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::merge::{self, PartialError};
+use super::walk::Timing;
+use super::{OpenRound, Partial, Report, SignedPartial};
+use crate::id::{NodeId, RoundId, Seat, Term};
+use crate::limits::CLOCK_OFF_MS;
+use crate::state::State;
+
+/// What the leader is to do now.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Send this to every super, itself included.
+    Open {
+        /// The round.
+        open: OpenRound,
+        /// The queue that is walked.
+        queue: Arc<[NodeId]>,
+        /// How late it is: for the leader's own walk.
+        waited_us: u64,
+    },
+    /// Merge what has come in, decide and propose.
+    Settle(Box<Gathered>),
+}
+
+/// A round whose partial reports are in, or late.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// The round.
+    pub open: OpenRound,
+    /// The queue that was walked.
+    pub queue: Arc<[NodeId]>,
+    /// What came, in order of seat.
+    pub partials: Vec<Partial>,
+    /// The same as it came.
+    pub signed: Vec<SignedPartial>,
+}
+
+impl Gathered {
+    /// The report, marked. `state`: the one that the step came from, or a later one in which no round was settled since.
+    #[must_use]
+    pub fn merge(&self, state: &State) -> Report {
+        merge::merge(state, &self.open, &self.queue, &self.partials)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Round {
+    open: OpenRound,
+    queue: Arc<[NodeId]>,
+    /// Not merged before this.
+    not_before_us: u64,
+    /// Merged from here on, whoever is missing.
+    late_us: u64,
+    partials: BTreeMap<Seat, (Partial, SignedPartial)>,
+    is_settling: bool,
+}
+
+/// The leader of one term.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    term: Term,
+    /// Open and not settled, at most two, ascending.
+    rounds: VecDeque<Round>,
+    /// The last one that was opened.
+    opened: Option<RoundId>,
+    /// When the next one is to open.
+    next_us: u64,
+}
+
+impl Lead {
+    /// The leader of `term`, whose [`Command::Lead`](crate::command::Command::Lead) is applied. The first round opens
+    /// at the first [`Lead::step`].
+    #[must_use]
+    pub const fn new(term: Term, now_us: u64) -> Self {
+        Self { term, rounds: VecDeque::new(), opened: None, next_us: now_us }
+    }
+
+    /// Its term.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// What is to be done now, one thing a call: call again until there is nothing. Before it, everything that waits in
+    /// the mailbox is to be taken, so that a report that is there is not late. Due at [`Lead::next_due_us`], and at once
+    /// when a partial report came or a round was settled.
+    pub fn step(&mut self, now_us: u64, state: &State) -> Option<Step> {
+        if state.meta.term != self.term {
+            return None;
+        }
+        // A settlement of a leader before us that still came counts, and takes its round from us.
+        let settled = state.meta.settled;
+        while self.rounds.front().is_some_and(|round| round.open.round <= settled) {
+            self.rounds.pop_front();
+        }
+        self.gather(now_us, state).or_else(|| self.open(now_us, state))
+    }
+
+    /// When [`Lead::step`] is due by itself; `None` while all waits for a settlement.
+    #[must_use]
+    pub fn next_due_us(&self, settled: RoundId) -> Option<u64> {
+        let opens = self.may_open(settled).then_some(self.next_us);
+        let first = self.rounds.iter().find(|round| round.open.round == settled.next() && !round.is_settling);
+        opens.into_iter().chain(first.map(|round| round.late_us)).min()
+    }
+
+    /// Takes a partial report.
+    ///
+    /// # Errors
+    /// Why it says nothing.
+    pub fn partial(&mut self, signed: SignedPartial, state: &State) -> Result<(), PartialError> {
+        let partial = merge::check(&signed, state)?;
+        let Some(round) = self.rounds.iter_mut().find(|round| round.open == partial.open) else {
+            return Err(PartialError::NotOpen { found: partial.open });
+        };
+        merge::check_lengths(&partial, round.queue.len())?;
+        if round.is_settling || round.partials.contains_key(&partial.seat) {
+            return Err(PartialError::Again);
+        }
+        round.partials.insert(partial.seat, (partial, signed));
+        Ok(())
+    }
+
+    /// The settlement of a round was refused or could not be proposed: from `again_us` on it is merged anew, on the
+    /// state of then.
+    pub fn failed(&mut self, round: RoundId, again_us: u64) {
+        if let Some(round) = self.rounds.iter_mut().find(|open| open.open.round == round) {
+            round.is_settling = false;
+            round.not_before_us = again_us;
+            round.late_us = again_us;
+        }
+    }
+
+    /// The rounds that are open, with their queues: for a super that connects while they are.
+    pub fn rounds(&self) -> impl Iterator<Item = (OpenRound, &Arc<[NodeId]>)> {
+        self.rounds.iter().map(|round| (round.open, &round.queue))
+    }
+
+    fn next(&self, settled: RoundId) -> RoundId {
+        self.opened.map_or(settled, |opened| opened.max(settled)).next()
+    }
+
+    fn may_open(&self, settled: RoundId) -> bool {
+        self.next(settled).since(settled) <= 2
+    }
+
+    fn gather(&mut self, now_us: u64, state: &State) -> Option<Step> {
+        let round = self.rounds.front_mut().filter(|round| round.open.round == state.meta.settled.next())?;
+        let all_in = state.meta.seats.iter().all(|row| round.partials.contains_key(&row.seat));
+        let is_time = now_us >= round.late_us || all_in && now_us >= round.not_before_us;
+        if round.is_settling || !is_time {
+            return None;
+        }
+        round.is_settling = true;
+        let (partials, signed) = round.partials.values().cloned().unzip();
+        Some(Step::Settle(Box::new(Gathered { open: round.open, queue: round.queue.clone(), partials, signed })))
+    }
+
+    fn open(&mut self, now_us: u64, state: &State) -> Option<Step> {
+        let settled = state.meta.settled;
+        if now_us < self.next_us || !self.may_open(settled) {
+            return None;
+        }
+        let timing = Timing::of(&state.meta.settings);
+        let open = OpenRound { round: self.next(settled), term: self.term, base: settled };
+        let waited_us = if self.opened.is_some() { now_us - self.next_us } else { 0 };
+        self.opened = Some(open.round);
+        // From when it opened, not from when it was due: a round is never shorter than the walk through it.
+        self.next_us = now_us.saturating_add(timing.interval_us);
+        self.rounds.push_back(Round {
+            open,
+            queue: state.queue.clone(),
+            not_before_us: now_us,
+            late_us: self.next_us.saturating_add(timing.timeout_us),
+            partials: BTreeMap::new(),
+            is_settling: false,
+        });
+        Some(Step::Open { open, queue: state.queue.clone(), waited_us })
+    }
+}
+
+/// What a leader writes into commands as the cluster's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Ms since 1970.
+    pub now_ms: u64,
+    /// This machine's clock is off by so much, ms (ahead is positive), and was not used. For log, event and `status`.
+    pub off_ms: Option<i64>,
+}
+
+/// The cluster's time as one super knows it: the last stamp, and when it saw it on a clock that cannot be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    last: Option<(u64, u64)>,
+}
+
+impl Clock {
+    /// A command with this stamp was applied. Every super tells, so that one that becomes the leader knows the time.
+    pub fn saw(&mut self, stamp_ms: u64, now_us: u64) {
+        if self.last.is_none_or(|(last_ms, _)| last_ms < stamp_ms) {
+            self.last = Some((stamp_ms, now_us));
+        }
+    }
+
+    /// The stamp of a command that is made now. `last_ms`: the latest stamp in state. A machine that has seen no stamp
+    /// since it started cannot know how long the cluster stood still, and takes its clock; after that a clock that runs
+    /// more than [`CLOCK_OFF_MS`] away from the elapsed time does not count. Stamps never fall.
+    pub fn stamp(&mut self, last_ms: u64, clock_ms: u64, now_us: u64) -> Stamp {
+        let (expected_ms, expected_us) = match self.last {
+            None => (clock_ms, now_us),
+            Some((seen_ms, seen_us)) if seen_ms >= last_ms => {
+                let elapsed_ms = now_us.saturating_sub(seen_us) / 1_000;
+                // Parts of a ms are not lost, however often a stamp is made.
+                (seen_ms.saturating_add(elapsed_ms), seen_us.saturating_add(elapsed_ms.saturating_mul(1_000)))
+            }
+            Some(_) => (last_ms, now_us),
+        };
+        let is_off = clock_ms.abs_diff(expected_ms) > CLOCK_OFF_MS;
+        let now_ms = if is_off { expected_ms } else { clock_ms }.max(last_ms);
+        self.last = Some((now_ms, if is_off { expected_us } else { now_us }));
+        let off = i64::try_from(i128::from(clock_ms) - i128::from(expected_ms)).unwrap_or(i64::MAX);
+        Stamp { now_ms, off_ms: is_off.then_some(off) }
+    }
+}
