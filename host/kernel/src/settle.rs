@@ -58,6 +58,7 @@ impl State {
         }
         self.switch_settings(round.next());
 
+        sort_by_number(&mut record);
         fx.notices.push(Notice::Round(Box::new(record.clone())));
         fx.writes.push(Write::Round(Box::new(record)));
         Ok(Reply::Settled { round })
@@ -180,6 +181,19 @@ impl Settle {
         // Encoding into memory does not fail.
         Digest::of(&minicbor::to_vec(self).unwrap_or_default())
     }
+}
+
+/// Puts a record's columns, made in the order of the queue, in the order of member numbers.
+fn sort_by_number(record: &mut RoundRecord) {
+    fn sorted<T: Copy>(column: &[T], order: &[usize]) -> Vec<T> {
+        order.iter().filter_map(|at| column.get(*at).copied()).collect()
+    }
+    let mut order: Vec<usize> = (0..record.members.len()).collect();
+    order.sort_unstable_by_key(|at| record.members.get(*at).copied());
+    record.members = sorted(&record.members, &order);
+    record.presence = sorted(&record.presence, &order);
+    record.points = sorted(&record.points, &order);
+    record.reasons = sorted(&record.reasons, &order);
 }
 
 fn part<T>(slot: Slot, decided: &Decided<T>, counts: bool) -> SlotRecord {
