@@ -1,15 +1,22 @@
 //! Where a store lives: a file, or memory that stays when the store on it is gone.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Database, DatabaseError, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use crate::error::{StoreError, disk};
+
+/// Bytes by which the engine knows its files.
+const MAGIC_BYTES: usize = 9;
+/// They and what the engine writes before them, at most.
+const HEADER_BYTES: usize = 512;
+/// A file that was never finished is smaller.
+const UNFINISHED_MAX: u64 = 16 << 20;
 
 /// Where a store lives. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -49,15 +56,51 @@ impl Disk {
         builder.set_cache_size(cache_bytes);
         match &self.0 {
             Medium::File(path) => {
-                let file = make(path).map_err(|source| StoreError::CannotOpen { path: path.clone(), source })?;
+                let failed = |source| StoreError::CannotOpen { path: path.clone(), source };
+                let file = make(path).map_err(failed)?;
+                match file.try_lock() {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.clone() }),
+                    Err(TryLockError::Error(error)) => return Err(failed(error)),
+                }
                 let backend = FileBackend::new(file).map_err(|error| opening(path, error))?;
+                begin_again(&backend).map_err(failed)?;
                 builder.create_with_backend(backend).map_err(|error| opening(path, error))
             }
-            Medium::Memory(memory) => builder.create_with_backend(memory.take_over()).map_err(disk),
+            Medium::Memory(memory) => create(&builder, memory.take_over()),
             #[cfg(test)]
-            Medium::Lossy(lossy) => builder.create_with_backend(lossy.mount()).map_err(disk),
+            Medium::Lossy(lossy) => create(&builder, lossy.mount()),
         }
     }
+}
+
+fn create(builder: &Builder, backend: impl StorageBackend) -> Result<Database, StoreError> {
+    begin_again(&backend).map_err(disk)?;
+    builder.create_with_backend(backend).map_err(disk)
+}
+
+/// Empties a disk on which the engine was stopped while it made its file. It writes the first bytes last, so where they
+/// are zero nothing was ever stored; but it would take the rest for another program's file and refuse it for ever.
+fn begin_again(backend: &impl StorageBackend) -> io::Result<()> {
+    let len = backend.len()?;
+    if len == 0 || len > UNFINISHED_MAX {
+        return Ok(());
+    }
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut magic = vec![0; len.min(MAGIC_BYTES)];
+    backend.read(0, &mut magic)?;
+    if magic.iter().any(|byte| *byte != 0) {
+        return Ok(());
+    }
+    let mut rest = vec![0; len.saturating_sub(HEADER_BYTES)];
+    if !rest.is_empty() {
+        backend.read(HEADER_BYTES as u64, &mut rest)?;
+    }
+    if rest.iter().all(|byte| *byte == 0) {
+        backend.set_len(0)?;
+        backend.sync_data()?;
+    }
+    Ok(())
 }
 
 /// Opens or makes the file. A new name is made durable in its directory: a store that nobody finds after a power cut
