@@ -1,0 +1,15 @@
+//! Makes Rust of the proto files. `protox` reads them, so no `protoc` is needed.
+
+use std::error::Error;
+
+const PROTO: &str = "proto/pingward/v1/node.proto";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile([PROTO], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .codec_path("crate::codec::Codec")
+        .compile_fds(files)?;
+    Ok(())
+}
