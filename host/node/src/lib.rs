@@ -17,7 +17,11 @@
 
 pub mod config;
 pub mod events;
+pub mod keys;
+pub mod known;
+pub mod mail;
 pub mod metrics;
 pub mod rest;
 pub mod streams;
 pub mod tasks;
+pub mod tls;

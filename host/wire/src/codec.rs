@@ -14,7 +14,9 @@ use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 /// No message of ours comes near it; a longer one ends its stream.
 pub const MESSAGE_BYTES: usize = 4 << 10;
 
-const BUFFER: BufferSettings = BufferSettings::new(512, 8 << 10);
+fn buffer() -> BufferSettings {
+    BufferSettings::new(512, 8 << 10)
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl<Out: Message> Encoder for Writer<Out> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BUFFER
+        buffer()
     }
 }
 
@@ -74,6 +76,6 @@ impl<In: Message + Default> Decoder for Reader<In> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BUFFER
+        buffer()
     }
 }
