@@ -7,9 +7,6 @@ const PROTO: &str = "proto/pingward/v1/node.proto";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let files = protox::compile([PROTO], ["proto"])?;
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .codec_path("crate::codec::Codec")
-        .compile_fds(files)?;
+    tonic_prost_build::configure().build_transport(false).codec_path("crate::codec::Codec").compile_fds(files)?;
     Ok(())
 }

@@ -102,14 +102,14 @@ impl NodeKey {
     /// [`KeyError`], with the cure.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let disk = |source| KeyError::Disk { what: "read", path: shown(path), source };
-        let mut file = File::open(path).map_err(disk)?;
+        let file = File::open(path).map_err(disk)?;
         let mode = file.metadata().map_err(disk)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeyError::Open { path: shown(path), mode });
         }
         // Room for all of it at once: a buffer that grows would leave copies behind.
         let mut pem = Zeroizing::new(Vec::with_capacity(FILE_BYTES as usize));
-        file.by_ref().take(FILE_BYTES).read_to_end(&mut pem).map_err(disk)?;
+        file.take(FILE_BYTES).read_to_end(&mut pem).map_err(disk)?;
         Self::from_pem(&pem).ok_or_else(|| KeyError::NoKey { path: shown(path) })
     }
 

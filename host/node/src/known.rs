@@ -147,9 +147,7 @@ impl Known {
     pub fn learn_cluster(&self, shown: &ClusterId) -> Result<(), KnownError> {
         match self.cluster() {
             Some(remembered) if remembered == *shown => Ok(()),
-            Some(remembered) => {
-                Err(KnownError::OtherCluster { shown: shown.clone(), remembered, file: self.file() })
-            }
+            Some(remembered) => Err(KnownError::OtherCluster { shown: shown.clone(), remembered, file: self.file() }),
             None => self.change(|rows| rows.cluster = Some(shown.to_string())),
         }
     }

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kernel::id::NodeId;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -113,8 +113,8 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn certificate(key: &NodeKey) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsError> {
     let private = PrivatePkcs8KeyDer::from(key.pkcs8().to_vec());
-    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&private, &rcgen::PKCS_ED25519)
-        .map_err(TlsError::Certificate)?;
+    let pair =
+        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&private, &rcgen::PKCS_ED25519).map_err(TlsError::Certificate)?;
     let certificate = rcgen::CertificateParams::new(vec![NAME.to_owned()])
         .and_then(|params| params.self_signed(&pair))
         .map_err(TlsError::Certificate)?;
@@ -294,7 +294,8 @@ mod tests {
     #[tokio::test]
     async fn somebody_elses_certificate_is_refused() {
         // The certificate of one key, the handshake signed with another.
-        let (ours, victim, thief) = (NodeKey::from_seed(&[1; 32]), NodeKey::from_seed(&[2; 32]), NodeKey::from_seed(&[3; 32]));
+        let (ours, victim, thief) =
+            (NodeKey::from_seed(&[1; 32]), NodeKey::from_seed(&[2; 32]), NodeKey::from_seed(&[3; 32]));
         #[derive(Debug)]
         struct Stolen(Arc<rustls::sign::CertifiedKey>);
         impl rustls::client::ResolvesClientCert for Stolen {

@@ -56,7 +56,8 @@ fn read_hello(hello: pb::Hello) -> Result<Hello, Malformed> {
         pb::Role::Super => Role::Super,
         pb::Role::Bootstrap => Role::Bootstrap,
     };
-    let rest = hello.rest.map(|rest| text(rest, PONG_ADDRESS_CHARS, "a REST address of more than 64 printable characters"));
+    let rest =
+        hello.rest.map(|rest| text(rest, PONG_ADDRESS_CHARS, "a REST address of more than 64 printable characters"));
     Ok(Hello {
         cluster: text(hello.cluster, CLUSTER_BYTES, "a cluster that is no id#genesis")?,
         role,
@@ -162,11 +163,9 @@ fn read_refusal(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
     Ok(match refusal.why.ok_or(Malformed("a refusal that is not known here"))? {
         Why::WrongCluster(why) => Refusal::WrongCluster { ours: cluster(&why.ours)?.to_string() },
         Why::Outdated(why) => Refusal::Outdated { accept: said(why.accept)? },
-        Why::Banned(why) => Refusal::Banned {
-            until: RoundId(why.until_round),
-            until_ms: why.until_ms,
-            reason: said(why.reason)?,
-        },
+        Why::Banned(why) => {
+            Refusal::Banned { until: RoundId(why.until_round), until_ms: why.until_ms, reason: said(why.reason)? }
+        }
         Why::PortMismatch(why) => Refusal::PortMismatch { declared: port(why.declared)?, seen: port(why.seen)? },
         Why::PortTaken(pb::refusal::PortTaken {}) => Refusal::PortTaken,
         Why::Busy(why) => Refusal::Busy { retry_ms: why.retry_ms },
