@@ -17,8 +17,10 @@
 
 pub mod config;
 pub mod events;
+pub mod grpc;
 pub mod keys;
 pub mod known;
+pub mod listen;
 pub mod mail;
 pub mod metrics;
 pub mod rest;

@@ -63,7 +63,8 @@ pub struct Attach {
 /// The way back to a node. The stream ends when the last clone of it is dropped.
 #[derive(Clone, Debug)]
 pub struct Out {
-    to: mpsc::Sender<ToFollower>,
+    // Boxed, because a channel keeps room for many messages and most are small.
+    to: mpsc::Sender<Box<ToFollower>>,
     stuck: CancellationToken,
 }
 
@@ -74,7 +75,7 @@ pub struct Closed;
 impl Out {
     /// A way back with room for so many messages, what comes out of it, and a token that fires when it was full.
     #[must_use]
-    pub fn new(room: usize) -> (Self, mpsc::Receiver<ToFollower>, CancellationToken) {
+    pub fn new(room: usize) -> (Self, mpsc::Receiver<Box<ToFollower>>, CancellationToken) {
         let (to, from) = mpsc::channel(room);
         let stuck = CancellationToken::new();
         (Self { to, stuck: stuck.clone() }, from, stuck)
@@ -85,7 +86,7 @@ impl Out {
     /// # Errors
     /// [`Closed`]: drop this, nothing gets through.
     pub fn send(&self, what: ToFollower) -> Result<(), Closed> {
-        self.to.try_send(what).map_err(|error| {
+        self.to.try_send(Box::new(what)).map_err(|error| {
             if matches!(error, mpsc::error::TrySendError::Full(_)) {
                 self.stuck.cancel();
             }

@@ -1,0 +1,126 @@
+//! What a super serves to other nodes: gRPC over TLS, behind the same gate as everything else.
+//!
+//! One connection carries one stream for as long as it lives. That makes every bound on connections a bound on streams,
+//! and closing a stream for good means closing its connection, whether the other side reads or not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kernel::id::NodeId;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::listen::{CLOSE_WITHIN, Gate, accept, first_byte};
+use crate::mail::Mail;
+use crate::tls;
+
+pub mod stream;
+
+use stream::{NodeServer, Peer};
+
+/// After so long without a byte the other side is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// For its answer.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// What one connection may have on its way to us: a flood waits in its sender's memory.
+const WINDOW_BYTES: u32 = 64 << 10;
+/// Bytes that wait to be sent to one node.
+const SEND_BYTES: usize = 16 << 10;
+/// Headers of a call: ours have some 200 bytes.
+const HEADER_BYTES: u32 = 4 << 10;
+
+/// Serves nodes until `stop`: what they say goes into the mailbox.
+pub async fn serve(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    tls: Arc<ServerConfig>,
+    mailbox: mpsc::Sender<Mail>,
+    stop: CancellationToken,
+) {
+    let server = stream::server(mailbox);
+    let acceptor = TlsAcceptor::from(tls);
+    let (of, stopping) = (Arc::clone(&gate), stop.clone());
+    accept(listener, gate, stop, move |socket, from| {
+        let (gate, acceptor) = (Arc::clone(&of), acceptor.clone());
+        let (server, stop) = (server.clone(), stopping.clone());
+        async move {
+            if let Some((tls, node)) = handshake(&gate, &acceptor, socket).await {
+                connection(&gate, tls, node, from, server, stop).await;
+            }
+        }
+    })
+    .await;
+}
+
+async fn handshake(gate: &Gate, acceptor: &TlsAcceptor, socket: TcpStream) -> Option<(TlsStream<TcpStream>, NodeId)> {
+    // Who says nothing takes no place from those who do.
+    if !first_byte(&socket, gate.limits().first_bytes).await {
+        gate.turn_away();
+        return None;
+    }
+    let _place = gate.handshake().await?;
+    match timeout(gate.limits().handshake, acceptor.accept(socket)).await {
+        Ok(Ok(tls)) => match tls::peer(tls.get_ref().1) {
+            Ok(node) => return Some((tls, node)),
+            Err(error) => tracing::debug!(%error, "a handshake without a key"),
+        },
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+    gate.turn_away();
+    None
+}
+
+async fn connection(
+    gate: &Gate,
+    tls: TlsStream<TcpStream>,
+    node: NodeId,
+    from: SocketAddr,
+    server: NodeServer,
+    stop: CancellationToken,
+) {
+    let peer = Peer::new(node, from);
+    let of = peer.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(of.clone());
+        let mut server = server.clone();
+        async move { server.call(request).await }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .max_concurrent_streams(1)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buf_size(SEND_BYTES)
+        .max_header_list_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(tls), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%node, %error, "a node's connection ended");
+            }
+            return;
+        }
+        () = peer.over() => {}
+        () = stop.cancelled() => {}
+        () = peer.idle(gate.limits().first_bytes) => gate.turn_away(),
+    }
+    connection.as_mut().graceful_shutdown();
+    // Who does not read its last messages is cut off.
+    let _cut = timeout(CLOSE_WITHIN, connection).await;
+}
