@@ -131,13 +131,19 @@ impl Deciding {
         &self.report
     }
 
-    /// The policy of a slot that is to be handed to [`Deciding::run`]; `None`: it is not called.
+    /// The policy of a slot that is called; `None`: the slot has none, or the round is suspect and it is not called.
     #[must_use]
     pub fn policy(&self, slot: Slot) -> Option<Digest> {
         match slot {
             Slot::Ban => self.ban_policy.filter(|_| self.ban.is_some()),
             Slot::Reward => self.reward_policy.filter(|_| self.reward.is_some()),
         }
+    }
+
+    /// The policies of the ban and the reward slot that are to be handed to [`Deciding::run`].
+    #[must_use]
+    pub fn policies(&self) -> (Option<Digest>, Option<Digest>) {
+        (self.policy(Slot::Ban), self.policy(Slot::Reward))
     }
 
     /// Calls the policies, ban first, and makes the settlement. Each is the prepared policy of the digest that

@@ -8,6 +8,7 @@
 //!
 //! Invariant: observations are worthless outside their round and term. Whatever carries a lower term is dropped.
 
+pub mod draw;
 pub mod walk;
 
 pub mod merge;

@@ -25,8 +25,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use sha2::Digest as _;
-
+use super::draw::{self, Drawn};
 use super::{At, Bits, OpenRound, Partial, fact, rtt_code};
 use crate::id::{NodeId, RoundId, Seat, Term};
 use crate::limits::{PONG_ADDRESS_CHARS, UNASKED_MESSAGES, VOID_LAG_DIVISOR};
@@ -176,37 +175,6 @@ pub struct PongIn<'a> {
     pub address: &'a str,
 }
 
-/// The moments and nonces of one member: a pure function of the secret, the round and the place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draw {
-    /// Members are asked in ascending order of this, then of place.
-    pub order: u64,
-    /// Nonces of the first and second ping.
-    pub nonces: [u64; 2],
-    /// The moment of the second ping as a fraction of the span, of 2^32; `None` = there is none.
-    pub second: Option<u32>,
-}
-
-impl Draw {
-    /// Draws. SHA-256 of `pingward`, secret, round, term and place: 32 bytes, little endian.
-    #[must_use]
-    pub fn of(secret: &[u8; 16], open: &OpenRound, place: u32, second_ping_bp: u64) -> Self {
-        let mut hasher = sha2::Sha256::new();
-        hasher.update(b"pingward");
-        hasher.update(secret);
-        hasher.update(open.round.0.to_le_bytes());
-        hasher.update(open.term.0.to_le_bytes());
-        hasher.update(place.to_le_bytes());
-        let bytes: [u8; 32] = hasher.finalize().into();
-        let (words, _) = bytes.as_chunks::<8>();
-        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
-        let mut word = || words.next().unwrap_or_default();
-        let (order, nonces, last) = (word(), [word(), word()], word());
-        let chance = ((last & 0xffff_ffff) * 10_000) >> 32;
-        Self { order, nonces, second: (chance < second_ping_bp).then_some((last >> 32) as u32) }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ping {
     /// Its moment is still to come.
@@ -230,6 +198,13 @@ struct Moment {
     ponged: bool,
     pinged: bool,
     late: bool,
+}
+
+impl Moment {
+    const fn new(drawn: Drawn) -> Self {
+        let Drawn { at_us, place, nonce } = drawn;
+        Self { at_us, place, nonce, state: Ping::Waiting, sent_us: 0, ponged: false, pinged: false, late: false }
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -291,8 +266,8 @@ impl Walk {
             };
             queue.len()
         ];
-        let mut schedule = schedule(&secret, &open, queue.len(), &timing);
-        schedule.sort_unstable_by_key(|moment| (moment.at_us, moment.place));
+        let drawn = draw::schedule(&secret, &open, queue.len(), timing.span_us(), timing.second_ping_bp);
+        let schedule: Vec<Moment> = drawn.into_iter().map(Moment::new).collect();
         for (index, moment) in schedule.iter().enumerate() {
             if let Some([first, second]) = turns.get_mut(moment.place as usize).map(|turn| &mut turn.moments) {
                 let free = if *first == NONE { first } else { second };
@@ -625,35 +600,6 @@ impl Walk {
     }
 }
 
-/// All moments of a round, in no order.
-fn schedule(secret: &[u8; 16], open: &OpenRound, len: usize, timing: &Timing) -> Vec<Moment> {
-    let span_us = timing.span_us();
-    let moment = |at_us, place, nonce| Moment {
-        at_us,
-        place,
-        nonce,
-        state: Ping::Waiting,
-        sent_us: 0,
-        ponged: false,
-        pinged: false,
-        late: false,
-    };
-    let draws = (0..len as u32).map(|place| (place, Draw::of(secret, open, place, timing.second_ping_bp)));
-    let mut draws: Vec<(u32, Draw)> = draws.collect();
-    draws.sort_unstable_by_key(|(place, draw)| (draw.order, *place));
-    let mut schedule = Vec::with_capacity(len + len / 8);
-    for (rank, (place, draw)) in draws.into_iter().enumerate() {
-        let [first, second] = draw.nonces;
-        let at_us = (u128::from(span_us) * rank as u128 / len.max(1) as u128) as u64;
-        schedule.push(moment(at_us, place, first));
-        if let Some(fraction) = draw.second {
-            let at_us = ((u128::from(span_us) * u128::from(fraction)) >> 32) as u64;
-            schedule.push(moment(at_us, place, second));
-        }
-    }
-    schedule
-}
-
 /// What is said of a member, and whether an answer of it was late. A void ping does not count: the other one decides,
 /// unless that found no stream, which may be our doing too.
 fn verdict<'a>(moments: impl Iterator<Item = &'a Moment>) -> (Ping, bool) {
@@ -678,3 +624,6 @@ fn verdict<'a>(moments: impl Iterator<Item = &'a Moment>) -> (Ping, bool) {
     };
     (said, late)
 }
+
+#[cfg(test)]
+mod tests;
