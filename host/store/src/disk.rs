@@ -125,12 +125,11 @@ fn opening(path: &Path, error: DatabaseError) -> StoreError {
     if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
         return StoreError::InUse { path: path.to_owned() };
     }
-    match redb::Error::from(error) {
-        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
-            StoreError::NotAStore { path: path.to_owned() }
-        }
-        error => disk(error),
+    let error = redb::Error::from(error);
+    if matches!(&error, redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData) {
+        return StoreError::NotAStore { path: path.to_owned() };
     }
+    disk(error)
 }
 
 /// Memory that outlives the stores on it.

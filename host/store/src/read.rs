@@ -6,7 +6,7 @@ use std::ops::Bound;
 use kernel::command::{Command, Settle};
 use kernel::id::{LogIndex, MemberNumber, NodeId, RoundId};
 use kernel::outcome::{Change, Line, Move, RoundRecord};
-use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable};
+use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use crate::Store;
 use crate::account::{AccountLine, Rewards};
@@ -257,16 +257,19 @@ fn scan(
         From::At(key) => (Bound::Included(key), limit + 1),
     };
     let range = table.range::<&[u8]>((low, Bound::Excluded(end.as_slice()))).map_err(disk)?;
-    let own = |row: Result<(redb::AccessGuard<'_, &'static [u8]>, redb::AccessGuard<'_, &'static [u8]>), _>| {
-        row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-            .map_err(|error: redb::StorageError| disk(error))
-    };
     if matches!(from, From::Newest) {
-        let mut rows = range.rev().take(take).map(own).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = own(range.rev().take(take))?;
         rows.reverse();
         return Ok(rows);
     }
-    range.take(take).map(own).collect()
+    own(range.take(take))
+}
+
+/// Key and value of a row as the engine hands them out.
+type Guards<'a> = (AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>);
+
+fn own<'a>(rows: impl Iterator<Item = Result<Guards<'a>, redb::StorageError>>) -> Result<Vec<Row>, StoreError> {
+    rows.map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(disk)).collect()
 }
 
 /// Cuts a list that may have one item more than its limit.

@@ -94,3 +94,25 @@ pub(crate) fn set_history(transaction: &WriteTransaction, bytes: HistoryBytes) -
 fn missing(key: u64) -> StoreError {
     StoreError::damaged(TABLE, key, "it is missing")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    #[test]
+    fn what_a_file_says_comes_back() {
+        let make = |draw: &mut Draw| About { format: draw.number() as u16, release: draw.text() };
+        check::row(make, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "0364d9816510b8d1");
+        let make = |draw: &mut Draw| HistoryBytes { span: draw.number(), marks: draw.number() };
+        check::row(make, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "08c2a974acaf0490");
+    }
+
+    #[test]
+    fn fields_of_a_later_format_are_no_error() {
+        let later = minicbor::to_vec((7_u16, "3.0.0", "more", 5_u8)).unwrap();
+        let about: About = minicbor::decode(&later).unwrap();
+        assert!(matches!(about.check(), Err(StoreError::TooNew { found: 7, .. })));
+    }
+}

@@ -39,3 +39,30 @@ pub(crate) fn drop_oldest(transaction: &WriteTransaction) -> Result<u64, StoreEr
     let oldest = table.pop_first().map_err(disk)?;
     Ok(oldest.map_or(0, |(key, row)| room(key.value().len(), row.value().len())))
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::command::Operator;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    fn any(draw: &mut Draw) -> Change {
+        Change {
+            index: LogIndex(draw.number()),
+            part: draw.number() as u32,
+            now_ms: draw.number(),
+            by: draw.maybe(|draw| draw.one_of(&[Operator::Token, Operator::Socket, Operator::File, Operator::Console])),
+            what: draw.text(),
+            from: draw.text(),
+            to: draw.text(),
+            reason: draw.text(),
+        }
+    }
+
+    #[test]
+    fn a_change_comes_back() {
+        check::row(any, |row| encode(TABLE, row), |bytes| decode_row(&[], bytes), "54e80380ea56ff59");
+    }
+}

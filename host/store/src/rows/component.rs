@@ -13,7 +13,7 @@ use crate::tables::COMPONENTS;
 const TABLE: &str = "components";
 
 pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
-    each_named(reader, COMPONENTS, &mut |key, bytes| {
+    each_named(reader, COMPONENTS, |key, bytes| {
         let digest = Digest(key32(TABLE, key)?);
         if Digest::of(bytes) != digest {
             return Err(StoreError::damaged(TABLE, hex(key), "its bytes have another digest"));
@@ -30,4 +30,24 @@ pub(crate) fn write(transaction: &WriteTransaction, key: &Digest, bytes: Option<
         None => table.remove(key.0.as_slice()).map_err(disk)?,
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_its_bytes() {
+        let store = crate::Store::open(&crate::Disk::memory(), 1 << 20).unwrap();
+        let bytes: Arc<[u8]> = b"\0asm".as_slice().into();
+        let put = |digest: Digest| {
+            let transaction = crate::commit::begin(&store.database).unwrap();
+            write(&transaction, &digest, Some(&bytes)).unwrap();
+            transaction.commit().unwrap();
+        };
+        put(Digest::of(&bytes));
+        assert_eq!(store.load().unwrap().components.get(&Digest::of(&bytes)), Some(&bytes));
+        put(Digest::of(b"of other bytes"));
+        assert!(matches!(store.load(), Err(StoreError::Damaged { table: "components", .. })));
+    }
 }

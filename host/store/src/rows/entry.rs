@@ -92,3 +92,58 @@ pub(crate) fn drop_oldest(transaction: &WriteTransaction) -> Result<Option<(LogI
     let oldest = table.pop_first().map_err(disk)?;
     Ok(oldest.map(|(key, row)| (LogIndex(key.value()), room(8, row.value().len()))))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::player::Player;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    /// A settlement with the same round trips in its report and its partial report.
+    fn settlement() -> Box<Settle> {
+        let draw = &mut Draw(3);
+        let mut settle = Box::new(Player::new(1).settlement());
+        let mut partial: Partial = minicbor::decode(&settle.partials[0].payload).unwrap();
+        partial.rtt = (0..20_000).map(|_| draw.next() as u16).collect();
+        settle.report.seats[0].rtt = partial.rtt.clone();
+        settle.partials[0].payload = minicbor::to_vec(&partial).unwrap();
+        settle
+    }
+
+    #[test]
+    fn an_entry_comes_back() {
+        // A player that has not begun: what it draws follows from no rule of the kernel.
+        let any = |draw: &mut Draw| Kept { once: draw.number(), command: Player::new(draw.next()).command() };
+        check::row(any, |row| encode(TABLE, row), |row| decode(TABLE, 0, row), "c2dce533da260643");
+    }
+
+    #[test]
+    fn what_was_played_comes_back() {
+        let mut player = Player::new(8);
+        for _ in 0..200 {
+            let command = player.step().entry.command;
+            assert_eq!(unpack(0, &pack(&command).unwrap()).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn round_trips_that_stand_twice_are_kept_once() {
+        let mut settle = settlement();
+        let command = Command::Settle(settle.clone());
+        let row = pack(&command).unwrap();
+        assert!(row.len() < 50_000, "two bytes of noise a member, and not four: {}", row.len());
+        assert_eq!(unpack(0, &row).unwrap(), command);
+        assert_eq!(drop_twins(&mut settle), 1);
+        assert!(settle.report.seats[0].rtt.is_empty());
+    }
+
+    #[test]
+    fn round_trips_that_differ_are_kept_both() {
+        let mut settle = settlement();
+        settle.report.seats[0].rtt[0] ^= 1;
+        let command = Command::Settle(settle);
+        assert_eq!(unpack(0, &pack(&command).unwrap()).unwrap(), command);
+    }
+}

@@ -13,7 +13,7 @@ use crate::tables::HOT;
 const TABLE: &str = "hot";
 
 pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
-    each_numbered(reader, HOT, &mut |key, bytes| {
+    each_numbered(reader, HOT, |key, bytes| {
         let block = u32::try_from(key).map_err(|error| StoreError::damaged(TABLE, key, error))?;
         take(Write::Hot(block, decode(TABLE, key, bytes)?));
         Ok(())
@@ -32,4 +32,50 @@ pub(crate) fn write(
         table.insert(u64::from(block), encode(TABLE, &rows)?.as_slice()).map_err(disk)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::id::RoundId;
+    use kernel::members::Place;
+    use kernel::round::Presence;
+    use kernel::standing::Standing;
+    use kernel::units::Points;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    fn hot(draw: &mut Draw) -> Hot {
+        use Place::{Entering, Leaving, Out, OutOutdated, Outdated, Queued};
+        use Standing::{Banned, Good, Probation, Suspended, Warned};
+        Hot {
+            place: draw.one_of(&[Out, Entering, Queued, Leaving, Outdated, OutOutdated]),
+            standing: draw.one_of(&[Good, Warned, Suspended, Banned, Probation]),
+            strikes: draw.number() as u16,
+            until: RoundId(draw.number()),
+            probation_left: draw.number() as u32,
+            age: draw.number() as u32,
+            earned: Points(draw.number() as i64),
+            claimed: Points(draw.number() as i64),
+            penalties: Points(draw.number() as i64),
+            presence: draw.one_of(&[Presence::Down, Presence::Up, Presence::Unknown]),
+            trusted_up: draw.coin(),
+            last_up: RoundId(draw.number()),
+            asked_seats: draw.next() as u8,
+            moved_out: RoundId(draw.number()),
+            left: RoundId(draw.number()),
+            by_hand: draw.coin(),
+            rtt_us: draw.number() as u32,
+            data: draw.number(),
+        }
+    }
+
+    #[test]
+    fn a_block_comes_back() {
+        let any = |draw: &mut Draw| -> Vec<(MemberNumber, Hot)> {
+            (0..1 + draw.below(5)).map(|at| (MemberNumber(at as u32 * 3), hot(draw))).collect()
+        };
+        check::row(any, |rows| encode(TABLE, rows), |bytes| decode(TABLE, 0, bytes), "25165855c268a14c");
+    }
 }

@@ -85,3 +85,56 @@ fn oldest_up_to(
     let first = lines.first().map_err(disk)?;
     Ok(first.filter(|(key, _)| key.value() <= last).map(|(key, row)| (key.value().to_vec(), row.value().to_vec())))
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::id::RoundId;
+    use kernel::outcome::Kind;
+    use kernel::units::Points;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    fn any(draw: &mut Draw) -> Line {
+        let account = |draw: &mut Draw| match draw.below(3) {
+            0 => Account::Treasury,
+            1 => Account::Earned(draw.node()),
+            _ => Account::Wallet(draw.node()),
+        };
+        let kinds = [Kind::Reward, Kind::Deduction, Kind::Claim, Kind::Penalty, Kind::Compensation, Kind::WalletFee];
+        Line {
+            index: LogIndex(draw.number()),
+            part: draw.number() as u32,
+            round: RoundId(draw.number()),
+            kind: draw.one_of(&kinds),
+            from: account(draw),
+            to: account(draw),
+            points: Points(draw.number() as i64),
+            policy: draw.maybe(Draw::digest),
+            reason: draw.text(),
+            now_ms: draw.number(),
+        }
+    }
+
+    #[test]
+    fn a_line_comes_back() {
+        check::row(any, |row| encode(TABLE, row), |bytes| decode_row(&[], bytes), "eb9271ea7fd5480c");
+    }
+
+    #[test]
+    fn lines_are_in_order_of_time() {
+        check::keys(|draw| LineKey::of_line(&any(draw)), |key| key.bytes().to_vec(), LineKey::of_bytes);
+    }
+
+    #[test]
+    fn a_line_between_accounts_of_one_key_is_found_once() {
+        let key = NodeId([1; 32]);
+        let mut line = Line { from: Account::Earned(key), to: Account::Wallet(key), ..any(&mut Draw(2)) };
+        assert_eq!(holders(&line).collect::<Vec<_>>(), [key]);
+        line.to = Account::Wallet(NodeId([2; 32]));
+        assert_eq!(holders(&line).count(), 2);
+        line.to = Account::Treasury;
+        assert_eq!(holders(&line).collect::<Vec<_>>(), [key]);
+    }
+}

@@ -21,7 +21,7 @@ fn of_key(key: u64) -> Option<(Slot, bool, u32)> {
 }
 
 pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
-    each_numbered(reader, MEMORY, &mut |key, bytes| {
+    each_numbered(reader, MEMORY, |key, bytes| {
         let (slot, saved, block) = of_key(key).ok_or_else(|| StoreError::damaged(TABLE, key, "no such slot"))?;
         take(Write::Memory { slot, saved, block, bytes: Some(bytes.to_vec()) });
         Ok(())
@@ -41,4 +41,20 @@ pub(crate) fn write(
         None => table.remove(key(slot, saved, block)).map_err(disk)?,
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    #[test]
+    fn memory_is_found_by_slot_and_block() {
+        let any = |draw: &mut Draw| (draw.one_of(&Slot::ALL), draw.coin(), draw.number() as u32);
+        let bytes = |(slot, saved, block): &(Slot, bool, u32)| key(*slot, *saved, *block).to_be_bytes().to_vec();
+        let of_bytes = |bytes: &[u8]| of_key(u64::from_be_bytes(bytes.try_into().ok()?));
+        check::keys(any, bytes, of_bytes);
+        assert_eq!(of_key(2 << 33), None, "no such slot");
+    }
 }

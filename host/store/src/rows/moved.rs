@@ -83,3 +83,48 @@ pub(crate) fn drop_oldest(transaction: &WriteTransaction) -> Result<u64, StoreEr
 fn parse(key: &[u8]) -> Result<MoveKey, StoreError> {
     MoveKey::of_bytes(key).ok_or_else(|| StoreError::damaged(TABLE, hex(key), "its key has another length"))
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::command::Operator;
+    use kernel::outcome::Author;
+    use kernel::standing::Standing;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    fn any(draw: &mut Draw) -> Move {
+        use Standing::{Banned, Good, Probation, Suspended, Warned};
+        let standings = [Good, Warned, Suspended, Banned, Probation];
+        Move {
+            index: LogIndex(draw.number()),
+            node: draw.node(),
+            round: RoundId(draw.number()),
+            now_ms: draw.number(),
+            from: draw.one_of(&standings),
+            to: draw.one_of(&standings),
+            strikes: draw.number() as u16,
+            until: draw.maybe(|draw| RoundId(draw.number())),
+            reason: draw.text(),
+            by: match draw.below(3) {
+                0 => Author::Policy(draw.digest()),
+                1 => Author::Host,
+                _ => Author::Operator(Operator::Token),
+            },
+        }
+    }
+
+    #[test]
+    fn a_move_comes_back() {
+        check::row(any, |row| encode(TABLE, row), |bytes| decode_row(&[], bytes), "974b874fd0b20840");
+    }
+
+    #[test]
+    fn moves_are_in_order_of_time() {
+        check::keys(|draw| MoveKey::of(&any(draw)), |key| key.bytes().to_vec(), MoveKey::of_bytes);
+        let key = MoveKey::of(&any(&mut Draw(1)));
+        assert_eq!(MoveKey::of_bytes_of_node(&key.bytes_of_node()), Some(key));
+        assert_eq!(MoveKey::of_bytes(&[0; 47]), None);
+    }
+}

@@ -113,3 +113,70 @@ fn oldest_up_to(
     let is_old = decode_head(key.value(), row.value())?.index <= index;
     Ok(is_old.then(|| (key.value(), room(8, row.value().len()))))
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::decide::{Fault, FaultKind, Slot};
+    use kernel::id::Term;
+    use kernel::outcome::SlotRecord;
+    use kernel::round::Marks;
+    use kernel::units::Points;
+
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    pub(crate) fn any(draw: &mut Draw) -> RoundRecord {
+        let mut number = 0;
+        let members: Vec<MemberNumber> = draw.some(|draw| {
+            number += 1 + draw.below(3) as u32;
+            MemberNumber(number)
+        });
+        let slot = |draw: &mut Draw| SlotRecord {
+            slot: draw.one_of(&Slot::ALL),
+            policy: draw.maybe(Draw::digest),
+            input: draw.maybe(Draw::digest),
+            fault: draw.maybe(|draw| Fault::new(FaultKind::Trap, &draw.text())),
+            called: draw.coin(),
+            fuel: draw.number(),
+        };
+        RoundRecord {
+            round: RoundId(draw.number()),
+            term: Term(draw.number()),
+            now_ms: draw.number(),
+            index: LogIndex(draw.number()),
+            digest: draw.digest(),
+            marks: Marks { causes: draw.below(16) as u8, missing: draw.number() as u32, ..Marks::default() },
+            counts: (draw.number() as u32, draw.number() as u32, draw.number() as u32),
+            slots: draw.some(slot),
+            settings_version: draw.number(),
+            issued: Points(draw.number() as i64),
+            moves: draw.number() as u32,
+            deferred: draw.number() as u32,
+            held: draw.number() as u32,
+            clamped: draw.number() as u32,
+            presence: members.iter().map(|_| draw.below(3) as u8).collect(),
+            points: members.iter().map(|_| draw.number() as i64).collect(),
+            reasons: members.iter().map(|_| draw.number() as u16).collect(),
+            members,
+        }
+    }
+
+    #[test]
+    fn a_round_comes_back() {
+        check::row(
+            |draw| head(&any(draw)),
+            |row| encode(TABLE, row),
+            |bytes| decode_head(0, bytes),
+            "9c1a826bcebea0e7",
+        );
+        let of = |draw: &mut Draw| columns(&any(draw));
+        check::row(of, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "29ce09d913f8980a");
+        for seed in 0..100 {
+            let record = any(&mut Draw(seed));
+            let mut back = head(&record);
+            put_back(&mut back, columns(&record));
+            assert_eq!(back, record);
+        }
+    }
+}

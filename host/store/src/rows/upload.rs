@@ -23,7 +23,7 @@ fn decode(key: &[u8], row: &[u8]) -> Result<(u32, Vec<u8>), StoreError> {
 }
 
 pub(crate) fn load(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
-    each_named(reader, UPLOADS, &mut |key, row| {
+    each_named(reader, UPLOADS, |key, row| {
         take(Write::Upload(Digest(key32(TABLE, key)?), Some(decode(key, row)?)));
         Ok(())
     })
@@ -40,4 +40,17 @@ pub(crate) fn write(
         None => table.remove(key.0.as_slice()).map_err(disk)?,
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    #[test]
+    fn an_upload_comes_back() {
+        let any = |draw: &mut Draw| (draw.number() as u32, draw.some(|draw| draw.next() as u8));
+        check::row(any, |(size, bytes)| Ok(encode(*size, bytes)), |row| decode(b"key", row), "9e60aa3318c3a1e3");
+    }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kernel::state::State;
 
+use super::draw::Draw;
 use super::lossy::{Failure, Lossy};
-use super::player::{Draw, Player, Step};
+use super::player::{Player, Step};
 use super::{PLENTY, commit};
 use crate::{Disk, Store, StoreError};
 

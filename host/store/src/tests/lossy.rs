@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-use super::player::Draw;
+use super::draw::Draw;
 
 const SECTOR: usize = 512;
 

@@ -2,6 +2,7 @@
 //! with what the disk gives back, also after it lost power in the middle of a write.
 
 mod crash;
+pub(crate) mod draw;
 mod history;
 pub(crate) mod lossy;
 mod open;

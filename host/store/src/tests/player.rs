@@ -12,24 +12,7 @@ use kernel::settings::Settings;
 use kernel::state::State;
 use kernel::units::Points;
 
-/// Random numbers that a seed determines (SplitMix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Draw(pub(crate) u64);
-
-impl Draw {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
+use super::draw::Draw;
 
 /// One command as it was applied.
 #[derive(Clone, Debug)]
@@ -76,11 +59,14 @@ impl Player {
 
     /// Any command; one in three settles a round.
     pub(crate) fn step(&mut self) -> Step {
-        if !self.state.is_founded() {
-            return self.apply(self.found());
-        }
-        let command = match self.draw.below(30) {
-            0..10 => return self.settle(),
+        let command = if self.state.is_founded() { self.command() } else { self.found() };
+        self.apply(command)
+    }
+
+    /// Draws a command.
+    pub(crate) fn command(&mut self) -> Command {
+        match self.draw.below(30) {
+            0..10 => Command::Settle(Box::new(self.settlement())),
             10..16 => {
                 let member = self.draw.below(80);
                 self.join(member)
@@ -92,8 +78,7 @@ impl Player {
             26..28 => self.chunk(),
             28 => self.stage(),
             _ => self.activate(),
-        };
-        self.apply(command)
+        }
     }
 
     /// Settles the next round.
@@ -238,6 +223,7 @@ impl Player {
             open_all_round: true,
             refused: 0,
             secret: [7; 16],
+            spread_ms: 1_000,
         };
         let payload = minicbor::to_vec(&partial).unwrap();
         let seat = SeatReport {
@@ -273,6 +259,7 @@ impl Player {
             ban: self.ban(members),
             reward: self.reward(members),
             engine: "none".into(),
+            columns: LogIndex(1),
         }
     }
 

@@ -36,7 +36,15 @@ fn played() -> (Store, Model, Player) {
                     Write::Move(row) => model.moves.push(*row),
                     Write::Line(row) => model.lines.push(row),
                     Write::Change(row) => model.changes.push(row),
-                    _ => {}
+                    Write::Meta(_)
+                    | Write::Profile(..)
+                    | Write::Hot(..)
+                    | Write::Wallet(..)
+                    | Write::Slot(..)
+                    | Write::Policy(..)
+                    | Write::Component(..)
+                    | Write::Upload(..)
+                    | Write::Memory { .. } => {}
                 }
             }
         }
