@@ -13,6 +13,7 @@ use crate::group::Group;
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
 use crate::roles::follower::FollowerView;
+use crate::roles::supernode::Order;
 use crate::streams::Streams;
 
 /// A running node. Shared by reference; nothing in it owns a task.
@@ -51,6 +52,8 @@ pub struct SuperPart {
     pub store: Arc<Store>,
     /// Who is connected here.
     pub streams: Streams,
+    /// In which order the members of the last settled round were asked.
+    pub order: watch::Receiver<Order>,
     /// Policies: what is prepared here, and how to bring in another one.
     pub policies: Policies,
     /// Nothing survives a restart: "acknowledged means durable" does not hold (PROTOCOLS 1.4).

@@ -9,14 +9,15 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::command::{Command, Entry, Found, Lead};
 use kernel::decide::Slot;
 use kernel::id::{Digest, LogIndex, NodeId, RoundId, Term};
-use kernel::limits::CLOCK_OFF_MS;
 use kernel::outcome::{Notice, Reject, Reply, Write};
+use kernel::round::lead::{Clock, Stamp};
 use kernel::state::State;
 use store::{Store, StoreError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -45,7 +46,7 @@ struct Inner {
     leadership: watch::Sender<Leadership>,
     applied: watch::Sender<Applied>,
     notices: broadcast::Sender<Arc<Notice>>,
-    clock: Mutex<Clock>,
+    time: Time,
     stopped: CancellationToken,
 }
 
@@ -142,8 +143,8 @@ impl Group {
                 return Err(StartError::OtherKey { found: row.holder.node, ours });
             }
         }
-        let clock = Clock::new(state.meta.stamp_ms);
-        let now_ms = clock.now_ms();
+        let time = Time::new(state.meta.stamp_ms);
+        let now_ms = time.stamp().now_ms;
         let founded = !state.is_founded();
         let mut first = Vec::new();
         if founded {
@@ -163,7 +164,7 @@ impl Group {
             leadership: watch::Sender::new(Leadership { term, leader: Some(ours), ready: true }),
             applied: watch::Sender::new(Applied { index: state.meta.applied, settled: state.meta.settled }),
             notices: broadcast::Sender::new(NOTICES),
-            clock: Mutex::new(clock),
+            time,
             state: RwLock::new(state),
             stopped: CancellationToken::new(),
         });
@@ -206,16 +207,16 @@ impl Group {
         self.inner.notices.subscribe()
     }
 
-    /// The stamp for a command proposed now, ms since 1970.
+    /// The stamp for a command that is proposed now, ms since 1970.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.clock().now_ms()
+        self.stamp().now_ms
     }
 
-    /// By how much this machine's clock is off from the cluster's time, where that is more than it may be, ms.
+    /// The same, and by how much this machine's clock is off where that is more than it may be (PROTOCOLS 8.4).
     #[must_use]
-    pub fn clock_off_ms(&self) -> Option<i64> {
-        self.clock().off_ms()
+    pub fn stamp(&self) -> Stamp {
+        self.inner.time.stamp()
     }
 
     /// Fires when the group's thread has ended: nothing touches the store any more.
@@ -223,45 +224,37 @@ impl Group {
     pub fn stopped(&self) -> CancellationToken {
         self.inner.stopped.clone()
     }
-
-    fn clock(&self) -> Clock {
-        *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The cluster's time: the wall clock while it agrees with the time that has passed, else the time that has passed. One
-/// bad clock must not carry all expiries away or freeze them (PROTOCOLS 8.4).
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    at: Instant,
-    stamp_ms: u64,
+/// The cluster's time on this machine.
+#[derive(Debug)]
+struct Time {
+    started: Instant,
+    clock: Mutex<Clock>,
+    /// The latest stamp in state.
+    last_ms: AtomicU64,
 }
 
-impl Clock {
-    /// Time may have passed since the last stamp, nobody knows how much; it cannot have gone back.
-    fn new(last_stamp_ms: u64) -> Self {
-        let wall_ms = wall_ms();
-        let behind = wall_ms.saturating_add(CLOCK_OFF_MS) < last_stamp_ms;
-        Self { at: Instant::now(), stamp_ms: if behind { last_stamp_ms } else { wall_ms } }
+impl Time {
+    fn new(last_ms: u64) -> Self {
+        Self { started: Instant::now(), clock: Mutex::default(), last_ms: AtomicU64::new(last_ms) }
     }
 
-    fn expected_ms(&self) -> u64 {
-        self.stamp_ms.saturating_add(u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn now_ms(&self) -> u64 {
-        choose_ms(wall_ms(), self.expected_ms())
+    fn stamp(&self) -> Stamp {
+        let last_ms = self.last_ms.load(Ordering::Acquire);
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.stamp(last_ms, wall_ms(), self.now_us())
     }
 
-    fn off_ms(&self) -> Option<i64> {
-        let (wall_ms, expected_ms) = (wall_ms(), self.expected_ms());
-        let off = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(expected_ms);
-        Some(off).filter(|off| off.unsigned_abs() > CLOCK_OFF_MS)
+    fn saw(&self, stamp_ms: u64) {
+        self.last_ms.fetch_max(stamp_ms, Ordering::AcqRel);
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.saw(stamp_ms, self.now_us());
     }
-}
-
-fn choose_ms(wall_ms: u64, expected_ms: u64) -> u64 {
-    if wall_ms.abs_diff(expected_ms) > CLOCK_OFF_MS { expected_ms } else { wall_ms }
 }
 
 fn wall_ms() -> u64 {
@@ -386,10 +379,11 @@ impl Thread {
         let state = self.commit(proposals, &mut batch, &mut answers)?;
         let applied = Applied { index: state.meta.applied, settled: state.meta.settled };
         let leadership = Leadership { term: state.meta.term, leader: state.meta.leader, ready: true };
+        let stamp_ms = state.meta.stamp_ms;
         drop(state);
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.commit_commands.observe(answers.len() as f64);
-        self.clock_forward();
+        self.inner.time.saw(stamp_ms);
         for (to, reply) in answers {
             // Whoever asked may have gone; the command counts all the same.
             let _ = to.send(reply);
@@ -418,12 +412,6 @@ impl Thread {
         let rows = batch.rows();
         self.store.commit(&batch.entries, &rows)?;
         Ok(state)
-    }
-
-    /// Slow drift of the wall clock is followed; a jump is not.
-    fn clock_forward(&self) {
-        let mut clock = self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        *clock = Clock { at: Instant::now(), stamp_ms: clock.now_ms() };
     }
 }
 

@@ -204,19 +204,17 @@ impl Policies {
         Ok(outcome)
     }
 
-    /// Settings that the file says and did not say before.
+    /// Settings that the file says otherwise than the last time.
     async fn take_settings(&self, said: &[(String, String)]) -> Result<(Vec<String>, Option<String>), PolicyError> {
-        let new = self.inner.group.read(|state| {
-            let before: BTreeMap<_, _> = state.meta.file_settings.iter().map(|(key, value)| (key, value)).collect();
-            let new = said.iter().filter(|(key, value)| before.get(key).is_none_or(|before| *before != value));
-            new.map(|(key, value)| SettingChange { key: key.clone(), value: value.clone() }).collect::<Vec<_>>()
+        let new: Vec<String> = self.inner.group.read(|state| {
+            let before = &state.meta.file_settings;
+            let new = said.iter().filter(|one| !before.contains(one));
+            let new = new.filter(|(key, value)| state.meta.settings.value(key).as_ref() != Some(value));
+            new.map(|(key, value)| format!("{key} = {value}")).collect()
         });
-        if new.is_empty() {
-            return Ok((Vec::new(), None));
-        }
-        let names = new.iter().map(|change| format!("{} = {}", change.key, change.value)).collect();
-        match self.operate(Operator::File, "config file", Operation::Set(new)).await {
-            Ok(_) => Ok((names, None)),
+        let said = said.iter().map(|(key, value)| SettingChange { key: key.clone(), value: value.clone() }).collect();
+        match self.operate(Operator::File, "config file", Operation::FileSettings(said)).await {
+            Ok(_) => Ok((new, None)),
             Err(PolicyError::Rejected { reject, .. }) => {
                 let why = match reject {
                     Reject::Setting { key, error } => format!("{key}: {error}"),

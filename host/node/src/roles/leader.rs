@@ -1,0 +1,154 @@
+//! What a super does in addition while it leads: it opens rounds, merges what the supers saw, lets the policies decide,
+//! and proposes the settlement.
+//!
+//! When to do so is [`kernel::round::lead`]'s to say. Policies run on a thread of their own, because they may take all
+//! of their time; the loop goes on walking the next round meanwhile.
+//!
+//! Invariant: a settlement that was refused, or that could not be made, is made again from the same observations; a round
+//! is never skipped.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kernel::command::{Command, Settle};
+use kernel::decide::{LimitSettings, LogLine, Policy, Slot};
+use kernel::id::{Digest, RoundId};
+use kernel::outcome::{Reject, Reply};
+use kernel::round::SignedPartial;
+use kernel::round::columns::Deciding;
+use kernel::round::lead::{Gathered, Step};
+use policy::Prepared;
+use tokio::sync::oneshot;
+
+use super::supernode::{Done, Settling, Supernode};
+use crate::group::{Group, GroupError};
+use crate::metrics::Metrics;
+use crate::prepare::Policies;
+
+/// Stack of the thread on which policies run: a guest's own stack, the engine's frames, and room.
+const STACK_BYTES: usize = 8 << 20;
+/// Wait before a refused settlement is made again.
+const AGAIN_US: u64 = 50_000;
+
+impl Supernode {
+    /// A partial report came.
+    pub(super) fn partial(&mut self, signed: SignedPartial) {
+        let Some(lead) = &mut self.lead else { return };
+        if let Err(error) = self.group.read(|state| lead.partial(signed, state)) {
+            tracing::warn!(%error, "a partial report says nothing");
+        }
+        self.lead();
+    }
+
+    /// Does what the leader is to do now.
+    pub(super) fn lead(&mut self) {
+        loop {
+            let now_us = self.now_us();
+            let Some(lead) = &mut self.lead else { return };
+            let step = self.group.read(|state| {
+                let step = lead.step(now_us, state);
+                self.lead_due_us = lead.next_due_us(state.meta.settled);
+                step
+            });
+            match step {
+                Some(Step::Open { open, queue, waited_us }) => {
+                    tracing::debug!(round = open.round.0, term = open.term.0, members = queue.len(), "round open");
+                    self.open(open, queue, waited_us);
+                }
+                Some(Step::Settle(gathered)) => self.settle(*gathered),
+                None => return,
+            }
+        }
+    }
+
+    /// Decides and proposes, beside the loop.
+    fn settle(&mut self, gathered: Gathered) {
+        let round = gathered.open.round;
+        self.settling = Some(Settling { round, since: Instant::now() });
+        let (group, policies, metrics) = (self.group.clone(), self.policies.clone(), Arc::clone(&self.metrics));
+        let (done, tasks) = (self.done.clone(), self.tasks.clone());
+        let name = "settle";
+        self.tasks.spawn(name, async move {
+            let (decided, decides) = oneshot::channel();
+            let group_there = group.clone();
+            let decide = move || {
+                // Nobody waits any more when the node is killed.
+                let _gone = decided.send(decide(&group_there, &policies, &metrics, &gathered));
+            };
+            std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(decide)?;
+            let Ok(settle) = decides.await else {
+                anyhow::bail!("deciding round {round} panicked");
+            };
+            let reply = group.propose(Command::Settle(Box::new(settle))).await;
+            drop(tasks);
+            let _gone = done.send(Done::Settled { round, reply }).await;
+            anyhow::Ok(())
+        });
+    }
+
+    pub(super) fn settle_answered(&mut self, round: RoundId, reply: Result<Result<Reply, Reject>, GroupError>) {
+        let since = self.settling.take_if(|settling| settling.round == round).map(|settling| settling.since);
+        match reply {
+            Ok(Ok(_)) => {
+                if let Some(since) = since {
+                    self.metrics.settle_seconds.observe(since.elapsed().as_secs_f64());
+                }
+            }
+            Ok(Err(reject)) => {
+                tracing::warn!(round = round.0, ?reject, "a settlement was refused; it is made again");
+                let again_us = self.now_us().saturating_add(AGAIN_US);
+                if let Some(lead) = &mut self.lead {
+                    lead.failed(round, again_us);
+                    let settled = self.group.read(|state| state.meta.settled);
+                    self.lead_due_us = lead.next_due_us(settled);
+                }
+            }
+            Err(GroupError::Stopped) => {}
+        }
+    }
+}
+
+/// Merges, runs the policies, makes the settlement.
+fn decide(group: &Group, policies: &Policies, metrics: &Metrics, gathered: &Gathered) -> Settle {
+    let stamp = group.stamp();
+    if let Some(off_ms) = stamp.off_ms {
+        tracing::warn!(off_ms, "this machine's clock is off: stamps follow the time that has passed; set the clock");
+    }
+    let (deciding, limits) = group.read(|state| {
+        let report = gathered.merge(state);
+        let deciding = Deciding::gather(state, report, gathered.signed.clone(), stamp.now_ms);
+        (deciding, state.meta.settings.policy_limits())
+    });
+    let (ban, reward) = deciding.policies();
+    let ban = prepared(policies, Slot::Ban, ban, &limits);
+    let reward = prepared(policies, Slot::Reward, reward, &limits);
+    let ban = ban.as_ref().map(|policy| policy as &dyn Policy);
+    let reward = reward.as_ref().map(|policy| policy as &dyn Policy);
+    let (settle, logs) = deciding.run(ban, reward, policy::engine_name());
+    for (slot, line) in &logs {
+        log(*slot, line);
+    }
+    settle
+}
+
+/// What decides a slot, if it is ready here. "Acknowledged" is history: this is what counts (PROTOCOLS 11.6).
+fn prepared(policies: &Policies, slot: Slot, policy: Option<Digest>, limits: &LimitSettings) -> Option<Prepared> {
+    let policy = policy?;
+    let prepared = policies.prepared(&policy);
+    if prepared.is_none() {
+        tracing::error!(slot = slot.name(), policy = %policy, "the active policy is not prepared here: the slot is neutral");
+    }
+    prepared.map(|prepared| prepared.with_limits(*limits))
+}
+
+/// A policy's own words.
+fn log(slot: Slot, line: &LogLine) {
+    let (slot, message) = (slot.name(), &line.message);
+    match line.level {
+        0 => tracing::trace!(target: "policy", slot, message),
+        1 => tracing::debug!(target: "policy", slot, message),
+        2 => tracing::info!(target: "policy", slot, message),
+        3 => tracing::warn!(target: "policy", slot, message),
+        _ => tracing::error!(target: "policy", slot, message),
+    }
+}

@@ -1,0 +1,503 @@
+//! A super's one loop: it hears what its followers say, walks the round, and tells them how they stand.
+//!
+//! Everything that pings are judged by happens here, in one task: it takes what waits in the mailbox before it looks at
+//! deadlines, it measures how late it is itself, and it never waits for the log, a policy or a peer. What takes time runs
+//! beside it and comes back as a message.
+//!
+//! Invariant: nothing here decides. Whom to ping when and what an answer is worth is [`kernel::round::walk`]'s; who may
+//! attach is the kernel's members; what this super does while it leads is in [`leader`](super::leader).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kernel::command::{Command, Leave, Outdated};
+use kernel::id::{NodeId, ProtocolVersion, RoundId, Seat};
+use kernel::members::Refusal;
+use kernel::outcome::{Notice, Reject, Reply};
+use kernel::round::lead::Lead;
+use kernel::round::walk::{Carry, Heard, PingOut, PongIn, Timing, Walk, WalkStart};
+use kernel::round::{OpenRound, SignedPartial};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use wire::message::{FromFollower, Ping, ToFollower};
+
+use super::attached::Attached;
+use crate::group::{Applied, Group, GroupError, Leadership};
+use crate::keys::NodeKey;
+use crate::mail::{Attach, Mail, StreamId};
+use crate::metrics::{Metrics, Pong};
+use crate::prepare::Policies;
+use crate::streams::Streams;
+use crate::tasks::Tasks;
+
+/// Messages taken before deadlines are looked at again: a flood must not keep the loop from its other work.
+const TAKEN: usize = 16_384;
+/// Walks that may be open at once: the one before may still wait for its last windows.
+const WALKS: usize = 2;
+/// Rounds whose order is kept: two may be open, and a round may be opened again in a new term.
+const ORDERS: usize = 4;
+/// Results of what runs beside the loop that may wait for it.
+const DONE: usize = 1_024;
+/// How long a draining super waits for the settlement that is under way.
+const LAST_SETTLEMENT: Duration = Duration::from_secs(3);
+
+/// What a super's loop is made of.
+pub struct Parts {
+    /// Its key.
+    pub key: Arc<NodeKey>,
+    /// Its seat.
+    pub seat: Seat,
+    /// The cluster.
+    pub group: Group,
+    /// What is prepared here.
+    pub policies: Policies,
+    /// Who is connected, for others to see.
+    pub streams: Streams,
+    /// The order of the last settled round, for others to see.
+    pub order: watch::Sender<Order>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// What comes in on streams.
+    pub mailbox: mpsc::Receiver<Mail>,
+    /// Everything that runs for this node.
+    pub tasks: Tasks,
+}
+
+/// In which order the leader asked in a round; public once the round is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Order {
+    /// The round.
+    pub round: RoundId,
+    /// Its members in the order of their first moments.
+    pub nodes: Arc<[NodeId]>,
+}
+
+/// A super's loop.
+pub struct Supernode {
+    pub(super) node: NodeId,
+    pub(super) key: Arc<NodeKey>,
+    seat: Seat,
+    pub(super) group: Group,
+    pub(super) policies: Policies,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tasks: Tasks,
+    pub(super) attached: Attached,
+    order: watch::Sender<Order>,
+    mailbox: mpsc::Receiver<Mail>,
+    pub(super) done: mpsc::Sender<Done>,
+    results: mpsc::Receiver<Done>,
+    /// Zero of the loop's clock.
+    started: Instant,
+    open_since_ms: u64,
+    walks: VecDeque<Watched>,
+    /// Of the rounds that are not settled.
+    orders: VecDeque<Order>,
+    pub(super) lead: Option<Lead>,
+    /// When the leader has something to do by itself.
+    pub(super) lead_due_us: Option<u64>,
+    pub(super) settling: Option<Settling>,
+    /// Followers that are still to be told of the last settlement.
+    pub(super) to_tell: VecDeque<NodeId>,
+}
+
+/// A walk, and whether its partial report has left.
+struct Watched {
+    walk: Walk,
+    said: bool,
+}
+
+/// A settlement that is under way.
+pub(super) struct Settling {
+    pub(super) round: RoundId,
+    pub(super) since: Instant,
+}
+
+/// Something that ran beside the loop has ended.
+pub(super) enum Done {
+    /// A join was answered.
+    Joined { attach: Box<Attach>, reply: Result<Result<Reply, Reject>, GroupError> },
+    /// A round was settled, or not.
+    Settled { round: RoundId, reply: Result<Result<Reply, Reject>, GroupError> },
+}
+
+impl Supernode {
+    /// Nobody is attached, no round is open.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let (done, results) = mpsc::channel(DONE);
+        Self {
+            node: parts.key.id(),
+            seat: parts.seat,
+            open_since_ms: parts.group.now_ms(),
+            key: parts.key,
+            group: parts.group,
+            policies: parts.policies,
+            metrics: parts.metrics,
+            tasks: parts.tasks,
+            attached: Attached::new(parts.streams),
+            order: parts.order,
+            mailbox: parts.mailbox,
+            done,
+            results,
+            started: Instant::now(),
+            walks: VecDeque::new(),
+            orders: VecDeque::new(),
+            lead: None,
+            lead_due_us: None,
+            settling: None,
+            to_tell: VecDeque::new(),
+        }
+    }
+
+    /// Runs until the node drains.
+    ///
+    /// # Errors
+    /// When what it rests on has ended.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let draining = self.tasks.draining();
+        let mut notices = self.group.notices();
+        let mut applied = self.group.applied();
+        let mut leadership = self.group.leadership();
+        let mut settled = applied.borrow_and_update().settled;
+        self.leads(*leadership.borrow_and_update());
+        loop {
+            self.work();
+            let due = tokio::time::Instant::from_std(self.due());
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => break,
+                mail = self.mailbox.recv() => match mail {
+                    Some(mail) => self.mail(mail),
+                    None => anyhow::bail!("the gRPC server has ended"),
+                },
+                Some(done) = self.results.recv() => self.done(done),
+                changed = leadership.changed() => {
+                    changed?;
+                    let now = *leadership.borrow_and_update();
+                    self.leads(now);
+                }
+                changed = applied.changed() => {
+                    changed?;
+                    let Applied { settled: now, .. } = *applied.borrow_and_update();
+                    if now != settled {
+                        settled = now;
+                        self.settled(now);
+                    }
+                }
+                notice = notices.recv() => match notice {
+                    Ok(notice) => self.notice(&notice),
+                    Err(RecvError::Lagged(_)) => self.close_outdated(),
+                    Err(RecvError::Closed) => anyhow::bail!("the group has ended"),
+                },
+                () = tokio::time::sleep_until(due) => {}
+                () = std::future::ready(()), if !self.to_tell.is_empty() => self.tell_some(),
+            }
+        }
+        self.finish().await;
+        Ok(())
+    }
+
+    /// The settlement that is under way still counts; no other begins.
+    async fn finish(mut self) {
+        let deadline = tokio::time::sleep(LAST_SETTLEMENT);
+        tokio::pin!(deadline);
+        while self.settling.is_some() {
+            tokio::select! {
+                done = self.results.recv() => match done {
+                    Some(done) => self.done(done),
+                    None => break,
+                },
+                () = &mut deadline => break,
+            }
+        }
+    }
+
+    /// µs of the loop's clock.
+    pub(super) fn now_us(&self) -> u64 {
+        self.us(Instant::now())
+    }
+
+    fn us(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// When there is something to do although nothing comes in.
+    fn due(&self) -> Instant {
+        let walks = self.walks.iter().filter_map(|watched| watched.walk.next_due_us());
+        let due_us = walks.chain(self.lead_due_us).min();
+        // Far enough not to matter, near enough not to overflow.
+        self.started + due_us.map_or(Duration::from_secs(1 << 30), Duration::from_micros)
+    }
+
+    /// Reads the clock, takes everything that waits, and then looks at deadlines: an answer that is there is not late.
+    fn work(&mut self) {
+        let now_us = self.now_us();
+        for _ in 0..TAKEN {
+            match self.mailbox.try_recv() {
+                Ok(mail) => self.mail(mail),
+                Err(_) => break,
+            }
+        }
+        let mut pings = Vec::new();
+        for at in 0..self.walks.len() {
+            let Some(watched) = self.walks.get_mut(at) else { break };
+            watched.walk.tick(now_us, &mut pings);
+            let OpenRound { round, term, .. } = watched.walk.open();
+            for PingOut { node, nonce } in pings.drain(..) {
+                self.metrics.pings.inc();
+                // A follower that does not read loses its stream, and its turn is missed.
+                let _sent = self.attached.ask(&node, Ping { round, term, nonce }, now_us);
+            }
+            if watched.walk.is_over() && !watched.said {
+                self.report(at);
+            }
+        }
+        if self.lead_due_us.is_some_and(|due_us| due_us <= now_us) {
+            self.lead();
+        }
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Attach(attach) => self.attach(attach),
+            Mail::Detached { stream, node } => {
+                if self.attached.ended(&node, stream) {
+                    self.detached(&node);
+                }
+            }
+            Mail::Message { stream, node, at, what } => {
+                if self.attached.is_current(&node, stream) {
+                    self.message(node, stream, at, what);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, node: NodeId, stream: StreamId, at: Instant, what: FromFollower) {
+        let at_us = self.us(at);
+        let heard = match &what {
+            FromFollower::Pong(pong) => {
+                let of = PongIn {
+                    round: pong.round,
+                    term: pong.term,
+                    nonce: pong.nonce,
+                    data: pong.data,
+                    address: &pong.address,
+                };
+                let heard = self.walk_of((pong.round, pong.term)).map(|walk| walk.pong(&node, &of, at_us));
+                if heard == Some(Heard::Kept) {
+                    self.attached.pong(&node, self.group.now_ms(), at_us);
+                }
+                self.speaks(node, pong.version);
+                heard
+            }
+            FromFollower::Ping(ping) => {
+                let of = (ping.round, ping.term);
+                let heard = self.walk_of(of).map(|walk| walk.ping(&node, of, ping.nonce, at_us));
+                if heard == Some(Heard::Kept) {
+                    let _sent = self.attached.send(&node, ToFollower::Pong { nonce: ping.nonce });
+                }
+                heard
+            }
+            FromFollower::Return => self.newest().map(|walk| walk.asks_to_return(&node)),
+            FromFollower::Goodbye => {
+                self.tell_log("goodbye", node, Command::Leave(Leave { node, now_ms: self.group.now_ms() }));
+                None
+            }
+            // A second hello says nothing that its stream is not bound to already.
+            FromFollower::Malformed(_) | FromFollower::Hello(_) => self.newest().map(|walk| walk.malformed(&node)),
+        };
+        if let Some(outcome) = heard.and_then(counted) {
+            self.metrics.pong(outcome);
+        }
+        if heard == Some(Heard::Flood) && self.attached.is_current(&node, stream) {
+            tracing::info!(node = %node, "a stream was closed: too many messages that nobody asked for");
+            self.close(&node, None);
+        }
+    }
+
+    /// Whatever runs beside the loop tells the log, and nobody waits for the answer.
+    pub(super) fn tell_log(&self, what: &'static str, node: NodeId, command: Command) {
+        let group = self.group.clone();
+        self.tasks.spawn_connection(what, async move {
+            if let Ok(Err(reject)) = group.propose(command).await {
+                tracing::debug!(what, node = %node, ?reject, "refused");
+            }
+        });
+    }
+
+    /// A member speaks a version: one that is not accepted costs it its stream and its place, and nothing else.
+    fn speaks(&mut self, node: NodeId, version: ProtocolVersion) {
+        if self.attached.version(&node) == Some(version) {
+            return;
+        }
+        let accept = self.group.read(|state| {
+            let accept = &state.meta.settings.accept_versions;
+            (!accept.accepts(version)).then(|| accept.to_string())
+        });
+        if let Some(accept) = accept {
+            self.outdated(node, version);
+            self.close(&node, Some(Refusal::Outdated { accept }));
+        }
+    }
+
+    pub(super) fn outdated(&self, node: NodeId, version: ProtocolVersion) {
+        let now_ms = self.group.now_ms();
+        self.tell_log("outdated", node, Command::Outdated(Outdated { node, version, now_ms }));
+    }
+
+    /// Ends a node's stream, with a word or without one.
+    pub(super) fn close(&mut self, node: &NodeId, refusal: Option<Refusal>) {
+        if let Some(link) = self.attached.detach(node) {
+            if let Some(refusal) = refusal {
+                link.out.refuse(refusal);
+            }
+            self.detached(node);
+        }
+    }
+
+    fn detached(&mut self, node: &NodeId) {
+        self.count_streams();
+        for watched in &mut self.walks {
+            watched.walk.detach(node);
+        }
+    }
+
+    pub(super) fn attached_now(&mut self, node: &NodeId) {
+        self.count_streams();
+        for watched in &mut self.walks {
+            watched.walk.attach(node);
+        }
+    }
+
+    fn count_streams(&self) {
+        self.metrics.streams.set(i64::try_from(self.attached.len()).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn newest(&mut self) -> Option<&mut Walk> {
+        self.walks.back_mut().map(|watched| &mut watched.walk)
+    }
+
+    fn walk_of(&mut self, of: (RoundId, kernel::id::Term)) -> Option<&mut Walk> {
+        let at = self.walks.iter().position(|watched| (watched.walk.open().round, watched.walk.open().term) == of);
+        let at = at.or_else(|| self.walks.len().checked_sub(1))?;
+        self.walks.get_mut(at).map(|watched| &mut watched.walk)
+    }
+
+    /// Begins a walk.
+    pub(super) fn open(&mut self, open: OpenRound, queue: Arc<[NodeId]>, waited_us: u64) {
+        let mut carry = Carry::default();
+        while self.walks.len() >= WALKS || self.walks.front().is_some_and(|watched| watched.said) {
+            if self.walks.front().is_some_and(|watched| !watched.said) {
+                self.report(0);
+            }
+            carry = self.walks.pop_front().map(|mut watched| watched.walk.carry()).unwrap_or_default();
+        }
+        let mut secret = [0; 16];
+        if let Err(error) = getrandom::fill(&mut secret) {
+            self.tasks.fail(format!("no randomness for a round's secret: {error}"));
+            return;
+        }
+        let (cluster, timing) =
+            self.group.read(|state| (state.meta.cluster.to_string(), Timing::of(&state.meta.settings)));
+        let mut walk = Walk::new(WalkStart {
+            cluster,
+            open,
+            seat: self.seat,
+            queue,
+            timing,
+            secret,
+            now_us: self.now_us(),
+            waited_us,
+            open_since_ms: self.open_since_ms,
+            open_all_round: true,
+            spread_ms: self.spread_ms(),
+            carry,
+        });
+        for (node, _) in self.attached.iter() {
+            walk.attach(node);
+        }
+        self.orders.push_back(Order { round: open.round, nodes: walk.order().collect() });
+        while self.orders.len() > ORDERS {
+            self.orders.pop_front();
+        }
+        self.walks.push_back(Watched { walk, said: false });
+    }
+
+    /// A walk is over, or must be: what it saw goes to the leader, signed.
+    fn report(&mut self, at: usize) {
+        let Some(watched) = self.walks.get_mut(at) else { return };
+        watched.said = true;
+        let partial = self.group.read(|state| {
+            watched.walk.partial(|node, address| {
+                let member = state.members.get(node);
+                member.is_some_and(|member| member.profile.address.as_deref() == Some(address))
+            })
+        });
+        let lag_ms = i64::try_from(partial.lag_ms).unwrap_or(i64::MAX);
+        self.metrics.loop_lag_ms.set(lag_ms);
+        let missed = partial.asked.count().saturating_sub(partial.seen.count());
+        (0..missed).for_each(|_| self.metrics.pong(Pong::Missed));
+        (0..partial.void.count()).for_each(|_| self.metrics.pong(Pong::Void));
+        let signed: SignedPartial = self.key.sign_partial(partial.payload());
+        self.partial(signed);
+    }
+
+    /// The order of a settled round is no secret any more.
+    pub(super) fn publish_order(&self, round: RoundId) {
+        if let Some(order) = self.orders.iter().rev().find(|order| order.round == round) {
+            self.order.send_replace(order.clone());
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            // Accepted versions are in force at once.
+            Notice::Changed(change) if change.what.contains("accept_versions") => self.close_outdated(),
+            Notice::Closed(nodes) => self.close_gone(nodes),
+            Notice::Round(_)
+            | Notice::Moved(_)
+            | Notice::Claimed { .. }
+            | Notice::Policy { .. }
+            | Notice::AskOperator { .. }
+            | Notice::Leader { .. }
+            | Notice::Changed(_) => {}
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Joined { attach, reply } => self.joined(attach, reply),
+            Done::Settled { round, reply } => self.settle_answered(round, reply),
+        }
+    }
+
+    fn leads(&mut self, leadership: Leadership) {
+        let ours = leadership.leader == Some(self.node) && leadership.ready;
+        self.metrics.leading.set(i64::from(ours));
+        match &self.lead {
+            Some(lead) if ours && lead.term() == leadership.term => {}
+            _ if ours => {
+                let now_us = self.now_us();
+                self.lead = Some(Lead::new(leadership.term, now_us));
+                self.lead_due_us = Some(now_us);
+            }
+            _ => {
+                self.lead = None;
+                self.lead_due_us = None;
+            }
+        }
+    }
+}
+
+fn counted(heard: Heard) -> Option<Pong> {
+    match heard {
+        Heard::Kept => Some(Pong::Kept),
+        Heard::Late => Some(Pong::Late),
+        Heard::StaleNonce => Some(Pong::StaleNonce),
+        Heard::OutOfTurn | Heard::Flood => Some(Pong::OutOfTurn),
+        Heard::Malformed => Some(Pong::Malformed),
+        Heard::Noted | Heard::Dropped => None,
+    }
+}

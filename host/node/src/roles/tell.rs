@@ -1,0 +1,91 @@
+//! What follows from a settlement for the streams of a super: whom to let go, and what to tell the others.
+//!
+//! Each super looks at its own applied state for this; nobody sends it a message (PROTOCOLS 6.10, 14.1).
+
+use kernel::id::{NodeId, RoundId};
+use kernel::members::{Place, Refusal};
+use kernel::standing::Standing;
+use kernel::state::State;
+use wire::message::{Own, ToFollower};
+
+use super::supernode::Supernode;
+
+/// Followers told in one go, between two looks at the mailbox and the deadlines.
+const TOLD: usize = 256;
+
+/// What a follower's stream gets.
+enum Word {
+    Own(Box<Own>),
+    Close(Option<Refusal>),
+}
+
+impl Supernode {
+    /// A round was settled.
+    pub(super) fn settled(&mut self, round: RoundId) {
+        self.publish_order(round);
+        self.to_tell = self.attached.nodes().into();
+        self.lead_due_us = self.lead.as_ref().map(|_| self.now_us());
+    }
+
+    /// Tells the next ones.
+    pub(super) fn tell_some(&mut self) {
+        let some: Vec<NodeId> = self.to_tell.drain(..self.to_tell.len().min(TOLD)).collect();
+        let words: Vec<Word> = self.group.read(|state| some.iter().map(|node| word(state, node)).collect());
+        for (node, word) in some.iter().zip(words) {
+            match word {
+                Word::Own(own) => {
+                    let _sent = self.attached.send(node, ToFollower::Own(*own));
+                }
+                Word::Close(refusal) => self.close(node, refusal),
+            }
+        }
+    }
+
+    /// These are out of the queue.
+    pub(super) fn close_gone(&mut self, nodes: &[NodeId]) {
+        let words: Vec<(NodeId, Word)> =
+            self.group.read(|state| nodes.iter().map(|node| (*node, word(state, node))).collect());
+        for (node, word) in words {
+            match word {
+                Word::Close(refusal) => self.close(&node, refusal),
+                // It is on its way in again.
+                Word::Own(_) => {}
+            }
+        }
+    }
+
+    /// Other versions are accepted: those that speak none of them are out at once.
+    pub(super) fn close_outdated(&mut self) {
+        let range = self.group.read(|state| state.meta.settings.accept_versions.clone());
+        let outdated = self.attached.iter().filter(|(_, link)| !range.accepts(link.version));
+        let outdated: Vec<_> = outdated.map(|(node, link)| (*node, link.version)).collect();
+        for (node, version) in outdated {
+            self.outdated(node, version);
+            self.close(&node, Some(Refusal::Outdated { accept: range.to_string() }));
+        }
+    }
+}
+
+fn word(state: &State, node: &NodeId) -> Word {
+    let Some(member) = state.members.get(node) else { return Word::Close(None) };
+    if member.hot.standing == Standing::Banned {
+        let until = member.hot.until;
+        let (until_ms, reason) = (state.until_ms(until), member.profile.reason.clone());
+        return Word::Close(Some(Refusal::Banned { until, until_ms, reason }));
+    }
+    match member.hot.place {
+        Place::Out => return Word::Close(None),
+        Place::OutOutdated => {
+            let accept = state.meta.settings.accept_versions.to_string();
+            return Word::Close(Some(Refusal::Outdated { accept }));
+        }
+        Place::Entering | Place::Queued | Place::Leaving | Place::Outdated => {}
+    }
+    match state.told(node) {
+        Some(told) => {
+            let until_ms = told.until.map(|until| state.until_ms(until));
+            Word::Own(Box::new(Own { told, until_ms, warning: None }))
+        }
+        None => Word::Close(None),
+    }
+}

@@ -1,0 +1,169 @@
+//! From a hello to a welcome: the kernel says who may attach, and who must join through the log first.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kernel::command::{Command, Ip, Join};
+use kernel::members::{Hello, Place, Refusal};
+use kernel::outcome::{Reject, Reply};
+use kernel::round::merge::grace_rounds;
+use wire::message::{Role, Welcome};
+
+use super::attached::Link;
+use super::supernode::{Done, Supernode};
+use crate::group::GroupError;
+use crate::mail::Attach;
+
+/// Joins that may be under way at once; past it a super sheds load, and says when to come back.
+const JOINS: usize = 1_024;
+/// What a follower's handshake costs a core.
+const HANDSHAKE_US: u64 = 400;
+/// Bounds of the reconnect spread.
+const SPREAD_MS: std::ops::RangeInclusive<u64> = 1_000..=60_000;
+
+impl Supernode {
+    /// A hello came on a new stream.
+    pub(super) fn attach(&mut self, attach: Box<Attach>) {
+        let node = attach.node;
+        if attach.hello.role != Role::Follower {
+            return self.refuse(attach, Refusal::WrongRole);
+        }
+        let hello = Hello {
+            join: self.join_of(&attach),
+            cluster: attach.hello.cluster.clone(),
+            source_port: attach.source_port,
+            port_taken: self.attached.is_port_taken(&node, attach.ip, attach.source_port),
+            busy_ms: (self.attached.waiting() >= JOINS).then(|| self.spread_ms()),
+        };
+        match self.group.read(|state| state.admits(&hello)) {
+            Ok(false) => self.welcome(attach),
+            Ok(true) => {
+                self.attached.wait(node, attach.stream);
+                let (group, done) = (self.group.clone(), self.done.clone());
+                self.tasks.spawn_connection("join", async move {
+                    let reply = group.propose(Command::Join(hello.join)).await;
+                    // The loop has ended with the node.
+                    let _ = done.send(Done::Joined { attach, reply }).await;
+                });
+            }
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Outdated { .. }) {
+                    let version = attach.hello.version;
+                    let is_member = self.group.read(|state| {
+                        let member = state.members.get(&node);
+                        member.is_some_and(|m| m.hot.place != Place::OutOutdated || m.profile.version != version)
+                    });
+                    if is_member {
+                        self.outdated(node, version);
+                    }
+                }
+                self.refuse(attach, refusal);
+            }
+        }
+    }
+
+    /// Its join was answered.
+    pub(super) fn joined(&mut self, attach: Box<Attach>, reply: Result<Result<Reply, Reject>, GroupError>) {
+        if !self.attached.waited(&attach.node, attach.stream) {
+            // It hung up, or came again on a newer stream.
+            return;
+        }
+        match reply {
+            Ok(Ok(_)) => self.welcome(attach),
+            Ok(Err(reject)) => {
+                let refusal = self.refusal_of(reject);
+                self.refuse(attach, refusal);
+            }
+            Err(GroupError::Stopped) => {
+                let retry_ms = self.spread_ms();
+                self.refuse(attach, Refusal::Busy { retry_ms });
+            }
+        }
+    }
+
+    fn welcome(&mut self, attach: Box<Attach>) {
+        let Attach { stream, node, hello, ip, source_port, out, answer } = *attach;
+        let spread_ms = self.spread_ms();
+        let (welcome, port_rule) = self.group.read(|state| {
+            let settings = &state.meta.settings;
+            let grace_ms = grace_rounds(settings, spread_ms).saturating_mul(settings.interval_ms);
+            let welcome = Welcome {
+                cluster: state.meta.cluster.clone(),
+                leader: state.meta.leader,
+                interval_ms: settings.interval_ms,
+                timeout_ms: settings.timeout_ms(),
+                settings_version: state.meta.settings_version,
+                reconnect_spread_ms: spread_ms,
+                backoff_cap_ms: grace_ms / 2,
+            };
+            (welcome, settings.port_rule())
+        });
+        // Another key may have come from there while the join was under way.
+        if port_rule && self.attached.is_port_taken(&node, ip, source_port) {
+            self.metrics.refused(Refusal::PortTaken.code());
+            let _gone = answer.send(Err(Refusal::PortTaken));
+            return;
+        }
+        if answer.send(Ok(welcome)).is_ok() {
+            let link = Link { stream, out, ip, port: source_port, version: hello.version, asked_us: 0 };
+            self.attached.attach(node, link, self.group.now_ms());
+            self.attached_now(&node);
+        }
+    }
+
+    fn refuse(&mut self, attach: Box<Attach>, refusal: Refusal) {
+        self.metrics.refused(refusal.code());
+        tracing::debug!(node = %attach.node, code = refusal.code(), "a hello was refused");
+        if matches!(refusal, Refusal::Busy { .. })
+            && let Some(walk) = self.newest()
+        {
+            walk.refuse();
+        }
+        let _gone = attach.answer.send(Err(refusal));
+    }
+
+    fn join_of(&self, attach: &Attach) -> Join {
+        let hello = &attach.hello;
+        Join {
+            node: attach.node,
+            name: hello.name.clone(),
+            version: hello.version,
+            software: hello.software.clone(),
+            ip: match attach.ip.to_canonical() {
+                IpAddr::V4(ip) => Ip::V4(ip.octets()),
+                IpAddr::V6(ip) => Ip::V6(ip.octets()),
+            },
+            port: hello.port,
+            rest: hello.rest.clone(),
+            now_ms: self.group.now_ms(),
+        }
+    }
+
+    /// What happened between the check and the log.
+    fn refusal_of(&self, reject: Reject) -> Refusal {
+        let interval_ms = self.group.read(|state| state.meta.settings.interval_ms);
+        match reject {
+            Reject::WrongRole => Refusal::WrongRole,
+            Reject::Banned { until, reason } => {
+                Refusal::Banned { until, until_ms: self.group.read(|state| state.until_ms(until)), reason }
+            }
+            Reject::OutdatedVersion { accept } => Refusal::Outdated { accept },
+            Reject::Full { what } => Refusal::Full { what },
+            Reject::SlowDown => Refusal::SlowDown { retry_ms: interval_ms },
+            Reject::Malformed { what } => Refusal::Malformed { what },
+            other => {
+                tracing::warn!(?other, "a join was refused for a reason that is none of its own");
+                Refusal::Busy { retry_ms: interval_ms }
+            }
+        }
+    }
+
+    /// Over how long this super's followers are to come back after a loss, so that their handshakes do not starve the
+    /// pings of those that are back.
+    pub(super) fn spread_ms(&self) -> u64 {
+        let followers = self.attached.len().max(self.group.read(|state| state.queue.len())) as u64;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / cores);
+        u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
+    }
+}
