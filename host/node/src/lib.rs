@@ -24,6 +24,7 @@ pub mod listen;
 pub mod mail;
 pub mod metrics;
 pub mod rest;
+pub mod roles;
 pub mod streams;
 pub mod tasks;
 pub mod tls;

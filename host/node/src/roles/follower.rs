@@ -1,0 +1,239 @@
+//! The follower: attached to its supers, it answers pings in its turn, is told how it stands, and comes back when it was
+//! away.
+//!
+//! It runs one link to each of up to [`OBSERVERS`] supers. A link dials, says hello, answers, and waits before it tries
+//! again: long enough to be no burden, short enough to be back within the super's grace. Whatever happens is said in the
+//! log, with what to do about it.
+//!
+//! Not here, on purpose: choosing a super that pleases. The order follows from the keys (PROTOCOLS 2.6).
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kernel::id::{ClusterId, Digest, NodeId, ProtocolVersion};
+use kernel::members::Refusal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wire::message::Own;
+
+use crate::config::PeerAddress;
+use crate::keys::NodeKey;
+use crate::known::{Known, KnownError};
+
+mod attached;
+mod dial;
+mod link;
+mod wait;
+pub mod words;
+
+pub use dial::DialError;
+
+/// Supers that a follower attaches to at once, where there are so many.
+pub const OBSERVERS: usize = 2;
+
+/// What a follower is.
+#[derive(Debug)]
+pub struct Settings {
+    /// Its key.
+    pub key: NodeKey,
+    /// What it remembers.
+    pub known: Known,
+    /// The cluster's name, without a genesis.
+    pub cluster: String,
+    /// Its display name.
+    pub name: String,
+    /// The supers.
+    pub supers: Vec<PeerAddress>,
+    /// The port that it connects from; 0 = a free one, chosen once.
+    pub connect_port: u16,
+    /// What its pongs tell as its address.
+    pub address: String,
+    /// Its own REST address, as its hello tells it.
+    pub rest: Option<String>,
+    /// Give up at the first refusal or failure.
+    pub once: bool,
+    /// What it does wrong on purpose.
+    pub faults: Arc<FollowerFaults>,
+}
+
+/// How a follower stands, for its log, its API and the demo's screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FollowerView {
+    /// Its cluster, once it was welcome.
+    pub cluster: Option<ClusterId>,
+    /// The leading super, as it was told.
+    pub leader: Option<NodeId>,
+    /// The supers that it dials.
+    pub supers: Vec<Link>,
+    /// The last line about itself.
+    pub own: Option<Own>,
+    /// The last refusal; `None` once it is welcome again.
+    pub refused: Option<Refused>,
+    /// The last failure that was no refusal, in words; `None` once it is welcome again.
+    pub failed: Option<String>,
+}
+
+impl FollowerView {
+    /// Whether a super has it in its turns.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.supers.iter().any(|link| link.attached)
+    }
+}
+
+/// One super that a follower dials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// `host:port`.
+    pub address: String,
+    /// Its key, once it is known.
+    pub key: Option<NodeId>,
+    /// Welcome there, and the stream stands.
+    pub attached: bool,
+}
+
+/// A refusal and what comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// In words.
+    pub words: words::Words,
+    /// When it tries again, ms since 1970.
+    pub retry_ms: u64,
+}
+
+/// What a follower does wrong on purpose: for the demo's flaky followers and for tests. All off at first.
+#[derive(Debug, Default)]
+pub struct FollowerFaults {
+    now: watch::Sender<Faults>,
+}
+
+/// See [`FollowerFaults`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Faults {
+    /// It hears pings and does not answer.
+    pub mute: bool,
+    /// It hangs up without a goodbye and stays away.
+    pub offline: bool,
+    /// It says that it speaks this version.
+    pub version: Option<ProtocolVersion>,
+    /// It declares this port and connects from its own.
+    pub port: Option<u16>,
+}
+
+impl FollowerFaults {
+    /// Changes what it does wrong, at once.
+    pub fn change(&self, change: impl FnOnce(&mut Faults)) {
+        self.now.send_modify(change);
+    }
+
+    /// What it does wrong.
+    #[must_use]
+    pub fn now(&self) -> Faults {
+        *self.now.borrow()
+    }
+
+    /// Waits until it is offline, or is not.
+    async fn until_offline(&self, offline: bool) {
+        // The sender is ours, so waiting cannot fail.
+        let _changed = self.now.subscribe().wait_for(|faults| faults.offline == offline).await.is_ok();
+    }
+}
+
+/// Why a follower gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowerError {
+    /// There is nobody to attach to.
+    #[error("cluster.supers is empty; name at least one super as \"host:port\"")]
+    NoSupers,
+    /// The system has no free port or no randomness.
+    #[error("cannot start: {0}")]
+    System(std::io::Error),
+    /// A super refused it, and it was to try once.
+    #[error("refused ({code}): {what}; {cure}")]
+    Refused {
+        /// The word.
+        code: &'static str,
+        /// What it is.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
+    /// A super could not be reached, and it was to try once.
+    #[error("{0}")]
+    Unreachable(Box<DialError>),
+    /// The super belongs elsewhere, and it was to try once.
+    #[error("{0}")]
+    OtherCluster(Box<KnownError>),
+    /// The stream ended, and it was to try once.
+    #[error("{address} ended the stream: {why}")]
+    Lost {
+        /// Who.
+        address: String,
+        /// What is known of the reason.
+        why: String,
+    },
+}
+
+/// Runs a follower until `stop`, when it says goodbye.
+///
+/// # Errors
+/// [`FollowerError`]: something without which it cannot start, or the first failure when it is to try once.
+pub async fn run(
+    settings: Settings,
+    view: watch::Sender<FollowerView>,
+    stop: CancellationToken,
+) -> Result<(), FollowerError> {
+    let mut supers = settings.supers.clone();
+    let me = settings.key.id();
+    supers.sort_by_cached_key(|to| Reverse(rank(me, to, &settings.known)));
+    supers.truncate(OBSERVERS);
+    if supers.is_empty() {
+        return Err(FollowerError::NoSupers);
+    }
+    let port = match settings.connect_port {
+        0 => dial::free_port().map_err(FollowerError::System)?,
+        port => port,
+    };
+    view.send_modify(|view| {
+        view.cluster = settings.known.cluster();
+        view.supers =
+            supers.iter().map(|to| Link { address: dial::address(to), key: to.key, attached: false }).collect();
+    });
+    let shared = Arc::new(link::Shared { settings, view, stop, started: Instant::now() });
+    let mut links = JoinSet::new();
+    for (index, to) in supers.into_iter().enumerate() {
+        links.spawn(link::run(Arc::clone(&shared), index, to, port));
+    }
+    // Dropping the set ends what is left.
+    while let Some(ended) = links.join_next().await {
+        match ended {
+            Ok(ended) => ended?,
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rendezvous order: which supers a follower attaches to follows from the keys alone. A super whose key is not known yet
+/// is ranked by its address.
+fn rank(me: NodeId, to: &PeerAddress, known: &Known) -> Digest {
+    let address = dial::address(to);
+    match to.key.or_else(|| known.key(&address)) {
+        Some(key) => Digest::of_parts(&[&me.0, &key.0]),
+        None => Digest::of_parts(&[&me.0, address.as_bytes()]),
+    }
+}
+
+/// ms since 1970.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
