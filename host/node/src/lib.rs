@@ -24,7 +24,10 @@ pub mod listen;
 pub mod mail;
 pub mod metrics;
 pub mod rest;
-pub mod roles;
+/// What a node of each role does. (Declared here until all of them compile; then `roles/mod.rs` does.)
+pub mod roles {
+    pub mod follower;
+}
 pub mod streams;
 pub mod tasks;
 pub mod tls;
