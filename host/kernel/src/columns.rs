@@ -14,9 +14,11 @@ use crate::decide::{
     Call, Column, Description, Fault, FaultKind, Judgement, LogLine, Members, Policy, Reward, RoundInput, Run, Slot,
     check_judgement, check_reward, flag, presence,
 };
+use crate::guardrails::{check_delta, check_points};
 use crate::id::{Digest, LogIndex, ProtocolVersion};
 use crate::policies::delta;
 use crate::round::{Presence, Report, SignedPartial, rtt_us};
+use crate::settings::Settings;
 use crate::state::State;
 
 /// Extra columns that a policy may ask for, with what they hold. `N` is a seat, 0 to 7. A policy that asks for another
@@ -69,8 +71,7 @@ pub struct Deciding {
     round: RoundInput,
     settings_version: u64,
     columns: LogIndex,
-    points_max: i64,
-    delta_max_bytes: u64,
+    settings: Settings,
     report: Report,
     partials: Vec<SignedPartial>,
     members: Members,
@@ -87,7 +88,6 @@ impl Deciding {
     pub fn gather(state: &State, report: Report, partials: Vec<SignedPartial>, now_ms: u64) -> Self {
         let (meta, settings) = (&state.meta, &state.meta.settings);
         let population = report.len();
-        let queue = population as u64;
         let suspect = report.marks.is_suspect();
         let seated = |slot, called: bool| {
             let active = state.active(slot);
@@ -98,7 +98,6 @@ impl Deciding {
         // The observation is doubted: nobody is judged.
         let (ban_policy, ban) = seated(Slot::Ban, !suspect);
         let (reward_policy, reward) = seated(Slot::Reward, true);
-        let points_max = settings.points_member.saturating_mul(queue);
         Self {
             round: RoundInput {
                 number: report.round.0,
@@ -111,10 +110,7 @@ impl Deciding {
             },
             settings_version: meta.settings_version,
             columns: meta.applied,
-            points_max: i64::try_from(points_max).unwrap_or(i64::MAX),
-            delta_max_bytes: settings
-                .delta_base_bytes
-                .saturating_add(settings.delta_member_bytes.saturating_mul(queue)),
+            settings: settings.clone(),
             members: columns(state, &report),
             ban_policy,
             ban,
@@ -200,7 +196,7 @@ impl Deciding {
             |policy, call| policy.reward(call),
             |this, slot, mut reward: Reward| {
                 check_reward(&reward, this.members.len(), &slot.description)?;
-                check_points(&reward.points, this.points_max)?;
+                check_points(&reward.points, &this.settings)?;
                 if this.round.suspect {
                     keep_who_is_not_up(&mut reward, &this.members.presence, &slot.memory);
                 }
@@ -239,26 +235,13 @@ impl Deciding {
 
     fn delta(&self, before: &[u8], after: &[u8]) -> Result<Vec<u8>, Fault> {
         let delta = delta(before, after);
-        if delta.len() as u64 > self.delta_max_bytes {
-            let (found, most) = (delta.len(), self.delta_max_bytes);
-            let text = alloc::format!("`memory` changed by {found} bytes once deflated; a round may change {most}");
-            return Err(Fault::new(FaultKind::Delta, &text));
-        }
+        check_delta(&delta, self.members.len(), &self.settings)?;
         Ok(delta)
     }
 }
 
 const fn not_called<C>() -> Decided<C> {
     Decided { policy: None, input: None, answer: Answer::NotCalled, fuel: 0 }
-}
-
-fn check_points(points: &[i64], most: i64) -> Result<(), Fault> {
-    let sum = points.iter().filter(|points| **points > 0).fold(0, |sum: i64, points| sum.saturating_add(*points));
-    if sum <= most {
-        return Ok(());
-    }
-    let text = alloc::format!("`points` above zero sum to {sum}; a round of this many members may pay {most}");
-    Err(Fault::new(FaultKind::Points, &text))
 }
 
 /// In a suspect round points and memory are taken from rows that are up; other rows keep theirs.

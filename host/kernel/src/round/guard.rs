@@ -65,3 +65,6 @@ pub fn causes(marks: &Marks, term: Term, settings: &Settings) -> u8 {
     }
     causes
 }
+
+#[cfg(test)]
+mod tests;

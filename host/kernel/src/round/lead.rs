@@ -236,3 +236,6 @@ impl Clock {
         Stamp { now_ms, off_ms: is_off.then_some(off) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -372,3 +372,6 @@ pub fn counts(column: &[u8]) -> (u32, u32, u32) {
     let (up, down) = (count(presence::UP), count(presence::DOWN));
     (up, down, column.len() as u32 - up - down)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ pub mod guard;
 
 pub mod lead;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
