@@ -440,9 +440,10 @@ proptest! {
                     let (drawn, seen) = (model.drawn[i], &mut model.pings[i]);
                     let Some(sent_us) = seen.sent_us else { continue };
                     let (node, at_us) = (NodeId([drawn.place as u8; 32]), sent_us + us);
-                    let heard = match act {
-                        Act::Pong(..) => walk.pong(&node, &pong(drawn.nonce), at_us),
-                        _ => walk.ping(&node, OF, drawn.nonce, at_us),
+                    let heard = if matches!(act, Act::Pong(..)) {
+                        walk.pong(&node, &pong(drawn.nonce), at_us)
+                    } else {
+                        walk.ping(&node, OF, drawn.nonce, at_us)
                     };
                     seen.answered |= us <= TIMEOUT_US;
                     prop_assert!(us > TIMEOUT_US || matches!(heard, Heard::Kept | Heard::StaleNonce));
