@@ -50,3 +50,6 @@ pub mod round;
 
 pub mod columns;
 pub mod decide;
+
+#[cfg(test)]
+mod scripts;
