@@ -5,8 +5,9 @@
 //! same on every replica, and replayable on recorded history.
 //!
 //! Read it in this order: the nouns ([`id`], [`units`], [`limits`], [`settings`]); what enters the replicated log and
-//! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls ([`members`], [`standing`],
-//! [`settle`], [`guardrails`], [`ledger`], [`policies`]); what happens before a settlement, in memory only ([`round`]);
+//! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls: members ([`join`], [`members`],
+//! [`queue`]), rounds ([`settle`], [`judge`], [`standing`], [`guardrails`]), points ([`ledger`]), policies ([`stage`],
+//! [`policies`]) and operators ([`operate`]); what happens before a settlement, in memory only ([`round`]);
 //! what a policy is to the kernel ([`decide`]), and what it sees of a round ([`columns`]).
 //!
 //! Invariant: the kernel verifies signatures and never makes one.
@@ -36,15 +37,24 @@ pub mod command;
 pub mod outcome;
 pub mod state;
 
+pub mod join;
 pub mod members;
+pub mod queue;
+
+pub mod settle;
+
+pub mod judge;
 pub mod standing;
 
 pub mod guardrails;
-pub mod settle;
 
 pub mod ledger;
-pub mod operate;
+
+pub mod stage;
+
 pub mod policies;
+
+pub mod operate;
 
 pub mod round;
 

@@ -13,6 +13,7 @@ use crate::decide::Slot;
 use crate::id::{Digest, LogIndex, NodeId, RoundId};
 use crate::ledger::Account;
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
+use crate::members::Member;
 use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
 use crate::policies::name_of;
 use crate::round::Presence;
@@ -109,6 +110,7 @@ impl State {
         Ok(Reply::Changed { count: 1 })
     }
 
+    /// Makes members good again, with no strikes and nothing remembered.
     fn lift_nodes(&mut self, nodes: &[NodeId], decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
         if nodes.len() > LIFTS {
             return Err(Reject::OutOfBounds { what: "nodes".into(), min: 1, max: LIFTS as u64 });
@@ -116,10 +118,23 @@ impl State {
         if nodes.iter().any(|node| !self.members.contains_key(node)) {
             return Err(Reject::UnknownNode);
         }
-        Ok(self.lift(nodes, "by name".into(), decision, fx))
+        for node in nodes {
+            self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
+            let Some(number) = self.members.get(node).map(|member| member.profile.number) else { continue };
+            for saved in [false, true] {
+                self.clear_memory(Slot::Ban, saved, number, fx);
+            }
+        }
+        let to = match nodes {
+            [node] => format!("{node} is good"),
+            _ => format!("{} members are good", nodes.len()),
+        };
+        decision.change("bans lifted".into(), String::new(), to, fx);
+        Ok(Reply::Changed { count: nodes.len() as u64 })
     }
 
-    /// Lifts all that a policy put out since a round, and that nobody has judged otherwise since.
+    /// Undoes what a policy did since a round: who was put out by it, and not judged by another one since, is good again;
+    /// whose move was held back has no strikes any more.
     fn lift_policy(
         &mut self,
         policy: Digest,
@@ -127,27 +142,43 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
-        let put_out = self.members.iter().filter(|(_, member)| {
+        let put_out = |member: &Member| {
             let hot = &member.hot;
             hot.standing.is_out() && hot.moved_out >= since && member.profile.decided_by == Some(policy)
-        });
-        let nodes: Vec<NodeId> = put_out.map(|(node, _)| *node).collect();
-        Ok(self.lift(&nodes, format!("put out by {policy} since round {since}"), decision, fx))
+        };
+        let held = |member: &Member| member.hot.held_by == Some(policy) && member.hot.held_at >= since;
+        let touched: Vec<(NodeId, bool)> = self
+            .members
+            .iter()
+            .filter(|(_, member)| put_out(member) || held(member))
+            .map(|(node, member)| (*node, put_out(member)))
+            .collect();
+        for (node, put_out) in &touched {
+            let Some(member) = self.members.get(node) else { continue };
+            let hot = &member.hot;
+            let (to, until) = if *put_out { (Standing::Good, RoundId(0)) } else { (hot.standing, hot.until) };
+            self.place_by_hand(*node, to, 0, until, decision, fx);
+            self.clear_memory_of(policy, *node, fx);
+        }
+        let (all, out) = (touched.len(), touched.iter().filter(|(_, put_out)| *put_out).count());
+        let from = format!("by {policy} since round {since}");
+        decision.change("bans lifted".into(), from, format!("{out} members are good, {} were held", all - out), fx);
+        Ok(Reply::Changed { count: all as u64 })
     }
 
-    fn lift(&mut self, nodes: &[NodeId], from: String, decision: Decision<'_>, fx: &mut Effects) -> Reply {
-        for node in nodes {
-            self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
-            if let Some(number) = self.members.get(node).map(|member| member.profile.number) {
-                self.clear_memory(Slot::Ban, number, fx);
-            }
+    /// Sets what a ban policy remembers of a member to zero: only its own memory, where that is known to be another than
+    /// that of the policy before.
+    fn clear_memory_of(&mut self, policy: Digest, node: NodeId, fx: &mut Effects) {
+        let Some(number) = self.members.get(&node).map(|member| member.profile.number) else { return };
+        let row = &self.slot(Slot::Ban).row;
+        let (active, previous) = (row.active == Some(policy), row.previous == Some(policy));
+        let apart = !self.slot(Slot::Ban).saved.blocks.is_empty();
+        if active || !(previous && apart) {
+            self.clear_memory(Slot::Ban, false, number, fx);
         }
-        let to = match nodes {
-            [node] => format!("{node} is good"),
-            _ => format!("{} members are good", nodes.len()),
-        };
-        decision.change("bans lifted".into(), from, to, fx);
-        Reply::Changed { count: nodes.len() as u64 }
+        if previous || !(active && apart) {
+            self.clear_memory(Slot::Ban, true, number, fx);
+        }
     }
 
     /// Sets a member's standing. The queue itself changes with the next settlement only.
@@ -166,16 +197,20 @@ impl State {
         hot.standing = to;
         hot.strikes = strikes;
         hot.until = until;
-        hot.probation_left = 0;
+        if to != Standing::Probation {
+            hot.probation_left = 0;
+        }
         hot.by_hand = true;
+        hot.held_by = None;
+        hot.held_at = RoundId(0);
         if !to.is_out() {
             hot.moved_out = RoundId(0);
         }
-        member.profile.reason = if to.is_out() { decision.reason.to_string() } else { String::new() };
-        member.profile.decided_by = None;
         fx.hot(member.profile.number);
-        fx.profile(node, member);
         if !same {
+            member.profile.reason = if to.is_out() { decision.reason.to_string() } else { String::new() };
+            member.profile.decided_by = None;
+            fx.profile(node, member);
             fx.moved(Move {
                 index: LogIndex(0),
                 node,
@@ -360,7 +395,9 @@ impl Decision<'_> {
         reply: Reply,
         fx: &mut Effects,
     ) -> Reply {
-        if let Reply::From { round, .. } = &reply {
+        if let Reply::From { round, .. } = &reply
+            && from != to
+        {
             self.change(format!("policy {slot} from round {round}"), name_of(from), name_of(to), fx);
         }
         reply

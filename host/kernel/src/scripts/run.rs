@@ -4,7 +4,8 @@
 //! came, `join A B [ip=..] [version=..]`, `leave A`, `outdated A version=..`, `round [down=A,B] [unknown=..] [suspect=..] [ban=FAULT] [reward=FAULT]`,
 //! `rounds N ..` (says only what happened besides), `claim A AMOUNT|all seq=N [to=B] [expires=MS]`, `earn A N`, `wait MS`,
 //! `ban A N`, `lift A..`, `lift policy=RULE since=N`, `accept round|ban`, `compensate A N round=N`, `class A N`, `set K=V..`,
-//! `file K=V..`, `stage RULE`, `activate RULE [round=N]`, `rollback SLOT`, `stale WHAT` (a settlement that does not fit),
+//! `file K=V..`, `stage RULE
+//! [unready]`, `activate RULE [round=N]`, `rollback SLOT`, `stale WHAT` (a settlement that does not fit),
 //! `show A..`, `queue`, `books`, `slot SLOT`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +152,8 @@ impl Run {
             "set" => Operation::Set(changes(words)),
             "file" => Operation::FileSettings(changes(words)),
             "stage" => {
-                let outcome = self.world.stage(words.plain(0)?);
+                let ready = words.plain.get(1) != Some(&"unready");
+                let outcome = self.world.stage(words.plain(0)?, ready);
                 return Ok(self.print(&outcome, false));
             }
             "activate" => {

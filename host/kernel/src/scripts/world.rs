@@ -73,7 +73,7 @@ impl World {
         })));
         world.apply(Command::Lead(Lead { term: Term(1), leader: node("super"), now_ms: START_MS }));
         for rule in rules {
-            world.stage(rule);
+            world.stage(rule, true);
             let slot = Rule::parse(rule).slot();
             world.operate("", Operation::Activate { slot, policy: policy(rule), round: None });
         }
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Brings a rule's component in, stages it and acknowledges it.
-    pub(crate) fn stage(&mut self, rule: &str) -> Outcome {
+    pub(crate) fn stage(&mut self, rule: &str, ready: bool) -> Outcome {
         let component = Digest::of(rule.as_bytes());
         self.rules.insert(policy(rule), rule.into());
         let chunk = Chunk { component, size: rule.len() as u32, offset: 0, bytes: rule.as_bytes().to_vec() };
@@ -166,7 +166,9 @@ impl World {
             by: Operator::Socket,
             now_ms: self.now_ms,
         }));
-        self.apply(Command::Ready(Ready { seat: Seat(0), policy: policy(rule) }));
+        if ready {
+            self.apply(Command::Ready(Ready { seat: Seat(0), policy: policy(rule) }));
+        }
         staged
     }
 
@@ -268,6 +270,7 @@ impl World {
                 fuel: 1,
             },
             engine: "native".into(),
+            columns: state.meta.applied,
         }
     }
 
