@@ -109,7 +109,7 @@ async fn open_stream(channel: &Channel) -> Result<(mpsc::Sender<Said>, Streaming
     let (to, from) = mpsc::channel(4);
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     patient(grpc.ready()).await.map_err(|error| Status::unknown(error.to_string()))?;
-    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/pingward.v1.Node/Attach");
+    let path = http::uri::PathAndQuery::from_static("/pingward.v1.Node/Attach");
     let response = patient(grpc.streaming(Request::new(ReceiverStream::new(from)), path, Raw)).await?;
     Ok((to, response.into_inner()))
 }

@@ -1,8 +1,8 @@
 //! What is written is read back; what comes in is bounded or malformed; and the bytes stay what they are.
 
-use prost::Message as _;
 use proptest::option;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 
@@ -190,8 +190,14 @@ fn what_does_not_fit_is_malformed_and_says_why() {
     for (what, why) in [
         (None, "no message that is known here"),
         (Some(From_::Pong(pb::Pong { version: None, ..pong() })), "no protocol version"),
-        (Some(From_::Pong(pb::Pong { address: "a".repeat(65), ..pong() })), "an address of more than 64 printable characters"),
-        (Some(From_::Pong(pb::Pong { address: "a\nb".into(), ..pong() })), "an address of more than 64 printable characters"),
+        (
+            Some(From_::Pong(pb::Pong { address: "a".repeat(65), ..pong() })),
+            "an address of more than 64 printable characters",
+        ),
+        (
+            Some(From_::Pong(pb::Pong { address: "a\nb".into(), ..pong() })),
+            "an address of more than 64 printable characters",
+        ),
         (Some(From_::Hello(pb::Hello { role: 0, ..hello() })), "a hello without a role"),
         (Some(From_::Hello(pb::Hello { role: 77, ..hello() })), "a hello without a role"),
         (Some(From_::Hello(pb::Hello { port: 65_536, ..hello() })), "a port above 65535"),
