@@ -7,7 +7,7 @@ mod random;
 mod rules;
 mod run;
 mod shelf;
-pub(crate) mod world;
+mod world;
 
 use std::path::{Path, PathBuf};
 

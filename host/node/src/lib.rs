@@ -15,8 +15,11 @@
 )]
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod events;
+pub mod failure;
 pub mod grpc;
 pub mod keys;
 pub mod known;
@@ -30,4 +33,5 @@ pub mod roles {
 }
 pub mod streams;
 pub mod tasks;
+pub mod text;
 pub mod tls;

@@ -19,8 +19,6 @@ pub mod lead;
 
 #[cfg(test)]
 pub(crate) mod fixture;
-#[cfg(test)]
-mod simulation;
 
 use alloc::string::String;
 use alloc::vec;

@@ -27,6 +27,7 @@ use kernel::id::NodeId;
 use kernel::settings::Settings;
 
 pub use problem::{ConfigError, Place, Problem};
+pub use read::nearest;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -233,6 +234,39 @@ pub fn parse(path: &Path, source: &str, env: &[(String, String)]) -> Result<Conf
         Some(config) if problems.is_empty() => Ok(Config { notes, ..config }),
         Some(_) | None => Err(ConfigError::new(problems)),
     }
+}
+
+/// A key with its value, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// With its section.
+    pub key: &'static str,
+    /// The value as TOML.
+    pub text: String,
+    /// `default`, or where it is said.
+    pub from: String,
+}
+
+/// Every key that the file's role reads, with its value and where it comes from.
+///
+/// # Errors
+/// As [`load`].
+pub fn explain(path: &Path, env: &[(String, String)]) -> Result<Vec<Explained>, ConfigError> {
+    let config = load(path, env)?;
+    let source = std::fs::read_to_string(path).unwrap_or_default();
+    let mut read = read::Read::default();
+    read.file(path, &source);
+    read.environment(env);
+    let keys = schema::schema().iter().filter(|entry| entry.roles.contains(&config.role));
+    let explained = keys.map(|entry| match read.values.get(entry.name.as_str()) {
+        Some((value, place)) => Explained {
+            key: &entry.name,
+            text: value.to_string(),
+            from: place.to_string().trim_end_matches(": ").into(),
+        },
+        None => Explained { key: &entry.name, text: entry.default.clone().unwrap_or_default(), from: "default".into() },
+    });
+    Ok(explained.collect())
 }
 
 #[cfg(test)]

@@ -69,6 +69,15 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether a value is written without quotes in the file.
+    #[must_use]
+    pub fn is_bare(self, value: &str) -> bool {
+        let is_quoted = value.starts_with(['"', '\'']);
+        is_quoted || !super::read::is_text(self)
+    }
+}
+
 /// Whose a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -1,5 +1,6 @@
 //! One value: from TOML or text to what the key's kind says, or what is wrong with it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -27,6 +28,23 @@ pub enum Value {
     Switch(bool),
     /// JSON, keys sorted, no spaces.
     Json(String),
+}
+
+/// As TOML; what is a table there is JSON here.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{}", serde_json::Value::from(text.as_str())),
+            Self::Listen(address) => write!(f, "\"{address}\""),
+            Self::Addresses(addresses) => {
+                let all: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+                write!(f, "[{}]", all.join(", "))
+            }
+            Self::Number(number) => number.fmt(f),
+            Self::Switch(on) => on.fmt(f),
+            Self::Json(json) => f.write_str(json),
+        }
+    }
 }
 
 /// What is wrong with a value.

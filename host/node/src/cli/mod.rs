@@ -1,0 +1,237 @@
+//! The command line. Clap stops in this folder: each file is one family of commands, and turns what was typed into a
+//! request or a start of a node.
+//!
+//! Results go to standard output, progress and logs to standard error. Exit code 0 = done, 1 = refused or failed, 2 =
+//! the command line was wrong. Every failure says what happened, where, and how to mend it.
+
+mod compensate;
+mod events;
+mod logs;
+mod operate;
+mod output;
+mod policy;
+mod read;
+mod resolve;
+mod setup;
+mod sign;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// A network that pings its nodes, pays those that answer, and warns, suspends and bans those that do not, by rules that
+/// are WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pingward",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Start here:
+  pingward demo                                  a whole cluster in one process
+  pingward init --role super --dir super-1       a node of your own: writes super-1/node.toml and a key
+  pingward run --config super-1/node.toml        starts it
+
+Reads go to http://127.0.0.1:8080 unless --api says otherwise. Exit codes: 0 done, 1 refused or failed, 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(setup::Init),
+    #[command(subcommand)]
+    Key(setup::Key),
+    #[command(subcommand)]
+    Config(setup::ConfigCommand),
+    Completions(setup::Completions),
+    Status(read::Status),
+    Queue(read::Queue),
+    Nodes(read::Nodes),
+    Rewards(read::Rewards),
+    Bans(read::Bans),
+    Rounds(read::Rounds),
+    Events(events::Watch),
+    Accounts(read::Accounts),
+    Claim(sign::Claim),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    Compensate(operate::Compensate),
+    #[command(subcommand)]
+    Cluster(operate::Cluster),
+}
+
+/// Reads the command line, does what it says, and tells how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors. If nobody reads them, that is no error either.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(if failure.usage { 2 } else { 1 })
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let done = |()| ExitCode::SUCCESS;
+        match self {
+            Self::Init(init) => init.run().map(done),
+            Self::Key(key) => key.run().map(done),
+            Self::Config(config) => config.run().map(done),
+            Self::Completions(completions) => completions.run(&mut Cli::command()).map(done),
+            Self::Status(read) => wait(read.run()).map(done),
+            Self::Queue(read) => wait(read.run()).map(done),
+            Self::Nodes(read) => wait(read.run()).map(done),
+            Self::Rewards(read) => wait(read.run()).map(done),
+            Self::Bans(read) => wait(read.run()).map(done),
+            Self::Rounds(read) => wait(read.run()).map(done),
+            Self::Events(watch) => wait(watch.run()).map(done),
+            Self::Accounts(read) => wait(read.run()).map(done),
+            Self::Claim(claim) => wait(claim.run()).map(done),
+            Self::Policy(policy) => policy.run().map(done),
+            Self::Compensate(compensate) => wait(compensate.run()).map(done),
+            Self::Cluster(cluster) => wait(cluster.run()).map(done),
+        }
+    }
+}
+
+/// Runs a short request on this thread.
+fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(format!("no runtime: {error}"), "look at this process's limits"))?;
+    let result = runtime.block_on(work);
+    // A name that is still being looked up must not hold the end of the process.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Command as Clap;
+
+    use super::*;
+
+    fn walk(command: &Clap, path: &str, visit: &mut dyn FnMut(&Clap, &str)) {
+        visit(command, path);
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            walk(inner, &format!("{path} {}", inner.get_name()), visit);
+        }
+    }
+
+    #[test]
+    fn the_tree_of_commands_fits_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_help() {
+        walk(&Cli::command(), "pingward", &mut |command, path| {
+            assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{path}");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some_and(|help| !help.to_string().is_empty()), "{path} {}", arg.get_id());
+            }
+        });
+    }
+
+    #[test]
+    fn every_read_has_output_and_api() {
+        let mut reads = 0;
+        walk(&Cli::command(), "pingward", &mut |command, path| {
+            let path = path.trim_start_matches("pingward").trim();
+            let read = ["status", "queue", "nodes", "rewards", "bans", "rounds", "events", "accounts", "policy list"];
+            if read.contains(&path) {
+                reads += 1;
+                for option in ["output", "api"] {
+                    assert!(command.get_arguments().any(|arg| arg.get_long() == Some(option)), "{path} --{option}");
+                }
+            }
+        });
+        assert_eq!(reads, 9);
+    }
+
+    #[test]
+    fn every_command_that_changes_the_cluster_takes_the_three_ways_to_prove_it_may() {
+        let mut changes = 0;
+        walk(&Cli::command(), "pingward", &mut |command, path| {
+            if command.get_arguments().any(|arg| arg.get_long() == Some("token-file")) {
+                changes += 1;
+                assert!(command.get_arguments().any(|arg| arg.get_long() == Some("config")), "{path}");
+                assert!(command.get_arguments().any(|arg| arg.get_long() == Some("api")), "{path}");
+            }
+        });
+        assert_eq!(changes, 8);
+    }
+
+    #[track_caller]
+    fn usage(line: &str, expected: &str) {
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+
+    #[test]
+    fn a_wrong_command_line_says_what_was_meant() {
+        usage("pingward statsu", "status");
+        usage("pingward status --ouput json", "--output");
+        usage("pingward status --output yaml", "json");
+        usage("pingward bans add abc", "--rounds");
+        usage("pingward init --role king", "follower");
+        usage("pingward claim --key k --amount 0", "1");
+        usage("pingward bans lift --policy sha256:00", "--since");
+        usage("pingward policy rollback signing", "reward");
+    }
+
+    #[test]
+    fn commands_are_read_as_the_pages_write_them() {
+        for line in [
+            "init --role follower --dir f --name follower-1",
+            "key new",
+            "key show node.key",
+            "config check node.toml",
+            "config show --config node.toml",
+            "status --api 127.0.0.1:1 --output json",
+            "queue",
+            "nodes",
+            "nodes follower-1 --output table",
+            "nodes set follower-1 --class 3",
+            "rewards",
+            "bans",
+            "bans add follower-1 --rounds 5 --reason test",
+            "bans lift follower-1 --reason test",
+            "bans lift --policy sha256:00 --since 5 --reason test",
+            "rounds",
+            "rounds 5",
+            "rounds accept --reason gone",
+            "events --follow",
+            "accounts follower-1",
+            "claim --key node.key --amount all",
+            "claim --key node.key --amount 5 --to 00 --sequence 7",
+            "policy list",
+            "policy accept ban --reason x",
+            "policy rollback reward --reason x",
+            "compensate lines.csv",
+            "cluster set round.interval_ms 1000 --reason faster",
+            "completions bash",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("pingward").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+}

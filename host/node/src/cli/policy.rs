@@ -1,0 +1,113 @@
+//! Policies: the author's side, which needs no node, and the operator's.
+
+use clap::{Args, Subcommand};
+use kernel::decide::Slot;
+use serde_json::Value;
+
+use super::operate::{AcceptPolicy, Rollback};
+use super::read::Source;
+use super::wait;
+use crate::failure::Failure;
+use crate::text::{Columns, field, list};
+
+/// Check, look into and build rules; see and decide which ones count
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    List(List),
+    Accept(AcceptPolicy),
+    Rollback(Rollback),
+}
+
+impl Policy {
+    pub fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => wait(list.run()),
+            Self::Accept(accept) => wait(accept.run()),
+            Self::Rollback(rollback) => wait(rollback.run()),
+        }
+    }
+}
+
+/// Show the rules: which one decides in each slot, which one decided before, and faults
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy list --output json")]
+pub struct List {
+    #[command(flatten)]
+    source: Source,
+}
+
+impl List {
+    async fn run(self) -> Result<(), Failure> {
+        let answer = self.source.api()?.get("/v1/policies").await?;
+        self.source.output.print(&answer, list_text)
+    }
+}
+
+fn list_text(answer: &Value) -> String {
+    let mut columns = Columns::new(&["slot", "place", "name", "version", "digest", "config"]);
+    let none = Value::Null;
+    let slots = answer.get("slots").unwrap_or(&none);
+    let mut remarks = String::new();
+    for slot in Slot::ALL {
+        let row = slots.get(slot.name()).unwrap_or(&none);
+        let mut add = |place: &str, policy: &Value| {
+            if policy.is_object() {
+                columns.row([
+                    slot.name().into(),
+                    place.into(),
+                    field(policy, "name"),
+                    field(policy, "version"),
+                    field(policy, "digest"),
+                    field(policy, "config"),
+                ]);
+            }
+        };
+        add("active", row.get("active").unwrap_or(&none));
+        add("previous", row.get("previous").unwrap_or(&none));
+        for staged in list(row, "staged") {
+            add("staged", staged);
+        }
+        if let Some(scheduled) = row.get("scheduled").filter(|scheduled| scheduled.is_object()) {
+            let digest = field(scheduled, "digest");
+            let from = field(scheduled, "round");
+            remarks.push_str(&format!("{slot}: {digest} decides from round {from} on\n"));
+        }
+        for fault in list(row, "faults") {
+            remarks.push_str(&format!(
+                "{slot}: fault in round {}: {} {}\n",
+                field(fault, "round"),
+                field(fault, "kind"),
+                field(fault, "message")
+            ));
+        }
+        if field(row, "held") == "yes" {
+            remarks.push_str(&format!("{slot}: moves are held; `pingward policy accept {slot}` lets them through, `pingward policy rollback {slot}` goes back\n"));
+        }
+    }
+    format!("{}{remarks}", columns.text("no slot has a policy: nobody is paid or banned"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_list_has_a_row_for_each_place() {
+        let policy = json!({ "digest": "sha256:aa", "name": "ban-strikes", "version": "0.1.0", "config": "{}" });
+        let answer = json!({ "slots": {
+            "reward": { "active": null, "previous": null, "staged": [], "faults": [] },
+            "ban": { "active": policy, "previous": null, "staged": [policy], "scheduled": { "digest": "sha256:bb", "round": 9 }, "faults": [], "held": true },
+        } });
+        assert_eq!(
+            list_text(&answer),
+            "slot  place   name         version  digest     config\n\
+             ban   active  ban-strikes  0.1.0    sha256:aa  {}\n\
+             ban   staged  ban-strikes  0.1.0    sha256:aa  {}\n\
+             ban: sha256:bb decides from round 9 on\n\
+             ban: moves are held; `pingward policy accept ban` lets them through, `pingward policy rollback ban` goes back\n"
+        );
+    }
+}

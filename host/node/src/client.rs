@@ -1,0 +1,382 @@
+//! A small HTTP client for the REST API: over TCP or the admin socket, with a deadline on everything and a bound on
+//! every answer.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use kernel::command::Amount;
+use kernel::envelope::CLAIM_TYPE;
+use kernel::id::{ClusterId, NodeId};
+use kernel::limits::REASON_BYTES;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::keys::NodeKey;
+
+/// Where the API is when nothing else is said.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Long enough for a lost first packet.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Long enough for a claim that waits for a slow disk.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A page of 1,000 nodes is below half a MiB.
+const ANSWER_BYTES: usize = 16 << 20;
+/// Long enough for clocks that differ, short enough that a lost claim is not paid tomorrow.
+const CLAIM_MS: u64 = 10 * 60 * 1_000;
+
+/// A node's API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    target: Target,
+    token: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    Tcp { host: String, port: u16, prefix: String },
+    Unix(PathBuf),
+}
+
+impl Api {
+    /// Over TCP. `http://` may be left out.
+    pub fn url(url: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("--api {url}: {why}"), format!("write it as {DEFAULT_URL}"));
+        let full = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
+        let uri: Uri = full.parse().map_err(|_| wrong("this is no URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(wrong("nodes speak http; put TLS in front of them for others only")),
+            Some(_) | None => return Err(wrong("only http:// is spoken")),
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("the host is missing"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
+        let prefix = uri.path().trim_end_matches('/').to_string();
+        Ok(Self { target: Target::Tcp { host, port: uri.port_u16().unwrap_or(80), prefix }, token: None })
+    }
+
+    /// Over the admin socket.
+    pub fn socket(path: &Path) -> Self {
+        Self { target: Target::Unix(path.into()), token: None }
+    }
+
+    /// With the admin token.
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Where it is, for people.
+    pub fn shown(&self) -> String {
+        match &self.target {
+            Target::Tcp { host, port, prefix } if host.contains(':') => format!("http://[{host}]:{port}{prefix}"),
+            Target::Tcp { host, port, prefix } => format!("http://{host}:{port}{prefix}"),
+            Target::Unix(path) => path.display().to_string(),
+        }
+    }
+
+    /// Reads a route.
+    pub async fn get(&self, route: &str) -> Result<Value, Failure> {
+        self.request(Method::GET, route, None).await
+    }
+
+    /// Sends a body to a route.
+    pub async fn send(&self, method: Method, route: &str, body: &Value) -> Result<Value, Failure> {
+        self.request(method, route, Some(body)).await
+    }
+
+    async fn request(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let place = format!("{method} {}{route}", self.shown());
+        let asked = async {
+            let response = self.open(method, route, body, "application/json").await?;
+            let status = response.status();
+            let bytes = collect(response).await?;
+            answer(status.as_u16(), &bytes)
+        };
+        match timeout(ANSWER, asked).await {
+            Ok(answer) => answer.map_err(|failure| failure.at(place)),
+            Err(_) => Err(Failure::new(
+                format!("no answer within {} s", ANSWER.as_secs()),
+                "the node is overloaded or stopped: look at its log; what was sent may still be done",
+            )
+            .at(place)),
+        }
+    }
+
+    /// Opens a stream of server-sent events. The answer is given when it has begun.
+    pub async fn stream(&self, route: &str) -> Result<Incoming, Failure> {
+        let place = format!("GET {}{route}", self.shown());
+        let opened = timeout(ANSWER, async {
+            let response = self.open(Method::GET, route, None, "text/event-stream").await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response.into_body());
+            }
+            let bytes = collect(response).await?;
+            Err(answer(status.as_u16(), &bytes).err().unwrap_or_else(|| Failure::plain(format!("answered {status}"))))
+        });
+        match opened.await {
+            Ok(opened) => opened.map_err(|failure| failure.at(place)),
+            Err(_) => Err(Failure::new("no answer", "the node is overloaded or stopped: look at its log").at(place)),
+        }
+    }
+
+    async fn open(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&Value>,
+        accept: &str,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (host, path) = match &self.target {
+            Target::Tcp { prefix, .. } => {
+                let shown = self.shown();
+                let host = shown.trim_start_matches("http://").trim_end_matches(prefix.as_str());
+                (host.to_string(), format!("{prefix}{route}"))
+            }
+            Target::Unix(_) => ("localhost".into(), route.to_string()),
+        };
+        let mut request = Request::builder().method(method).uri(path).header(HOST, host).header(ACCEPT, accept);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(bytes)).map_err(|error| {
+            Failure::usage(format!("this cannot be asked: {error}"), "check the name and the token")
+        })?;
+        let unreachable = |error: &std::io::Error| self.unreachable(error);
+        let late =
+            |_| std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECT.as_secs()));
+        match &self.target {
+            Target::Tcp { host, port, .. } => {
+                let connected = timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await.map_err(late);
+                let stream = connected.and_then(|connected| connected).map_err(|error| unreachable(&error))?;
+                // Answers to small requests must not wait for more.
+                let _ = stream.set_nodelay(true);
+                exchange(stream, request).await
+            }
+            Target::Unix(path) => {
+                let connected = timeout(CONNECT, UnixStream::connect(path)).await.map_err(late);
+                let stream = connected.and_then(|connected| connected).map_err(|error| unreachable(&error))?;
+                exchange(stream, request).await
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Failure {
+        let hint = match &self.target {
+            Target::Tcp { .. } => {
+                "start a node there (`pingward run --config FILE`, or `pingward demo`), or name another with --api URL"
+            }
+            Target::Unix(_) => {
+                "is the node of this config running, and may you read its data_dir? Over TCP, use --api URL with --token-file FILE"
+            }
+        };
+        Failure::new(format!("cannot reach {}: {error}", self.shown()), hint)
+    }
+}
+
+/// Claims a node's earned points, signed with its key. The default sequence is the time in ms, which rises by itself.
+pub async fn claim(
+    api: &Api,
+    key: &NodeKey,
+    amount: Amount,
+    to: Option<NodeId>,
+    sequence: Option<u64>,
+) -> Result<Value, Failure> {
+    let status = api.get("/v1/status").await?;
+    let cluster = status.get("cluster").and_then(Value::as_str).and_then(|cluster| cluster.parse::<ClusterId>().ok());
+    let cluster = cluster.ok_or_else(|| {
+        Failure::new(
+            "the node does not know its cluster yet",
+            "wait until it is connected, or ask a super with --api URL",
+        )
+    })?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let payload = claim_payload(&cluster, sequence.unwrap_or(now_ms), now_ms.saturating_add(CLAIM_MS), amount, to);
+    let envelope = key.envelope(CLAIM_TYPE, payload.as_bytes());
+    let body = serde_json::to_value(&envelope).map_err(|error| Failure::plain(error.to_string()))?;
+    api.send(Method::POST, "/v1/claims", &body).await
+}
+
+fn claim_payload(cluster: &ClusterId, sequence: u64, expires_ms: u64, amount: Amount, to: Option<NodeId>) -> String {
+    let amount = match amount {
+        Amount::All => Value::from("all"),
+        Amount::Exactly(points) => points.into(),
+    };
+    let mut payload = json!({
+        "cluster": cluster.to_string(), "sequence": sequence, "expires_ms": expires_ms, "amount": amount,
+    });
+    if let (Some(to), Some(payload)) = (to, payload.as_object_mut()) {
+        payload.insert("to".into(), to.to_string().into());
+    }
+    payload.to_string()
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let broken = |error: hyper::Error| {
+        Failure::new(
+            format!("this is not the API of a node: {error}"),
+            "check the address: the API is the node's `listen.rest`",
+        )
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // It ends with the answer's last byte or with this process.
+    drop(tokio::spawn(connection));
+    sender.send_request(request).await.map_err(broken)
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let collected = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Failure::new(format!("the answer is longer than {ANSWER_BYTES} bytes"), "ask for less with --limit N")
+        } else {
+            Failure::new(format!("the answer broke off: {error}"), "try again; the node's log may say more")
+        }
+    })
+}
+
+/// A success's body, or the failure that an RFC 9457 problem tells.
+fn answer(status: u16, bytes: &[u8]) -> Result<Value, Failure> {
+    let success = (200..300).contains(&status);
+    let body: Result<Value, _> = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(bytes) };
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(printable);
+    match body {
+        Ok(body) if success => Ok(body),
+        Ok(body) => Err(Failure {
+            what: text(&body, "detail")
+                .or_else(|| text(&body, "title"))
+                .unwrap_or_else(|| format!("refused with status {status}")),
+            place: None,
+            hint: text(&body, "hint"),
+            code: Some(text(&body, "code").unwrap_or_else(|| status.to_string())),
+            usage: false,
+        }),
+        Err(_) => Err(Failure::new(
+            format!("answered {status}, and not in JSON"),
+            "check the address: the API is the node's `listen.rest`",
+        )),
+    }
+}
+
+/// Text of others, made safe for a terminal and bounded.
+pub fn printable(text: &str) -> String {
+    let bound = 8 * REASON_BYTES;
+    text.chars().take(bound).map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_read_in_any_form_that_people_type() {
+        for (url, shown) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("127.0.0.1:8080/", "http://127.0.0.1:8080"),
+            ("localhost:1", "http://localhost:1"),
+            ("http://[::1]:8080/pw/", "http://[::1]:8080/pw"),
+            ("http://a.example", "http://a.example:80"),
+        ] {
+            assert_eq!(Api::url(url).unwrap().shown(), shown);
+        }
+        for url in ["https://a", "ftp://a", "http://", "::", ""] {
+            assert!(Api::url(url).unwrap_err().usage, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_problem_is_shown_with_detail_hint_and_code() {
+        let body = br#"{"type":"x","title":"Over-claim","status":409,"detail":"asked 50, earned 10","code":"overclaim","hint":"ask for less"}"#;
+        let failure = answer(409, body).unwrap_err().at("POST /v1/claims");
+        assert_eq!(
+            anstream::adapter::strip_str(&failure.to_string()).to_string(),
+            "error: asked 50, earned 10 [overclaim]\n  where: POST /v1/claims\n  hint: ask for less\n"
+        );
+        let failure = answer(502, b"<html>").unwrap_err();
+        assert_eq!(failure.what, "answered 502, and not in JSON");
+        assert_eq!(answer(202, b"").unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn the_payload_has_what_the_protocol_lists_and_no_more() {
+        let cluster = ClusterId { id: "lab".into(), genesis: kernel::id::Genesis([5; 16]) };
+        let to = NodeKey::from_seed(&[1; 32]).id();
+        let with = claim_payload(&cluster, 7, 9, Amount::Exactly(3), Some(to));
+        let expected = json!({ "cluster": cluster.to_string(), "sequence": 7, "expires_ms": 9, "amount": 3, "to": to.to_string() });
+        assert_eq!(serde_json::from_str::<Value>(&with).unwrap(), expected);
+        let without = claim_payload(&cluster, 7, 9, Amount::All, None);
+        assert_eq!(
+            serde_json::from_str::<Value>(&without).unwrap(),
+            json!({ "cluster": cluster.to_string(), "sequence": 7, "expires_ms": 9, "amount": "all" })
+        );
+    }
+
+    async fn served(answer: &'static [u8]) -> Result<Value, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4_096];
+            let got = stream.read(&mut asked).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            drop(stream);
+            String::from_utf8_lossy(&asked[..got]).into_owned()
+        };
+        let api = Api::url(&url).unwrap().with_token("secret".into());
+        let (asked, answer) = tokio::join!(server, api.get("/v1/status?x=1"));
+        assert!(
+            asked.starts_with("GET /v1/status?x=1 HTTP/1.1\r\n") && asked.contains("authorization: Bearer secret\r\n"),
+            "{asked}"
+        );
+        answer
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_back_as_json() {
+        let answer = served(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\": 1 }").await;
+        assert_eq!(answer.unwrap(), serde_json::json!({ "a": 1 }));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_or_is_no_http_says_so() {
+        let failure = served(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{").await.unwrap_err();
+        assert!(failure.what.starts_with("the answer broke off"), "{failure}");
+        let failure = served(b"SSH-2.0-x\r\n\r\n").await.unwrap_err();
+        assert!(failure.what.starts_with("this is not the API of a node"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_says_how_to_start_somebody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let failure = Api::url(&url).unwrap().get("/v1/status").await.unwrap_err();
+        assert!(failure.to_string().contains("pingward demo"), "{failure}");
+        let failure = Api::socket(Path::new("/nowhere/admin.sock")).get("/v1/status").await.unwrap_err();
+        assert!(failure.to_string().contains("/nowhere/admin.sock"), "{failure}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Why a command failed: what happened, where, and how to mend it.
+
+use std::fmt;
+
+use anstream::eprint;
+
+/// A command's failure. Exit code 1, or 2 when the command line itself was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened.
+    pub what: String,
+    /// Where: a route, a file with its line.
+    pub place: Option<String>,
+    /// How to mend it.
+    pub hint: Option<String>,
+    /// The API's word for it.
+    pub code: Option<String>,
+    /// The command line was wrong: exit code 2.
+    pub usage: bool,
+}
+
+impl Failure {
+    /// A failure with its cure.
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), place: None, hint: Some(hint.into()), code: None, usage: false }
+    }
+
+    /// A wrong command line.
+    pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { usage: true, ..Self::new(what, hint) }
+    }
+
+    /// A failure whose text says all, such as a list of config problems.
+    pub fn plain(what: impl Into<String>) -> Self {
+        Self { what: what.into(), place: None, hint: None, code: None, usage: false }
+    }
+
+    /// The same with its place.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// Prints it to standard error.
+    #[expect(clippy::print_stderr, reason = "the command line talks to people")]
+    pub fn print(&self) {
+        eprint!("{self}");
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Colours are taken out where nobody can see them (NO_COLOR, pipes).
+        write!(f, "\u{1b}[1;31merror\u{1b}[0m: {}", self.what)?;
+        if let Some(code) = &self.code {
+            write!(f, " [{code}]")?;
+        }
+        writeln!(f)?;
+        if let Some(place) = &self.place {
+            writeln!(f, "  where: {place}")?;
+        }
+        if let Some(hint) = &self.hint {
+            writeln!(f, "  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        let count = error.problems.len();
+        let what =
+            if count == 1 { "the config has a problem".into() } else { format!("the config has {count} problems") };
+        Self::plain(format!("{what}\n\n{error}\n"))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::plain(format!("{error:#}"))
+    }
+}
