@@ -156,7 +156,8 @@ impl Group {
         for command in first {
             batch.apply(&mut state, command).map_err(StartError::Refused)?;
         }
-        store.commit(&batch.entries, &batch.rows())?;
+        let rows = batch.rows();
+        store.commit(&batch.entries, &rows)?;
 
         let (commands, waiting) = mpsc::channel(WAITING);
         let inner = Arc::new(Inner {

@@ -15,22 +15,23 @@
 )]
 #![forbid(unsafe_code)]
 
+pub mod builtin;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod context;
 pub mod events;
 pub mod failure;
+pub mod group;
 pub mod grpc;
 pub mod keys;
 pub mod known;
 pub mod listen;
 pub mod mail;
 pub mod metrics;
+pub mod prepare;
 pub mod rest;
-/// What a node of each role does. (Declared here until all of them compile; then `roles/mod.rs` does.)
-pub mod roles {
-    pub mod follower;
-}
+pub mod roles;
 pub mod streams;
 pub mod tasks;
 pub mod text;

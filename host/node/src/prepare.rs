@@ -429,7 +429,9 @@ impl Policies {
                 }
             };
             let ready = matches!(preparation, Preparation::Ready(_));
-            self.change(|prepared| prepared.entry(digest).or_insert(preparation));
+            self.change(|prepared| {
+                prepared.entry(digest).or_insert(preparation);
+            });
             if ready {
                 self.acknowledge(digest).await?;
             }
@@ -493,7 +495,7 @@ pub fn memory_words(empty: u64) -> String {
 }
 
 fn lines(findings: &Findings) -> Vec<String> {
-    findings.iter().map(ToString::to_string).collect()
+    findings.0.iter().map(ToString::to_string).collect()
 }
 
 fn unexpected(step: &'static str, reply: &Reply) -> PolicyError {

@@ -1,1 +1,5 @@
 //! Not written yet.
+
+mod pending;
+
+pub use pending::{Admitted, Engine, EngineError, Finding, Findings, Prepared, admit, engine_name};

@@ -10,12 +10,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kernel::columns::Deciding;
 use kernel::command::{Command, Settle};
 use kernel::decide::{LimitSettings, LogLine, Policy, Slot};
 use kernel::id::{Digest, RoundId};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::SignedPartial;
-use kernel::round::columns::Deciding;
 use kernel::round::lead::{Gathered, Step};
 use policy::Prepared;
 use tokio::sync::oneshot;
