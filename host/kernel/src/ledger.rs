@@ -207,3 +207,34 @@ fn points(number: u64) -> Points {
 fn whole(points: Points) -> u64 {
     u64::try_from(points.0).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripts::world::{START_MS, Seen, World, node};
+    use crate::settings::Settings;
+
+    #[test]
+    fn an_empty_wallet_is_dropped_a_day_later() {
+        let mut world = World::found(Settings::default(), &[]);
+        let wallet = |balance, empty_since_ms| Some(Wallet { balance: Points(balance), empty_since_ms });
+        let rows =
+            [("A", wallet(0, Some(START_MS))), ("B", wallet(0, Some(START_MS + 10_000))), ("C", wallet(0, None))];
+        world.restore(rows.map(|(name, row)| Write::Wallet(node(name), row)));
+        world.now_ms = START_MS + EMPTY_WALLET_MS - 10_000;
+        world.settle(&Seen::default());
+        let left: Vec<_> = world.state.wallets.keys().copied().collect();
+        assert_eq!(left, [node("B"), node("C")]);
+    }
+
+    #[test]
+    fn the_books_close_at_the_end_of_the_range_too() {
+        let mut meta = Meta { treasury: Points(3 - i64::MAX), ..Meta::default() };
+        let mut hot = Hot::default();
+        assert_eq!(meta.issue(&mut hot, Points(10)), Points(3));
+        assert_eq!(meta.issue(&mut hot, Points(10)), Points::ZERO);
+        assert_eq!((meta.treasury, hot.earned), (Points(-i64::MAX), Points(3)));
+        assert_eq!(meta.take(&mut hot, Points(i64::MAX)), Points(3));
+        assert_eq!(meta.take(&mut hot, Points(-1)), Points::ZERO);
+    }
+}

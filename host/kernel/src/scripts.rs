@@ -7,7 +7,7 @@ mod random;
 mod rules;
 mod run;
 mod shelf;
-mod world;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 

@@ -212,8 +212,8 @@ impl State {
         Outcome { reply, writes: fx.writes, notices: fx.notices }
     }
 
-    /// Takes a stored row back. All rows that `apply` wrote, loaded into an empty state in any order and followed by
-    /// [`State::loaded`], give the same state. Rows of history change nothing.
+    /// Takes a stored row back. The latest rows that `apply` wrote, loaded into an empty state with profiles before the
+    /// rest and followed by [`State::loaded`], give the same state. Rows of history change nothing.
     pub fn load(&mut self, row: Write) {
         match row {
             Write::Meta(meta) => self.meta = *meta,

@@ -323,3 +323,6 @@ pub async fn serve_http_connection<I>(
         tracing::trace!(%error, "an HTTP connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,6 +233,18 @@ impl ClientCertVerifier for Pinned {
     }
 }
 
+/// A client that shows no certificate.
+#[cfg(test)]
+pub(crate) fn anonymous() -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned::new(None)))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -280,13 +292,7 @@ mod tests {
     async fn a_client_without_a_certificate_is_refused() {
         let ours = NodeKey::from_seed(&[1; 32]);
         let mut dial = Dial::new(&ours, None).unwrap();
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned::new(None)))
-            .with_no_client_auth();
-        dial.config = Arc::new(config);
+        dial.config = anonymous();
         let (server, _client) = shake(&ours, dial).await;
         assert!(server.is_err());
     }

@@ -304,3 +304,6 @@ fn is_plain(c: char) -> bool {
     let directs = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     !c.is_control() && !directs
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod lead;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod simulation;
 
 use alloc::string::String;
 use alloc::vec;

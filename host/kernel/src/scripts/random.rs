@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::rules::Rule;
+use super::shelf::{check_encoding, same};
 use super::world::{Seen, World, node, policy};
 use crate::command::{
     Amount, Answer, Chunk, Claim, Command, Compensation, Found, Ip, Lead, Leave, Operate, Operation, Operator,
@@ -54,7 +55,13 @@ fn the_books_close_and_no_invariant_breaks_over_100_000_random_commands() {
     let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
     for step in 0..COMMANDS {
         let command = chance.command(&mut world);
+        if step % 20 == 0 {
+            same(&command);
+        }
         let outcome = world.apply_quickly(command);
+        if step % 20 == 0 {
+            check_encoding(&outcome.writes);
+        }
         for what in notable(&outcome) {
             *seen.entry(what).or_default() += 1;
         }

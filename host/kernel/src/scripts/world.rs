@@ -80,6 +80,13 @@ impl World {
         world
     }
 
+    /// Puts rows into the state as if they had been found in a store.
+    pub(crate) fn restore<const N: usize>(&mut self, rows: [Write; N]) {
+        self.shelf.take(&rows);
+        self.state = self.shelf.load();
+        self.twin = self.state.clone();
+    }
+
     /// Applies a command and checks what must always hold.
     pub(crate) fn apply(&mut self, command: Command) -> Outcome {
         same(&command);

@@ -124,3 +124,8 @@ async fn connection(
     // Who does not read its last messages is cut off.
     let _cut = timeout(CLOSE_WITHIN, connection).await;
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::keys::NodeKey;
 use crate::known::{Known, KnownError};
 
 mod attached;
-mod dial;
+pub(crate) mod dial;
 mod link;
 mod wait;
 pub mod words;
