@@ -351,6 +351,3 @@ fn extra_column(name: &str, report: &Report) -> Vec<i64> {
         None => alloc::vec![0; report.len()],
     }
 }
-
-#[cfg(test)]
-mod tests;

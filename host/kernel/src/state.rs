@@ -205,9 +205,7 @@ impl State {
             Command::Ready(ready) => self.ready(*ready, &mut fx),
         };
         self.meta.applied = index;
-        for block in core::mem::take(&mut fx.blocks) {
-            fx.writes.push(Write::Hot(block, self.block(block)));
-        }
+        fx.writes.extend(self.blocks(&fx.blocks).into_iter().map(|(block, rows)| Write::Hot(block, rows)));
         fx.writes.push(Write::Meta(Box::new(self.meta.clone())));
         Outcome { reply, writes: fx.writes, notices: fx.notices }
     }
@@ -315,6 +313,24 @@ impl State {
     pub(crate) fn stamp(&mut self, now_ms: u64) -> u64 {
         self.meta.stamp_ms = self.meta.stamp_ms.max(now_ms);
         self.meta.stamp_ms
+    }
+
+    /// The rows of these blocks, in order of number.
+    fn blocks(&self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Vec<(MemberNumber, Hot)>> {
+        // Members lie in the order of their keys: where most are wanted, one pass over them is much faster than looking
+        // each of them up.
+        if wanted.len() * BLOCK_MEMBERS as usize >= self.members.len() {
+            let mut blocks: BTreeMap<_, Vec<_>> = wanted.iter().map(|block| (*block, Vec::new())).collect();
+            for member in self.members.values() {
+                let number = member.profile.number;
+                if let Some(rows) = blocks.get_mut(&(number.0 / BLOCK_MEMBERS)) {
+                    rows.push((number, member.hot.clone()));
+                }
+            }
+            blocks.values_mut().for_each(|rows| rows.sort_unstable_by_key(|(number, _)| *number));
+            return blocks;
+        }
+        wanted.iter().map(|block| (*block, self.block(*block))).collect()
     }
 
     fn block(&self, block: u32) -> Vec<(MemberNumber, Hot)> {
