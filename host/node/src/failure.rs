@@ -1,7 +1,8 @@
 //! Why a command failed: what happened, where, and how to mend it.
 
 use std::fmt;
-use std::io::Write as _;
+
+use anstream::eprint;
 
 /// A command's failure. Exit code 1, or 2 when the command line itself was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +43,9 @@ impl Failure {
     }
 
     /// Prints it to standard error.
+    #[expect(clippy::print_stderr, reason = "the command line talks to people")]
     pub fn print(&self) {
-        // Where standard error is gone, nobody wants to know.
-        let _ = write!(anstream::stderr().lock(), "{self}");
+        eprint!("{self}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! One durable transaction: what a batch of commands did, and up to which log index.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use kernel::command::Entry;
 use kernel::decide::Slot;
@@ -12,6 +13,7 @@ use crate::Store;
 use crate::error::{StoreError, disk};
 use crate::history;
 use crate::rows::about::{self, HistoryBytes};
+use crate::rows::pack::Packer;
 use crate::rows::{
     change, component, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload, wallet,
 };
@@ -42,6 +44,7 @@ impl Store {
         let transaction = begin(&self.database)?;
         check(entries, writes, meta::applied(&transaction)?)?;
         let mut bytes = about::history(&transaction)?;
+        let packer = &mut *self.packer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = BTreeMap::new();
         let mut marks = 0;
         for write in writes {
@@ -49,14 +52,14 @@ impl Store {
                 Some(row) => {
                     rows.insert(row, write);
                 }
-                None => marks += keep(&transaction, write, &mut bytes)?,
+                None => marks += keep(&transaction, packer, write, &mut bytes)?,
             }
         }
         for write in rows.into_values() {
             store(&transaction, write)?;
         }
         for entry in entries {
-            bytes.span += entry::write(&transaction, entry)?;
+            bytes.span += entry::write(&transaction, packer, entry)?;
         }
         history::trim(&transaction, &mut bytes, self.history_max_bytes, entries.len() + marks)?;
         about::set_history(&transaction, bytes)?;
@@ -123,9 +126,14 @@ fn store(transaction: &WriteTransaction, write: &Write) -> Result<(), StoreError
 }
 
 /// Keeps a row of history; returns how many marks it is.
-fn keep(transaction: &WriteTransaction, write: &Write, bytes: &mut HistoryBytes) -> Result<usize, StoreError> {
+fn keep(
+    transaction: &WriteTransaction,
+    packer: &mut Packer,
+    write: &Write,
+    bytes: &mut HistoryBytes,
+) -> Result<usize, StoreError> {
     match write {
-        Write::Round(record) => bytes.span += round::write(transaction, record)?,
+        Write::Round(record) => bytes.span += round::write(transaction, packer, record)?,
         Write::Line(row) => bytes.span += line::write(transaction, row)?,
         Write::Move(row) => {
             bytes.marks += moved::write(transaction, row)?;

@@ -33,6 +33,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Mutex;
+
 use kernel::state::State;
 use redb::{Database, ReadableDatabase};
 
@@ -43,6 +45,7 @@ pub use read::{LineKey, MoveKey, Page};
 
 use error::disk;
 use rows::about::{self, About};
+use rows::pack::Packer;
 
 /// Memory for pages of the file. State is in memory already: this serves history and the trees' inner pages.
 const CACHE_BYTES: usize = 32 << 20;
@@ -52,6 +55,7 @@ const CACHE_BYTES: usize = 32 << 20;
 pub struct Store {
     database: Database,
     history_max_bytes: u64,
+    packer: Mutex<Packer>,
 }
 
 impl Store {
@@ -61,7 +65,7 @@ impl Store {
     /// [`StoreError`]: each variant says what to do.
     pub fn open(disk: &Disk, history_max_bytes: u64) -> Result<Self, StoreError> {
         let database = disk.open(CACHE_BYTES)?;
-        let store = Self { database, history_max_bytes };
+        let store = Self { database, history_max_bytes, packer: Mutex::new(Packer::new()) };
         match store.about()? {
             Some(about) => about.check()?,
             None => store.initialise()?,

@@ -110,8 +110,6 @@ async fn connection(
         .serve_connection(TokioIo::new(tls), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        biased;
-        () = peer.cut() => return,
         ended = &mut connection => {
             if let Err(error) = ended {
                 tracing::debug!(%node, %error, "a node's connection ended");
@@ -120,10 +118,7 @@ async fn connection(
         }
         () = peer.over() => {}
         () = stop.cancelled() => {}
-        () = peer.idle(gate.limits().first_bytes) => {
-            gate.turn_away();
-            return;
-        }
+        () = peer.idle(gate.limits().first_bytes) => gate.turn_away(),
     }
     connection.as_mut().graceful_shutdown();
     // Who does not read its last messages is cut off.

@@ -11,7 +11,8 @@ use redb::{ReadTransaction, WriteTransaction};
 
 use crate::error::{StoreError, disk};
 use crate::history::{put_numbered, room};
-use crate::rows::{decode, deflate, encode, inflate};
+use crate::rows::pack::{self, Packer};
+use crate::rows::{decode, encode};
 use crate::tables::ENTRIES;
 
 const TABLE: &str = "entries";
@@ -29,17 +30,17 @@ struct Kept {
 }
 
 /// The row of an entry.
-fn pack(command: &Command) -> Result<Vec<u8>, StoreError> {
+fn pack(packer: &mut Packer, command: &Command) -> Result<Vec<u8>, StoreError> {
     let mut kept = Kept { once: 0, command: command.clone() };
     if let Command::Settle(settle) = &mut kept.command {
         kept.once = drop_twins(settle);
     }
-    encode(TABLE, &kept).map(|bytes| deflate(&bytes))
+    encode(TABLE, &kept).map(|bytes| packer.pack(&bytes))
 }
 
 /// The command of a row.
 fn unpack(key: u64, row: &[u8]) -> Result<Command, StoreError> {
-    let mut kept: Kept = decode(TABLE, key, &inflate(TABLE, key, row)?)?;
+    let mut kept: Kept = decode(TABLE, key, &pack::unpack(TABLE, key, row)?)?;
     if let Command::Settle(settle) = &mut kept.command {
         restore_twins(settle, kept.once);
     }
@@ -76,8 +77,8 @@ fn round_trips(settle: &Settle, seat: Seat) -> Option<Vec<u16>> {
 }
 
 /// Keeps an entry; returns the room that it takes.
-pub(crate) fn write(transaction: &WriteTransaction, entry: &Entry) -> Result<u64, StoreError> {
-    put_numbered(transaction, ENTRIES, entry.index.0, &pack(&entry.command)?)
+pub(crate) fn write(transaction: &WriteTransaction, packer: &mut Packer, entry: &Entry) -> Result<u64, StoreError> {
+    put_numbered(transaction, ENTRIES, entry.index.0, &pack(packer, &entry.command)?)
 }
 
 /// An entry, where it is still kept.
@@ -124,7 +125,7 @@ mod tests {
         let mut player = Player::new(8);
         for _ in 0..200 {
             let command = player.step().entry.command;
-            assert_eq!(unpack(0, &pack(&command).unwrap()).unwrap(), command);
+            assert_eq!(unpack(0, &pack(&mut Packer::new(), &command).unwrap()).unwrap(), command);
         }
     }
 
@@ -132,7 +133,7 @@ mod tests {
     fn round_trips_that_stand_twice_are_kept_once() {
         let mut settle = settlement();
         let command = Command::Settle(settle.clone());
-        let row = pack(&command).unwrap();
+        let row = pack(&mut Packer::new(), &command).unwrap();
         assert!(row.len() < 50_000, "two bytes of noise a member, and not four: {}", row.len());
         assert_eq!(unpack(0, &row).unwrap(), command);
         assert_eq!(drop_twins(&mut settle), 1);
@@ -144,6 +145,6 @@ mod tests {
         let mut settle = settlement();
         settle.report.seats[0].rtt[0] ^= 1;
         let command = Command::Settle(settle);
-        assert_eq!(unpack(0, &pack(&command).unwrap()).unwrap(), command);
+        assert_eq!(unpack(0, &pack(&mut Packer::new(), &command).unwrap()).unwrap(), command);
     }
 }

@@ -68,6 +68,8 @@ mod tests {
             by_hand: draw.coin(),
             rtt_us: draw.number() as u32,
             data: draw.number(),
+            held_at: RoundId(draw.number()),
+            held_by: draw.maybe(Draw::digest),
         }
     }
 
@@ -76,6 +78,6 @@ mod tests {
         let any = |draw: &mut Draw| -> Vec<(MemberNumber, Hot)> {
             (0..1 + draw.below(5)).map(|at| (MemberNumber(at as u32 * 3), hot(draw))).collect()
         };
-        check::row(any, |rows| encode(TABLE, rows), |bytes| decode(TABLE, 0, bytes), "25165855c268a14c");
+        check::row(any, |rows| encode(TABLE, rows), |bytes| decode(TABLE, 0, bytes), "689372d6be2ead80");
     }
 }

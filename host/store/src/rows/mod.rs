@@ -18,6 +18,7 @@ pub(crate) mod change;
 pub(crate) mod entry;
 pub(crate) mod line;
 pub(crate) mod moved;
+pub(crate) mod pack;
 pub(crate) mod round;
 
 use kernel::outcome::Write;
@@ -26,11 +27,6 @@ use redb::{ReadTransaction, ReadableTable};
 
 use crate::error::{StoreError, disk};
 use crate::tables::{Named, Numbered};
-
-/// Deflate's level: higher ones cost the settlement milliseconds and save a few percent.
-const LEVEL: u8 = 1;
-/// No deflated row is larger than this when it is whole: a settlement of the largest queue stays far below.
-const INFLATED_MAX: usize = 256 << 20;
 
 /// Hands over every row of the state, in the order in which it can be taken back.
 pub(crate) fn load_all(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) -> Result<(), StoreError> {
@@ -62,17 +58,6 @@ pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(
         return Err(StoreError::damaged(table, key, "bytes after its end"));
     }
     Ok(value)
-}
-
-/// Deflated bytes.
-pub(crate) fn deflate(bytes: &[u8]) -> Vec<u8> {
-    miniz_oxide::deflate::compress_to_vec(bytes, LEVEL)
-}
-
-/// Bytes as they were before [`deflate`].
-pub(crate) fn inflate(table: &'static str, key: impl std::fmt::Display, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    miniz_oxide::inflate::decompress_to_vec_with_limit(bytes, INFLATED_MAX)
-        .map_err(|error| StoreError::damaged(table, key, error))
 }
 
 /// Bytes as hex digits, for messages.

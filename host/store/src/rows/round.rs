@@ -8,7 +8,8 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::error::{StoreError, disk};
 use crate::history::{put_numbered, room};
-use crate::rows::{decode, deflate, encode, inflate};
+use crate::rows::pack::{self, Packer};
+use crate::rows::{decode, encode};
 use crate::tables::{COLUMNS, ROUNDS};
 
 const TABLE: &str = "rounds";
@@ -64,8 +65,12 @@ pub(crate) fn put_back(record: &mut RoundRecord, columns: Columns) {
 }
 
 /// Keeps a round; returns the room that it takes.
-pub(crate) fn write(transaction: &WriteTransaction, record: &RoundRecord) -> Result<u64, StoreError> {
-    let (key, columns) = (record.round.0, deflate(&encode(TABLE, &columns(record))?));
+pub(crate) fn write(
+    transaction: &WriteTransaction,
+    packer: &mut Packer,
+    record: &RoundRecord,
+) -> Result<u64, StoreError> {
+    let (key, columns) = (record.round.0, packer.pack(&encode(TABLE, &columns(record))?));
     Ok(put_numbered(transaction, ROUNDS, key, &encode(TABLE, &head(record))?)?
         + put_numbered(transaction, COLUMNS, key, &columns)?)
 }
@@ -75,7 +80,7 @@ pub(crate) fn decode_head(key: u64, row: &[u8]) -> Result<RoundRecord, StoreErro
 }
 
 pub(crate) fn decode_columns(key: u64, row: &[u8]) -> Result<Columns, StoreError> {
-    decode(TABLE, key, &inflate(TABLE, key, row)?)
+    decode(TABLE, key, &pack::unpack(TABLE, key, row)?)
 }
 
 /// A whole round, where it is still kept.
