@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod prepare;
 pub mod rest;
 pub mod roles;
+pub mod server;
 pub mod streams;
 pub mod tasks;
 pub mod text;

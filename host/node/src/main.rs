@@ -1,3 +1,7 @@
-//! The binary `pingward`.
+//! The binary `pingward`: everything is in the library, so that the demo and the tests start the same.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    node::cli::main()
+}

@@ -357,7 +357,9 @@ impl Policies {
         Ok(())
     }
 
-    fn seat(&self) -> Option<Seat> {
+    /// This super's seat in its group.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
         let node = self.inner.node;
         self.inner.group.read(|state| state.meta.seats.iter().find(|row| row.holder.node == node).map(|row| row.seat))
     }

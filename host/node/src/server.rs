@@ -1,0 +1,276 @@
+//! A whole node: opens what it keeps, binds what it offers, starts its role, and ends all of it again.
+//!
+//! A process may run many nodes (the demo does). Nothing of a node is global but the TLS provider and the process's
+//! bound on descriptors.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kernel::command::Operator;
+use kernel::decide::Slot;
+use store::Disk;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config, PolicySource, Role, Storage};
+use crate::context::{Context, SuperPart};
+use crate::keys::{self, NodeKey};
+use crate::listen::{Gate, Limits};
+use crate::metrics::Metrics;
+use crate::prepare::{Outcome, PolicyError, Reload};
+use crate::rest;
+use crate::roles::follower::FollowerFaults;
+use crate::tasks::Tasks;
+
+mod follower;
+mod supernode;
+
+/// How long a draining node waits for what is under way.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// What a node is started with besides its config. The defaults are those of a process of its own.
+#[derive(Default)]
+pub struct StartParts {
+    /// Where a super keeps its state, instead of what the config says. The demo's disks outlive their nodes.
+    pub disk: Option<Disk>,
+    /// Its key, instead of the key file.
+    pub key: Option<NodeKey>,
+    /// What a follower does wrong on purpose.
+    pub faults: Arc<FollowerFaults>,
+    /// A follower gives up at the first refusal.
+    pub once: bool,
+}
+
+/// A running node. Dropping it leaves it running; end it with [`Node::stop`] or [`Node::kill`].
+pub struct Node {
+    tasks: Tasks,
+    context: Arc<Context>,
+    grpc: Option<SocketAddr>,
+    rest: SocketAddr,
+}
+
+/// What every role begins with.
+struct Base {
+    config: Config,
+    key: NodeKey,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    rest: TcpListener,
+    rest_address: SocketAddr,
+    started: Instant,
+    /// Descriptors that the process may open.
+    descriptors: u64,
+}
+
+impl Node {
+    /// Starts a node and returns when it serves.
+    ///
+    /// # Errors
+    /// What is missing or wrong, where, and how to mend it.
+    pub async fn start(config: Config, parts: StartParts) -> anyhow::Result<Self> {
+        crate::tls::install_provider();
+        let started = Instant::now();
+        let keeps = parts.disk.is_none() && (config.storage == Storage::Disk || config.role == Role::Follower);
+        if keeps || parts.key.is_none() {
+            keys::private_dir(&config.data_dir)
+                .with_context(|| format!("the data folder {} cannot be made", config.data_dir.display()))?;
+        }
+        let key = match &parts.key {
+            Some(key) => key.clone(),
+            None => {
+                let (key, made) = NodeKey::load_or_create(&config.key_file)?;
+                if made {
+                    tracing::info!(file = %config.key_file.display(), node = %key.id(), "a new key");
+                }
+                key
+            }
+        };
+        let rest = bind(config.rest, "listen.rest").await?;
+        let rest_address = rest.local_addr()?;
+        let base = Base {
+            config,
+            key,
+            tasks: Tasks::new(),
+            metrics: Arc::new(Metrics::new()),
+            rest,
+            rest_address,
+            started,
+            descriptors: crate::listen::descriptors(),
+        };
+        let tasks = base.tasks.clone();
+        let node = match base.config.role {
+            Role::Super => supernode::start(base, parts).await,
+            Role::Follower => follower::start(base, parts).await,
+        };
+        if node.is_err() {
+            // Whatever has begun already ends with the attempt.
+            tasks.kill();
+        }
+        node
+    }
+
+    /// What it shows of itself.
+    #[must_use]
+    pub fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.context)
+    }
+
+    /// Where other nodes reach it; `None` on a follower.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc
+    }
+
+    /// Where people and programs reach it.
+    #[must_use]
+    pub const fn rest_address(&self) -> SocketAddr {
+        self.rest
+    }
+
+    /// Waits until the node cannot go on, and says why.
+    pub async fn failed(&self) -> String {
+        self.tasks.failed().await
+    }
+
+    /// Takes what a config says of policies and settings, where that is new. A follower has neither.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; what decided goes on.
+    pub async fn reload(&self, config: &Config) -> Result<Reload, PolicyError> {
+        match self.context.as_super() {
+            Some(part) => part.policies.take_file(config).await,
+            None => Ok(Reload { slots: Vec::new(), settings: Vec::new(), settings_refused: None }),
+        }
+    }
+
+    /// Brings one policy into its slot.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; `None` in its place on a follower, which has no slots.
+    pub async fn swap(&self, slot: Slot, source: &PolicySource) -> Option<Result<Outcome, PolicyError>> {
+        let part = self.context.as_super()?;
+        Some(part.policies.swap(slot, source, Operator::Console).await)
+    }
+
+    /// Drains: says goodbye, finishes what is under way, keeps everything, ends. Gives whether all of it was in time.
+    pub async fn stop(self) -> bool {
+        self.context.events.close();
+        let in_time = self.tasks.drain(DRAIN).await;
+        if let Some(part) = self.context.as_super() {
+            let stopped = part.group.stopped();
+            let _late = tokio::time::timeout(DRAIN, stopped.cancelled()).await;
+        }
+        self.tasks.kill();
+        in_time
+    }
+
+    /// Ends everything at once, as `kill -9` does: nobody is told and nothing is flushed. Returns when nothing of the node
+    /// touches its disk any more.
+    pub async fn kill(self) {
+        self.tasks.kill();
+        if let Some(part) = self.context.as_super() {
+            part.group.stopped().cancelled().await;
+        }
+        self.tasks.ended().await;
+    }
+}
+
+/// Runs one node as a process of its own, until it is told to end or cannot go on. `SIGTERM` and `SIGINT` drain, a second
+/// one ends at once, `SIGHUP` reads the file again.
+///
+/// # Errors
+/// Why it could not start, or why it ended by itself.
+pub async fn run(config: Config, parts: StartParts) -> anyhow::Result<()> {
+    let file = config.file.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let node = Node::start(config, parts).await?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            why = node.failed() => {
+                node.kill().await;
+                anyhow::bail!("the node stopped: {why}");
+            }
+            _ = hang_up.recv() => reread(&node, &file).await,
+        }
+    }
+    tracing::info!("draining; a second signal ends at once");
+    tokio::select! {
+        in_time = node.stop() => {
+            if !in_time {
+                tracing::warn!("not everything ended in time");
+            }
+            tracing::info!("stopped");
+            Ok(())
+        }
+        _ = terminate.recv() => anyhow::bail!("ended before everything was finished"),
+        _ = interrupt.recv() => anyhow::bail!("ended before everything was finished"),
+    }
+}
+
+async fn reread(node: &Node, file: &Path) {
+    if file.as_os_str().is_empty() {
+        tracing::warn!("there is no config file to read again");
+        return;
+    }
+    let config = match config::load(file, &config::environment()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "the config file is not usable: everything stays as it is");
+            return;
+        }
+    };
+    match node.reload(&config).await {
+        Ok(reload) => {
+            for change in &reload.settings {
+                tracing::info!(change, "cluster setting changed, in force from the second next round");
+            }
+            let refused = reload.settings_refused.is_some()
+                || reload.slots.iter().any(|(_, outcome)| matches!(outcome, Outcome::Refused { .. }));
+            tracing::info!(refused, "config file read again");
+        }
+        Err(error) => tracing::error!(%error, "reading the config again failed"),
+    }
+}
+
+impl Base {
+    /// Serves the routes, and to operators the socket.
+    fn serve_rest(&self, context: &Arc<Context>, rest: TcpListener, keeps: bool) -> anyhow::Result<()> {
+        let admin =
+            if keeps { rest::access::Admin::in_dir(&self.config.data_dir)? } else { rest::access::Admin::none() };
+        let router = rest::router(Arc::clone(context), admin);
+        let socket = if keeps { Some(rest::serve::bind_socket(&self.config.data_dir)?) } else { None };
+        let limits = Limits::HTTP.within(self.descriptors / 8, 0);
+        let gate = Gate::new(limits, self.metrics.connections_refused.clone());
+        let stop = self.tasks.draining();
+        let served = rest::serve::serve(rest, gate, router.clone(), stop.clone());
+        self.tasks.spawn("REST", endless(served));
+        if let Some(socket) = socket {
+            self.tasks.spawn("the admin socket", endless(socket.serve(router, stop)));
+        }
+        Ok(())
+    }
+}
+
+/// Something that ends with the node only, and has no way to fail.
+async fn endless(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    work.await;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{key} = \"{address}\" cannot be bound; is another process on it? name another address or port")
+    })
+}
+
+/// A super's part of a context that has one.
+fn super_part(context: &Context) -> anyhow::Result<&SuperPart> {
+    context.as_super().context("a super's context has a super's part")
+}

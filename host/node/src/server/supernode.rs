@@ -1,0 +1,288 @@
+//! Starts a super: the group first, then its policies, then its doors, and its rounds last.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kernel::command::{Found, Super};
+use kernel::decide::Slot;
+use kernel::id::{ClusterId, Digest, Genesis, NodeId};
+use kernel::outcome::Notice;
+use policy::Engine;
+use store::{Disk, Store};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Base, Node, StartParts, bind, endless, super_part};
+use crate::config::{Config, PeerAddress, Storage};
+use crate::context::{Context, Part, SuperPart};
+use crate::events::Events;
+use crate::group::Group;
+use crate::listen::{Gate, Limits};
+use crate::metrics::Metrics;
+use crate::prepare::{Outcome, Policies, Reload};
+use crate::roles::supernode::{Order, Parts, Supernode};
+use crate::streams::Streams;
+use crate::{grpc, tls};
+
+/// The store's file in the data folder.
+const STORE_FILE: &str = "super.redb";
+/// Messages of followers that wait for the loop; past it the streams wait, each for itself.
+const MAILBOX: usize = 8_192;
+/// A process that ended a moment ago may still hold the store.
+const STORE_TRIES: u32 = 20;
+const STORE_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node> {
+    let config = &base.config;
+    let grpc = bind(config.grpc, "listen.grpc").await?;
+    let grpc_address = grpc.local_addr()?;
+    let in_memory = config.storage == Storage::Memory && parts.disk.is_none();
+    let keeps = parts.disk.is_none() && config.storage == Storage::Disk;
+    let disk = match (parts.disk, config.storage) {
+        (Some(disk), _) => disk,
+        (None, Storage::Disk) => Disk::file(config.data_dir.join(STORE_FILE)),
+        (None, Storage::Memory) => Disk::memory(),
+    };
+    let store = Arc::new(open(&disk, config.history_max_bytes).await?);
+    let node = base.key.id();
+    if !store.load()?.is_founded() {
+        may_found(config, node, grpc_address)?;
+    }
+    let (group, founded) = Group::start(
+        Arc::clone(&store),
+        founding(config, node, grpc_address)?,
+        Arc::clone(&base.metrics),
+        &base.tasks,
+    )?;
+
+    let policies = Policies::new(group.clone(), node, Engine::new()?);
+    // What is active is prepared again before any round opens: that it was acknowledged once is history.
+    policies.catch_up(&mut std::collections::BTreeSet::new()).await?;
+    let reload = policies.take_file(config).await?;
+    every_slot_is_filled(&group, &reload)?;
+
+    let streams = Streams::default();
+    let (order_sender, order) = watch::channel(Order::default());
+    let events = Events::new(group.now_ms());
+    let context = Arc::new(Context {
+        node,
+        name: config.name.clone(),
+        role: config.role,
+        started: base.started,
+        metrics: Arc::clone(&base.metrics),
+        events: events.clone(),
+        public_addresses: config.public_addresses,
+        part: Part::Super(SuperPart {
+            group: group.clone(),
+            store,
+            streams: streams.clone(),
+            order,
+            policies: policies.clone(),
+            in_memory,
+        }),
+    });
+
+    let draining = base.tasks.draining();
+    base.tasks.spawn("preparing policies", policies.clone().keep_up(draining.clone()));
+    let watching = watch_notices(group.clone(), events, Arc::clone(&base.metrics), draining.clone());
+    base.tasks.spawn("events", endless(watching));
+    let (mail, mailbox) = mpsc::channel(MAILBOX);
+    let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
+    let gate = Gate::new(limits, base.metrics.connections_refused.clone());
+    let served = grpc::serve(grpc, gate, tls::server(&base.key)?, mail, draining);
+    base.tasks.spawn("gRPC", endless(served));
+    let supernode = Supernode::new(Parts {
+        key: Arc::new(base.key.clone()),
+        seat: policies.seat().context("this super has no seat in its own group")?,
+        group: group.clone(),
+        policies,
+        streams,
+        order: order_sender,
+        metrics: Arc::clone(&base.metrics),
+        mailbox,
+        tasks: base.tasks.clone(),
+    });
+    let tasks = base.tasks.clone();
+    let (rest_address, run) = (base.rest_address, Box::pin(supernode.run()));
+    announce(&base.config, &context, grpc_address, rest_address, founded)?;
+    base.serve_rest(&context, keeps)?;
+    tasks.spawn("the super's loop", run);
+    Ok(Node { tasks, context, grpc: Some(grpc_address), rest: rest_address })
+}
+
+async fn open(disk: &Disk, history_max_bytes: u64) -> anyhow::Result<Store> {
+    let mut tries = 0;
+    loop {
+        match Store::open(disk, history_max_bytes) {
+            Ok(store) => return Ok(store),
+            Err(store::StoreError::InUse { .. }) if tries < STORE_TRIES => {
+                tries += 1;
+                tokio::time::sleep(STORE_WAIT).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An empty super founds a cluster only when it is alone: one that lost its disk must not found a second one beside the
+/// first (PROTOCOLS 1.3).
+fn may_found(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<()> {
+    let others: Vec<String> =
+        config.supers.iter().filter(|address| !is_ours(address, node, grpc)).map(ToString::to_string).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "this super is empty and cluster.supers names others ({}): it founds no cluster beside theirs. \
+         To found a new one, let cluster.supers name {grpc} alone, or nothing. \
+         To join theirs it would be added there with `pingward cluster add {node}@{grpc}`, which this release cannot do yet: \
+         its groups have one super",
+        others.join(", ")
+    )
+}
+
+/// Whether an address is this super's own.
+fn is_ours(address: &PeerAddress, node: NodeId, grpc: SocketAddr) -> bool {
+    if let Some(key) = address.key {
+        return key == node;
+    }
+    let here = |ip: IpAddr| ip == grpc.ip() || grpc.ip().is_unspecified();
+    let mut found = (address.host.as_str(), address.port).to_socket_addrs().into_iter().flatten();
+    address.port == grpc.port() && found.any(|to| here(to.ip()))
+}
+
+fn founding(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<Found> {
+    let mut genesis = [0; 16];
+    getrandom::fill(&mut genesis).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    Ok(Found {
+        cluster: ClusterId { id: config.cluster_id.clone(), genesis: Genesis(genesis) },
+        founder: Super { node, name: config.name.clone(), address: grpc.to_string() },
+        settings: config.settings.clone(),
+        now_ms: 0,
+    })
+}
+
+/// The first round is decided by the founder's rules, so a founder whose rules are refused does not begin. Later on the
+/// rules that decide go on, whatever the file says.
+fn every_slot_is_filled(group: &Group, reload: &Reload) -> anyhow::Result<()> {
+    for (slot, outcome) in &reload.slots {
+        let empty = group.read(|state| state.meta.settled.0 == 0 && state.slot(*slot).row.active.is_none());
+        if let Outcome::Refused { component, findings } = outcome
+            && empty
+        {
+            bail!("the {slot} policy {component} is refused:\n  {}", findings.join("\n  "));
+        }
+    }
+    Ok(())
+}
+
+/// What a person needs to know of a super that has started.
+fn announce(
+    config: &Config,
+    context: &Context,
+    grpc: SocketAddr,
+    rest: SocketAddr,
+    founded: bool,
+) -> anyhow::Result<()> {
+    let part = super_part(context)?;
+    for note in &config.notes {
+        tracing::warn!(note, "config");
+    }
+    let (cluster, settled, members) =
+        part.group.read(|state| (state.meta.cluster.to_string(), state.meta.settled.0, state.queue.len()));
+    let what = if founded { "a new cluster is founded" } else { "the cluster goes on" };
+    tracing::info!(cluster, node = %context.node, %grpc, %rest, settled, members, "{what}");
+    for slot in Slot::ALL {
+        let active = part.group.read(|state| {
+            state.active(slot).map(|(digest, row)| {
+                (digest, format!("{} {}", row.description.name, row.description.version), row.config.clone())
+            })
+        });
+        match active {
+            Some((policy, name, config)) => tracing::info!(slot = slot.name(), %policy, name, config, "policy active"),
+            None => tracing::warn!(slot = slot.name(), "the slot is neutral: no policy decides"),
+        }
+    }
+    if part.in_memory {
+        tracing::warn!(
+            "storage = \"memory\": nothing survives a restart, every start founds a new cluster, and an answer does not mean that anything is kept"
+        );
+    }
+    Ok(())
+}
+
+/// Tells watchers and counters what happened.
+async fn watch_notices(group: Group, events: Events, metrics: Arc<Metrics>, draining: CancellationToken) {
+    let mut notices = group.notices();
+    loop {
+        let notice = tokio::select! {
+            () = draining.cancelled() => return,
+            notice = notices.recv() => notice,
+        };
+        match notice {
+            Ok(notice) => {
+                count(&notice, &metrics);
+                group.read(|state| events.notice(&notice, state));
+            }
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events were lost; history has them"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn count(notice: &Notice, metrics: &Metrics) {
+    match notice {
+        Notice::Round(record) => {
+            metrics.settled(record.marks.causes);
+            for slot in &record.slots {
+                if let Some(fault) = &slot.fault {
+                    metrics.fault(slot.slot, fault.kind);
+                    let policy = slot.policy.as_ref().map(Digest::to_string).unwrap_or_default();
+                    tracing::warn!(
+                        slot = slot.slot.name(),
+                        round = record.round.0,
+                        policy,
+                        kind = fault.kind.name(),
+                        fault.message,
+                        "a policy failed: the neutral decision counts"
+                    );
+                }
+            }
+            let (up, down, unknown) = record.counts;
+            let suspect = record.marks.is_suspect();
+            tracing::debug!(
+                round = record.round.0,
+                up,
+                down,
+                unknown,
+                suspect,
+                issued = record.issued.0,
+                "round settled"
+            );
+        }
+        Notice::Moved(moved) => {
+            tracing::info!(
+                node = %moved.node, round = moved.round.0, from = moved.from.name(), to = moved.to.name(),
+                until = moved.until.map(|until| until.0), reason = moved.reason, "standing"
+            );
+        }
+        Notice::Policy { slot, policy, what, round, detail } => {
+            let policy = policy.as_ref().map_or_else(|| "none".to_owned(), Digest::to_string);
+            tracing::info!(slot = slot.name(), policy, what, round = round.0, detail, "policy");
+        }
+        Notice::AskOperator { round, rounds } => {
+            tracing::warn!(
+                round = round.0,
+                rounds,
+                "suspect rounds in a row: if the missing nodes are really gone, run `pingward rounds accept`"
+            );
+        }
+        Notice::Changed(change) => {
+            tracing::info!(what = change.what, from = change.from, to = change.to, reason = change.reason, "changed");
+        }
+        Notice::Claimed { .. } | Notice::Leader { .. } | Notice::Closed(_) => {}
+    }
+}
