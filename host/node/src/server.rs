@@ -241,7 +241,7 @@ async fn reread(node: &Node, file: &Path) {
 
 impl Base {
     /// Serves the routes, and to operators the socket.
-    fn serve_rest(&self, context: &Arc<Context>, rest: TcpListener, keeps: bool) -> anyhow::Result<()> {
+    fn serve_rest(self, context: &Arc<Context>, keeps: bool) -> anyhow::Result<()> {
         let admin =
             if keeps { rest::access::Admin::in_dir(&self.config.data_dir)? } else { rest::access::Admin::none() };
         let router = rest::router(Arc::clone(context), admin);
@@ -249,7 +249,7 @@ impl Base {
         let limits = Limits::HTTP.within(self.descriptors / 8, 0);
         let gate = Gate::new(limits, self.metrics.connections_refused.clone());
         let stop = self.tasks.draining();
-        let served = rest::serve::serve(rest, gate, router.clone(), stop.clone());
+        let served = rest::serve::serve(self.rest, gate, router.clone(), stop.clone());
         self.tasks.spawn("REST", endless(served));
         if let Some(socket) = socket {
             self.tasks.spawn("the admin socket", endless(socket.serve(router, stop)));

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use kernel::columns::Deciding;
 use kernel::command::{Command, Settle};
-use kernel::decide::{LimitSettings, LogLine, Policy, Slot};
+use kernel::decide::{Call, Description, Judgement, LimitSettings, LogLine, Policy, Reward, Run, Slot};
 use kernel::id::{Digest, RoundId};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::SignedPartial;
@@ -122,6 +122,7 @@ fn decide(group: &Group, policies: &Policies, metrics: &Metrics, gathered: &Gath
     let (ban, reward) = deciding.policies();
     let ban = prepared(policies, Slot::Ban, ban, &limits);
     let reward = prepared(policies, Slot::Reward, reward, &limits);
+    let (ban, reward) = (ban.map(|policy| Timed { policy, metrics }), reward.map(|policy| Timed { policy, metrics }));
     let ban = ban.as_ref().map(|policy| policy as &dyn Policy);
     let reward = reward.as_ref().map(|policy| policy as &dyn Policy);
     let (settle, logs) = deciding.run(ban, reward, policy::engine_name());
@@ -139,6 +140,35 @@ fn prepared(policies: &Policies, slot: Slot, policy: Option<Digest>, limits: &Li
         tracing::error!(slot = slot.name(), policy = %policy, "the active policy is not prepared here: the slot is neutral");
     }
     prepared.map(|prepared| prepared.with_limits(*limits))
+}
+
+/// A policy whose calls are timed.
+struct Timed<'a> {
+    policy: Prepared,
+    metrics: &'a Metrics,
+}
+
+impl Timed<'_> {
+    fn time<T>(&self, slot: Slot, call: impl FnOnce(&Prepared) -> T) -> T {
+        let began = Instant::now();
+        let run = call(&self.policy);
+        self.metrics.policy(slot, began.elapsed().as_secs_f64());
+        run
+    }
+}
+
+impl Policy for Timed<'_> {
+    fn description(&self) -> &Description {
+        self.policy.description()
+    }
+
+    fn reward(&self, call: &Call<'_>) -> Run<Reward> {
+        self.time(Slot::Reward, |policy| policy.reward(call))
+    }
+
+    fn judge(&self, call: &Call<'_>) -> Run<Judgement> {
+        self.time(Slot::Ban, |policy| policy.judge(call))
+    }
 }
 
 /// A policy's own words.
