@@ -19,6 +19,9 @@
 //!
 //! Not here: streams, signatures, and what an absence is worth, which [`merge`](super::merge) knows.
 
+mod hear;
+mod said;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -26,10 +29,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::draw::{self, Drawn};
-use super::{At, Bits, OpenRound, Partial, fact, rtt_code};
+use super::{Bits, OpenRound, fact};
 use crate::id::{NodeId, RoundId, Seat, Term};
-use crate::limits::{PONG_ADDRESS_CHARS, UNASKED_MESSAGES, VOID_LAG_DIVISOR};
-use crate::members::is_printable;
+use crate::limits::VOID_LAG_DIVISOR;
 use crate::settings::Settings;
 
 /// The lengths of a round that a walk needs.
@@ -412,167 +414,15 @@ impl Walk {
         }
     }
 
-    /// A pong came off the socket at `at_us`.
-    pub fn pong(&mut self, node: &NodeId, pong: &PongIn<'_>, at_us: u64) -> Heard {
-        if !is_printable(pong.address, PONG_ADDRESS_CHARS) {
-            return self.malformed(node);
-        }
-        let heard = self.answer(node, (pong.round, pong.term), pong.nonce, at_us, true);
-        if let (Heard::Kept, Some(turn)) = (heard, self.turn(node)) {
-            turn.data = pong.data;
-            turn.address.clear();
-            turn.address.push_str(pong.address);
-        }
-        heard
-    }
-
-    /// A member's own ping came off the socket at `at_us`. [`Heard::Kept`]: answer it.
-    pub fn ping(&mut self, node: &NodeId, of: (RoundId, Term), nonce: u64, at_us: u64) -> Heard {
-        self.answer(node, of, nonce, at_us, false)
-    }
-
-    /// A message that cannot be read.
-    pub fn malformed(&mut self, node: &NodeId) -> Heard {
-        self.note(node, Heard::Malformed)
-    }
-
-    /// A member asks to return.
-    pub fn asks_to_return(&mut self, node: &NodeId) -> Heard {
-        let Ok(place) = self.queue.binary_search(node) else { return self.note(node, Heard::Dropped) };
-        let again = if self.said { !self.carry.returns.insert(*node) } else { self.returns.get(place) };
-        self.returns.set(place);
-        if again { self.note(node, Heard::Dropped) } else { Heard::Noted }
-    }
-
     /// Whether the last window has closed: the partial report can leave.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.judged == self.schedule.len()
     }
 
-    /// What this super saw, once the walk is over. `is_known(node, address)`: state has this address of the member
-    /// already. Asked earlier, pings without a result are void.
-    pub fn partial(&mut self, is_known: impl Fn(&NodeId, &str) -> bool) -> Partial {
-        self.said = true;
-        let len = self.queue.len();
-        let mut partial = Partial {
-            cluster: self.cluster.clone(),
-            open: self.open,
-            seat: self.seat,
-            asked: Bits::zeros(len),
-            seen: Bits::zeros(len),
-            void: Bits::zeros(len),
-            facts: Vec::new(),
-            rtt: Vec::with_capacity(len),
-            data: Vec::new(),
-            addresses: Vec::new(),
-            returns: self.returns.clone(),
-            lag_ms: self.worst_lag_us / 1_000,
-            open_since_ms: self.open_since_ms,
-            open_all_round: self.open_all_round,
-            refused: self.refused,
-            secret: self.secret,
-            spread_ms: self.spread_ms,
-        };
-        for (place, (turn, node)) in self.turns.iter().zip(self.queue.iter()).enumerate() {
-            let at = place as u32;
-            let moments = turn.moments.iter().filter_map(|index| self.schedule.get(*index as usize));
-            let (said, late) = verdict(moments);
-            match said {
-                Ping::Answered => {
-                    partial.asked.set(place);
-                    partial.seen.set(place);
-                }
-                Ping::Missed => partial.asked.set(place),
-                Ping::Absent => {}
-                Ping::Void | Ping::Waiting | Ping::Live => partial.void.set(place),
-            }
-            let facts = turn.facts | if late { fact::LATE } else { 0 };
-            if facts != 0 {
-                partial.facts.push(At { at, value: facts });
-            }
-            partial.rtt.push(if turn.rtt_us == 0 { 0 } else { rtt_code(turn.rtt_us) });
-            if turn.data != 0 {
-                partial.data.push(At { at, value: turn.data });
-            }
-            if !turn.address.is_empty() && !is_known(node, &turn.address) {
-                partial.addresses.push(At { at, value: turn.address.clone() });
-            }
-        }
-        partial
-    }
-
-    /// What came after [`Walk::partial`], for the next walk.
-    #[must_use]
-    pub fn carry(&mut self) -> Carry {
-        core::mem::take(&mut self.carry)
-    }
-
     fn turn(&mut self, node: &NodeId) -> Option<&mut Turn> {
         let place = self.queue.binary_search(node).ok()?;
         self.turns.get_mut(place)
-    }
-
-    fn answer(&mut self, node: &NodeId, of: (RoundId, Term), nonce: u64, at_us: u64, is_pong: bool) -> Heard {
-        let (round, term) = of;
-        if term < self.open.term {
-            return self.note(node, Heard::Dropped);
-        }
-        if round < self.open.round {
-            return self.note(node, Heard::StaleNonce);
-        }
-        let timeout_us = self.timing.timeout_us;
-        let ours = (round, term) == (self.open.round, self.open.term);
-        let Some(turn) = self.queue.binary_search(node).ok().and_then(|place| self.turns.get_mut(place)) else {
-            return self.note(node, Heard::OutOfTurn);
-        };
-        let index = turn.moments.into_iter().find(|index| {
-            let moment = self.schedule.get(*index as usize);
-            moment.is_some_and(|m| m.nonce == nonce && !matches!(m.state, Ping::Waiting | Ping::Absent))
-        });
-        let moment = index.filter(|_| ours).and_then(|index| self.schedule.get_mut(index as usize));
-        let Some(moment) = moment else { return self.note(node, Heard::OutOfTurn) };
-        if at_us > moment.sent_us.saturating_add(timeout_us) {
-            match moment.state {
-                // It waited on us as long as we on it.
-                Ping::Void => return Heard::Dropped,
-                Ping::Live | Ping::Missed if !moment.late => {
-                    moment.late = true;
-                    return Heard::Late;
-                }
-                Ping::Live | Ping::Missed | Ping::Answered | Ping::Waiting | Ping::Absent => {}
-            }
-            return self.note(node, Heard::StaleNonce);
-        }
-        // A void ping that had not left has no answer; one that had and was answered in time shows that the member is up.
-        let done = if is_pong { &mut moment.ponged } else { &mut moment.pinged };
-        if core::mem::replace(done, true) {
-            return self.note(node, Heard::StaleNonce);
-        }
-        moment.state = Ping::Answered;
-        if is_pong {
-            let rtt_us = at_us.saturating_sub(moment.sent_us).clamp(1, u64::from(u32::MAX)) as u32;
-            turn.rtt_us = if turn.rtt_us == 0 { rtt_us } else { turn.rtt_us.min(rtt_us) };
-        }
-        // An answered window is closed: the walk may be over with it.
-        self.judge(0);
-        Heard::Kept
-    }
-
-    /// Counts a message that nobody asked for.
-    fn note(&mut self, node: &NodeId, heard: Heard) -> Heard {
-        let Some(turn) = self.queue.binary_search(node).ok().and_then(|place| self.turns.get_mut(place)) else {
-            let unasked = self.strangers.entry(*node).or_default();
-            *unasked = unasked.saturating_add(1);
-            return if *unasked > UNASKED_MESSAGES { Heard::Flood } else { Heard::Dropped };
-        };
-        turn.unasked = turn.unasked.saturating_add(1);
-        turn.facts |= heard.fact();
-        if turn.unasked > UNASKED_MESSAGES {
-            turn.facts |= fact::FLOOD;
-            return Heard::Flood;
-        }
-        heard
     }
 
     /// Closes windows: those that ended, and those that were answered.
@@ -598,31 +448,6 @@ impl Walk {
         let beat = now_us.saturating_add((self.timing.timeout_us / 8).max(1));
         closes.min(beat).min(next.unwrap_or(u64::MAX))
     }
-}
-
-/// What is said of a member, and whether an answer of it was late. A void ping does not count: the other one decides,
-/// unless that found no stream, which may be our doing too.
-fn verdict<'a>(moments: impl Iterator<Item = &'a Moment>) -> (Ping, bool) {
-    let (mut missed, mut void, mut absent, mut answered, mut late) = (false, false, false, false, false);
-    for moment in moments {
-        match moment.state {
-            Ping::Missed => {
-                missed = true;
-                late |= moment.late;
-            }
-            Ping::Answered => answered = true,
-            Ping::Absent => absent = true,
-            Ping::Void | Ping::Waiting | Ping::Live => void = true,
-        }
-    }
-    let said = match (missed, void, absent, answered) {
-        (true, ..) => Ping::Missed,
-        (false, true, true, _) | (false, true, false, false) => Ping::Void,
-        (false, false, true, _) => Ping::Absent,
-        (false, _, false, true) => Ping::Answered,
-        (false, false, false, false) => Ping::Void,
-    };
-    (said, late)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
+use super::said::verdict;
 use super::*;
-use crate::round::draw;
+use crate::limits::UNASKED_MESSAGES;
+use crate::round::{At, Partial, draw};
 
 const INTERVAL_US: u64 = 1_000_000;
 const TIMEOUT_US: u64 = 250_000;
