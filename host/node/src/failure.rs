@@ -1,8 +1,7 @@
 //! Why a command failed: what happened, where, and how to mend it.
 
 use std::fmt;
-
-use anstream::eprint;
+use std::io::Write as _;
 
 /// A command's failure. Exit code 1, or 2 when the command line itself was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +42,9 @@ impl Failure {
     }
 
     /// Prints it to standard error.
-    #[expect(clippy::print_stderr, reason = "the command line talks to people")]
     pub fn print(&self) {
-        eprint!("{self}");
+        // Where standard error is gone, nobody wants to know.
+        let _ = write!(anstream::stderr().lock(), "{self}");
     }
 }
 

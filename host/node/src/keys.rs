@@ -133,9 +133,13 @@ impl NodeKey {
     /// # Errors
     /// [`KeyError::Exists`] or [`KeyError::Disk`].
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        write_new(path, self.to_pem().as_bytes()).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
-            _ => KeyError::Disk { what: "write", path: shown(path), source },
+        write_new(path, self.to_pem().as_bytes()).map_err(|source| {
+            let path = shown(path);
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                KeyError::Exists { path }
+            } else {
+                KeyError::Disk { what: "write", path, source }
+            }
         })
     }
 

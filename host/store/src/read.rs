@@ -6,6 +6,7 @@ use std::ops::Bound;
 use kernel::command::{Command, Settle};
 use kernel::id::{LogIndex, MemberNumber, NodeId, RoundId};
 use kernel::outcome::{Change, Line, Move, RoundRecord};
+use kernel::standing::Standing;
 use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use crate::Store;
@@ -16,6 +17,8 @@ use crate::tables::{CHANGES, LINES, LINES_OF, MOVES, MOVES_OF, ROUNDS};
 
 /// Most items of a page, whatever was asked.
 const PAGE: usize = 1_000;
+/// Moves read for one page of those to a certain standing: some 100 ms.
+const MOVES_READ: usize = 100_000;
 
 /// Part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +164,48 @@ impl Store {
             let Some(key) = MoveKey::of_bytes_of_node(&key).map(|key| key.bytes()) else { continue };
             if let Some(row) = moves.get(key.as_slice()).map_err(disk)? {
                 items.push(moved::decode_row(&key, row.value())?);
+            }
+        }
+        Ok(page(items, limit, MoveKey::of))
+    }
+
+    /// Changes to one standing, of all nodes. As most moves may be to others, the work of a page is bounded by moves read:
+    /// it may have fewer items than asked and still a `next`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn moves_to(
+        &self,
+        to: Standing,
+        after: Option<MoveKey>,
+        limit: usize,
+    ) -> Result<Page<Move, MoveKey>, StoreError> {
+        let limit = limit.clamp(1, PAGE);
+        let moves = self.database.begin_read().map_err(disk)?.open_table(MOVES).map_err(disk)?;
+        let mut items = Vec::new();
+        let Some(after) = after else {
+            for row in moves.iter().map_err(disk)?.rev().take(MOVES_READ) {
+                let (key, row) = row.map_err(disk)?;
+                items.extend(Some(moved::decode_row(key.value(), row.value())?).filter(|row| row.to == to));
+                if items.len() == limit {
+                    break;
+                }
+            }
+            items.reverse();
+            return Ok(Page { items, next: None });
+        };
+        let (after, mut last) = (after.bytes(), None);
+        let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        for (read, row) in moves.range::<&[u8]>(range).map_err(disk)?.enumerate() {
+            if read == MOVES_READ {
+                return Ok(Page { items, next: last });
+            }
+            let (key, row) = row.map_err(disk)?;
+            let row = moved::decode_row(key.value(), row.value())?;
+            last = Some(MoveKey::of(&row));
+            items.extend(Some(row).filter(|row| row.to == to));
+            if items.len() > limit {
+                break;
             }
         }
         Ok(page(items, limit, MoveKey::of))

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use kernel::limits::{COMPENSATION_POINTS, COMPENSATIONS, REASON_BYTES};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use crate::failure::Failure;
 
@@ -144,9 +144,9 @@ fn from_toml(text: &str) -> Result<Vec<Line>, Problems> {
     let mut problems = Problems::new();
     let mut tables = Vec::new();
     for (key, value) in table.get_ref() {
-        match value.get_ref() {
-            DeValue::Array(items) if key.get_ref() == "line" => tables.extend(items.iter()),
-            _ => problems.push((
+        match value.get_ref().as_array().filter(|_| key.get_ref() == "line") {
+            Some(items) => tables.extend(items.iter()),
+            None => problems.push((
                 line_of(key.span().start),
                 format!("`{}` is not known here; each line is a table [[line]]", key.get_ref()),
             )),

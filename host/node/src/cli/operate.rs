@@ -69,9 +69,15 @@ impl Admin {
     }
 
     /// Decides, and says what became of it.
-    async fn decide(&self, api: &Api, method: Method, route: &str, body: &Value, done: &str) -> Result<(), Failure> {
+    async fn decide(
+        &self,
+        api: &Api,
+        (method, route): (Method, &str),
+        body: &Value,
+        said: impl FnOnce(&Value) -> String,
+    ) -> Result<(), Failure> {
         let answer = api.send(method, route, body).await?;
-        self.output.print(&answer, |answer| said(done, answer))
+        self.output.print(&answer, |answer| format!("{}\n", said(answer)))
     }
 }
 
@@ -95,19 +101,6 @@ fn check_token(text: &str) -> Result<String, &'static str> {
         _ if !token.bytes().all(|b| b.is_ascii_graphic()) => Err("has characters that no token has"),
         _ => Ok(token.into()),
     }
-}
-
-/// What was done, and from which round it counts where the answer says so.
-fn said(done: &str, answer: &Value) -> String {
-    let mut text = done.to_string();
-    if let Some(count) = answer.get("count").and_then(Value::as_u64) {
-        text.push_str(&format!("; {count} changed"));
-    }
-    if answer.get("round").is_some_and(Value::is_u64) {
-        text.push_str(&format!("; it counts from round {}", field(answer, "round")));
-    }
-    text.push('\n');
-    text
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -137,8 +130,11 @@ pub struct AcceptRound {
 impl AcceptRound {
     pub async fn run(self) -> Result<(), Failure> {
         let body = json!({ "reason": self.reason });
-        let done = "accepted: those up in the last settled round are the measure from now on";
-        self.admin.decide(&self.admin.client()?, Method::POST, "/v1/rounds/accept", &body, done).await
+        let said = |answer: &Value| {
+            let (up, round) = (field(answer, "up"), field(answer, "round"));
+            format!("accepted: the {up} members that were up in round {round} are the measure from now on")
+        };
+        self.admin.decide(&self.admin.client()?, (Method::POST, "/v1/rounds/accept"), &body, said).await
     }
 }
 
@@ -164,8 +160,8 @@ impl BanAdd {
         let api = self.admin.client()?;
         let node = resolve::node(&api, &self.node).await?;
         let body = json!({ "node": node.to_string(), "rounds": self.rounds, "reason": self.reason });
-        let done = format!("banned {node} for {} rounds", self.rounds);
-        self.admin.decide(&api, Method::POST, "/v1/bans", &body, &done).await
+        let said = |answer: &Value| format!("banned {node} through round {}", field(answer, "until_round"));
+        self.admin.decide(&api, (Method::POST, "/v1/bans"), &body, said).await
     }
 }
 
@@ -196,18 +192,18 @@ pub struct BanLift {
 impl BanLift {
     pub async fn run(self) -> Result<(), Failure> {
         let api = self.admin.client()?;
-        let (body, done) = match (&self.node, &self.policy) {
+        let body = match (&self.node, &self.policy) {
             (Some(node), _) => {
                 let node = resolve::node(&api, node).await?;
-                (json!({ "node": node.to_string(), "reason": self.reason }), format!("lifted: {node} is good again"))
+                json!({ "node": node.to_string(), "reason": self.reason })
             }
-            (None, policy) => {
-                let policy = policy.as_deref().unwrap_or_default();
-                let body = json!({ "policy": policy, "since": self.since, "reason": self.reason });
-                (body, format!("lifted: what {policy} decided since round {}", self.since.unwrap_or_default()))
-            }
+            (None, policy) => json!({ "policy": policy, "since": self.since, "reason": self.reason }),
         };
-        self.admin.decide(&api, Method::POST, "/v1/bans/lift", &body, &done).await
+        let said = |answer: &Value| match field(answer, "changed").as_str() {
+            "1" => "lifted: one member is good again".to_string(),
+            count => format!("lifted: {count} members are good again"),
+        };
+        self.admin.decide(&api, (Method::POST, "/v1/bans/lift"), &body, said).await
     }
 }
 
@@ -233,8 +229,8 @@ impl SetClass {
         let api = self.admin.client()?;
         let node = resolve::node(&api, &self.node).await?;
         let body = json!({ "class": self.class, "reason": self.reason });
-        let done = format!("{node} has class {}", self.class);
-        self.admin.decide(&api, Method::PUT, &format!("/v1/nodes/{node}/class"), &body, &done).await
+        let said = |_: &Value| format!("{node} has class {}", self.class);
+        self.admin.decide(&api, (Method::PUT, &format!("/v1/nodes/{node}/class")), &body, said).await
     }
 }
 
@@ -260,8 +256,8 @@ impl AcceptPolicy {
     pub async fn run(self) -> Result<(), Failure> {
         let body = json!({ "reason": self.reason });
         let route = format!("/v1/policies/{}/accept", self.slot);
-        let done = format!("accepted: the {} rule's moves take effect with the next settlement", self.slot);
-        self.admin.decide(&self.admin.client()?, Method::POST, &route, &body, &done).await
+        let said = |_: &Value| format!("accepted: the {} rule's moves take effect with the next settlement", self.slot);
+        self.admin.decide(&self.admin.client()?, (Method::POST, &route), &body, said).await
     }
 }
 
@@ -284,8 +280,13 @@ impl Rollback {
     pub async fn run(self) -> Result<(), Failure> {
         let body = json!({ "reason": self.reason });
         let route = format!("/v1/policies/{}/rollback", self.slot);
-        let done = format!("the {} rule before this one comes back", self.slot);
-        self.admin.decide(&self.admin.client()?, Method::POST, &route, &body, &done).await
+        let said = |answer: &Value| {
+            let empty = answer.get("memory_empty").and_then(Value::as_u64).unwrap_or_default();
+            let memory =
+                if empty == 0 { String::new() } else { format!("; memory of {empty} members changes with it") };
+            format!("the {} rule before this one decides from round {} on{memory}", self.slot, field(answer, "round"))
+        };
+        self.admin.decide(&self.admin.client()?, (Method::POST, &route), &body, said).await
     }
 }
 
@@ -313,6 +314,9 @@ Example of a TOML file:
 pub struct Compensate {
     /// The file; one that ends in .toml is TOML, others are CSV
     file: PathBuf,
+    /// Why, for the change log; each line has its own reason besides
+    #[arg(long, value_parser = reason, default_value = "compensation")]
+    reason: String,
     #[command(flatten)]
     admin: Admin,
 }
@@ -322,17 +326,17 @@ impl Compensate {
         let lines = compensate::read(&self.file)?;
         let api = self.admin.client()?;
         let mut body = Vec::with_capacity(lines.len());
-        let mut points = 0_i64;
         for line in &lines {
             let place = || format!("{}:{}", self.file.display(), line.number);
             let node = resolve::node(&api, &line.node).await.map_err(|failure| failure.at(place()))?;
-            points = points.saturating_add(line.points);
             body.push(json!({
                 "node": node.to_string(), "points": line.points, "round": line.round, "reason": line.reason,
             }));
         }
-        let done = format!("paid {points} points in {} lines", lines.len());
-        self.admin.decide(&api, Method::POST, "/v1/compensations", &json!({ "lines": body }), &done).await
+        let body = json!({ "lines": body, "reason": self.reason });
+        let said =
+            |answer: &Value| format!("paid {} points in {} lines", field(answer, "points"), field(answer, "lines"));
+        self.admin.decide(&api, (Method::POST, "/v1/compensations"), &body, said).await
     }
 }
 
@@ -376,9 +380,10 @@ impl Set {
         kernel::settings::Settings::default().put(&self.key, &self.value).map_err(|error| {
             Failure::usage(format!("{}: {error}", self.key), "`pingward config show` lists keys and values")
         })?;
-        let body = json!({ "key": self.key, "value": self.value, "reason": self.reason });
-        let done = format!("{} = {}", self.key, self.value);
-        self.admin.decide(&self.admin.client()?, Method::PUT, "/v1/settings", &body, &done).await
+        let key = kernel::settings::Settings::full_name(&self.key);
+        let body = json!({ "settings": { key: self.value }, "reason": self.reason });
+        let said = |answer: &Value| format!("{key} = {} from round {} on", self.value, field(answer, "round"));
+        self.admin.decide(&self.admin.client()?, (Method::PUT, "/v1/settings"), &body, said).await
     }
 }
 
@@ -417,13 +422,6 @@ mod tests {
             let failure = read_token(&file).unwrap_err();
             assert_eq!((failure.what.as_str(), failure.place), (what, Some(file.display().to_string())));
         }
-    }
-
-    #[test]
-    fn what_was_done_says_from_when_it_counts() {
-        assert_eq!(said("done", &json!({ "round": 7 })), "done; it counts from round 7\n");
-        assert_eq!(said("done", &json!({ "count": 2 })), "done; 2 changed\n");
-        assert_eq!(said("done", &Value::Null), "done\n");
     }
 
     #[test]

@@ -123,7 +123,26 @@ fn status_text(status: &Value) -> String {
             ("wallet", field(status, "wallet")),
             ("warning", field(status, "warning")),
             ("returns", time(status, "earliest_return")),
+            ("attached to", field(status, "connected_to")),
         ]);
+        if let Some(refused) = status.get("refused").filter(|refused| refused.is_object()) {
+            rows.push(("refused", format!("{} [{}]", field(refused, "detail"), field(refused, "code"))));
+            rows.push(("hint", field(refused, "hint")));
+            rows.push(("tries again", time(status, "retry_ms")));
+        }
+        if field(status, "failed") != NONE {
+            rows.push(("failed", field(status, "failed")));
+        }
+    } else {
+        rows.extend([
+            ("storage", field(status, "storage")),
+            ("queue", field(status, "queue")),
+            ("streams", field(status, "connected")),
+            ("held slots", field(status, "held")),
+        ]);
+        if field(status, "clock_off_ms") != NONE {
+            rows.push(("clock off", format!("{} ms: set this machine's clock", field(status, "clock_off_ms"))));
+        }
     }
     pairs(&rows)
 }

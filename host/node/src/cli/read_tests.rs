@@ -14,28 +14,39 @@ fn a_followers_status_tells_its_standing_and_points() {
     let status = json!({
         "node": KEY, "name": "follower-1", "role": "follower", "version": "0.1.0", "cluster": "lab#00", "leader": null,
         "round": 7, "suspect": false, "uptime_ms": 65_000, "standing": "warned", "reason": "missed 1", "earned": 60, "wallet": 0,
-        "warning": null, "earliest_return": null,
+        "warning": null, "earliest_return": null, "connected_to": ["127.0.0.1:7001"], "refused": null, "retry_ms": null,
+        "failed": null,
     });
     check(
         &status_text(&status),
         "
-node      8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
-name      follower-1
-role      follower
-version   0.1.0
-cluster   lab#00
-leader    -
-round     7
-suspect   no
-up for    1 min 5 s
-standing  warned
-reason    missed 1
-earned    60
-wallet    0
-warning   -
-returns   -
+node         8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
+name         follower-1
+role         follower
+version      0.1.0
+cluster      lab#00
+leader       -
+round        7
+suspect      no
+up for       1 min 5 s
+standing     warned
+reason       missed 1
+earned       60
+wallet       0
+warning      -
+returns      -
+attached to  127.0.0.1:7001
 ",
     );
+}
+
+#[test]
+fn a_refused_follower_says_why_and_when_it_tries_again() {
+    let refused = json!({ "code": "banned", "detail": "banned until round 11", "hint": "wait" });
+    let status = json!({ "role": "follower", "refused": refused, "retry_ms": 1_764_064_502_123_u64 });
+    let text = status_text(&status);
+    assert!(text.contains("refused      banned until round 11 [banned]\nhint         wait\n"), "{text}");
+    assert!(text.contains("tries again  2025-11-25 09:55:02Z\n"), "{text}");
 }
 
 #[test]

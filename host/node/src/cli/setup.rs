@@ -89,7 +89,7 @@ impl Init {
                 .at(file.display().to_string())
         })?;
         let key_file = self.dir.join("node.key");
-        let (key, made) = NodeKey::load_or_create(&key_file).map_err(|error| anyhow::Error::new(error))?;
+        let (key, made) = NodeKey::load_or_create(&key_file).map_err(anyhow::Error::new)?;
         note(&format!(
             "wrote {} and {} {}\nstart it: pingward run --config {}",
             file.display(),

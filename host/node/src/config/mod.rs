@@ -209,12 +209,12 @@ pub fn environment() -> Vec<(String, String)> {
 pub fn load(path: &Path, env: &[(String, String)]) -> Result<Config, ConfigError> {
     let source = std::fs::read_to_string(path).map_err(|error| {
         let what = format!("cannot be read: {error}");
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "write one with `pingward init --role super`, or name it with --config FILE"
-            }
-            std::io::ErrorKind::InvalidData => "save it as UTF-8",
-            _ => "check the path and its permissions",
+        let hint = if error.kind() == std::io::ErrorKind::NotFound {
+            "write one with `pingward init --role super`, or name it with --config FILE"
+        } else if error.kind() == std::io::ErrorKind::InvalidData {
+            "save it as UTF-8"
+        } else {
+            "check the path and its permissions"
         };
         ConfigError::new(vec![Problem { place: Place::File(path.into()), what, hint: hint.into() }])
     })?;

@@ -52,13 +52,14 @@ impl Read {
             } else if name == "policy.signing" {
                 self.notes.push("[policy.signing] is not read: this release has no signing slot".into());
             } else if SECTIONS.iter().any(|(known, _)| is_within(known, &name)) {
-                match value.get_ref() {
-                    DeValue::Table(inner) => self.table(&name, inner, place),
-                    other => self.problems.push(Problem {
+                if let Some(inner) = value.get_ref().as_table() {
+                    self.table(&name, inner, place);
+                } else {
+                    self.problems.push(Problem {
                         place: place(&value.span()),
-                        what: format!("`{name}` is a section, found {}", kind_word(other)),
+                        what: format!("`{name}` is a section, found {}", kind_word(value.get_ref())),
                         hint: format!("write [{name}] and its keys below it"),
-                    }),
+                    });
                 }
             } else {
                 let (what, hint) = unknown(section, key.get_ref(), matches!(value.get_ref(), DeValue::Table(_)));

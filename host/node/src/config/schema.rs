@@ -184,8 +184,8 @@ fn build() -> Vec<Entry> {
         "node.storage",
         Kind::Word(&["disk", "memory"]),
         Some("\"disk\""),
-        SUPER,
-        "memory forgets all at a stop and founds anew at each start",
+        ALL,
+        "memory keeps nothing; a super then founds a new cluster at each start",
     );
     node(
         "node.key_file",

@@ -110,6 +110,8 @@ async fn connection(
         .serve_connection(TokioIo::new(tls), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
+        biased;
+        () = peer.cut() => return,
         ended = &mut connection => {
             if let Err(error) = ended {
                 tracing::debug!(%node, %error, "a node's connection ended");
@@ -118,7 +120,10 @@ async fn connection(
         }
         () = peer.over() => {}
         () = stop.cancelled() => {}
-        () = peer.idle(gate.limits().first_bytes) => gate.turn_away(),
+        () = peer.idle(gate.limits().first_bytes) => {
+            gate.turn_away();
+            return;
+        }
     }
     connection.as_mut().graceful_shutdown();
     // Who does not read its last messages is cut off.

@@ -52,19 +52,25 @@ pub struct Peer {
     taken: Arc<AtomicBool>,
     opened: CancellationToken,
     over: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl Peer {
     /// A connection without a stream.
     #[must_use]
     pub fn new(node: NodeId, from: SocketAddr) -> Self {
-        let (opened, over) = (CancellationToken::new(), CancellationToken::new());
-        Self { node, from, taken: Arc::default(), opened, over }
+        let token = CancellationToken::new;
+        Self { node, from, taken: Arc::default(), opened: token(), over: token(), cut: token() }
     }
 
     /// Waits until its stream is over.
     pub async fn over(&self) {
         self.over.cancelled().await;
+    }
+
+    /// Waits until it is to be cut off, because its node does not read.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
     }
 
     /// Waits until it has had so much time to open its stream and has not; else for ever.
@@ -144,7 +150,10 @@ impl Session {
             }
             None => drop(opening),
         }
-        // The connection stays for a moment, so that what was said last gets through.
+        if self.stuck.is_cancelled() {
+            self.peer.cut.cancel();
+        }
+        // Else the connection stays for a moment, so that what was said last gets through.
         self.peer.over.cancel();
     }
 

@@ -1,3 +1,205 @@
-//! The REST interface.
+//! The REST interface: what people and programs read, signed requests, and the operator's decisions.
+//!
+//! One file per family of routes. Every route is declared with its description, so `openapi.json` cannot miss one; every
+//! answer is made of views ([`view`]); every error is a [`problem`] from one table. Reads run beside the node's loops, never
+//! in them, and whatever a client sends is bounded in bytes, time and number.
+//!
+//! Invariants: nothing a client sends reaches a panic; what changes the cluster is a command of the log, and the answer
+//! comes when it is durable; whoever has neither token nor socket can read, and send what carries its own signature.
+#![allow(unused_qualifications, reason = "the macros that describe routes write whole paths")]
 
+pub mod access;
+pub mod problem;
 pub mod view;
+
+mod accounts;
+mod answer;
+mod bans;
+mod claims;
+mod events;
+mod health;
+mod input;
+mod layers;
+mod nodes;
+mod operate;
+mod order;
+mod policies;
+mod queue;
+mod rewards;
+mod rounds;
+pub mod serve;
+mod settings;
+mod signed;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use kernel::state::State;
+use store::{Store, StoreError};
+use tokio::sync::Semaphore;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::context::{Context, SuperPart};
+
+use access::{Admin, Caller};
+use answer::Read;
+use order::Orders;
+use problem::{Code, Problem};
+
+/// Requests under way at once; more are told to come back. Each may hold a body and a thread that reads.
+const REQUESTS: usize = 256;
+/// Event streams open at once.
+const EVENT_STREAMS: usize = 256;
+
+/// All that routes work on.
+#[derive(Clone)]
+pub(crate) struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    admin: Admin,
+    requests: Arc<Semaphore>,
+    event_streams: Arc<Semaphore>,
+    orders: Orders,
+    openapi: String,
+}
+
+/// The routes of a node. `admin` says who may decide over TCP.
+pub fn router(context: Arc<Context>, admin: Admin) -> Router {
+    let (routes, openapi) = routes().split_for_parts();
+    let inner = Inner {
+        context,
+        admin,
+        requests: Arc::new(Semaphore::new(REQUESTS)),
+        event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+        orders: Orders::default(),
+        openapi: health::openapi_text(openapi),
+    };
+    let app = App { inner: Arc::new(inner) };
+    layers::around(routes, &app).with_state(app)
+}
+
+/// The description of all routes, as `/openapi.json` serves it.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    health::described(routes().into_openapi())
+}
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(health::head())
+        .routes(routes!(status::status))
+        .routes(routes!(queue::queue))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(nodes::node))
+        .routes(routes!(nodes::moves))
+        .routes(routes!(rewards::rewards))
+        .routes(routes!(claims::claim))
+        .routes(routes!(accounts::account))
+        .routes(routes!(accounts::entries))
+        .routes(routes!(bans::bans, operate::ban))
+        .routes(routes!(operate::lift))
+        .routes(routes!(rounds::rounds))
+        .routes(routes!(rounds::round))
+        .routes(routes!(rounds::members))
+        .routes(routes!(operate::accept_round))
+        .routes(routes!(policies::policies))
+        .routes(routes!(operate::accept_policy))
+        .routes(routes!(operate::rollback))
+        .routes(routes!(operate::compensate))
+        .routes(routes!(operate::class))
+        .routes(routes!(settings::settings, operate::set))
+        .routes(routes!(settings::changes))
+        .routes(routes!(events::events))
+        .routes(routes!(health::problems))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::openapi_json))
+        .routes(routes!(health::index))
+}
+
+impl App {
+    fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    pub(crate) fn admin(&self) -> &Admin {
+        &self.inner.admin
+    }
+
+    /// The super's part, or a problem that says whom to ask.
+    fn part(&self) -> Result<&SuperPart, Problem> {
+        self.context().as_super().ok_or_else(|| {
+            let role = self.context().role.word();
+            Problem::new(Code::WrongRole, format!("this node is a {role}")).hint(self.whom_to_ask())
+        })
+    }
+
+    fn whom_to_ask(&self) -> String {
+        let supers =
+            self.context().as_follower().map(|part| status::attached_to(&part.own.borrow())).unwrap_or_default();
+        match supers.as_slice() {
+            [] => "ask a super of the cluster".into(),
+            supers => format!("ask a super: this node is attached to {}", supers.join(", ")),
+        }
+    }
+
+    /// Reads the state, on a thread that may wait: a commit holds it for as long as the disk takes.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<Read<T>, Problem> {
+        let group = self.part()?.group.clone();
+        blocking(move || group.read(|state| Read { applied: state.meta.applied, body: look(state) })).await
+    }
+
+    /// Reads history, then the state to name what is in it.
+    async fn history<H, T>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<H, StoreError> + Send + 'static,
+        look: impl FnOnce(H, &State) -> T + Send + 'static,
+    ) -> Result<Read<T>, Problem>
+    where
+        T: Send + 'static,
+    {
+        let part = self.part()?;
+        let (group, store) = (part.group.clone(), Arc::clone(&part.store));
+        let found = blocking(move || {
+            let found = read(&store)?;
+            Ok(group.read(|state| Read { applied: state.meta.applied, body: look(found, state) }))
+        });
+        found.await?.map_err(store_failed)
+    }
+
+    /// Whether whoever asks may see ip, port and address of nodes.
+    fn shows_addresses(&self, caller: Caller) -> bool {
+        self.context().public_addresses || caller.operator.is_some()
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it ends here")]
+fn store_failed(error: StoreError) -> Problem {
+    tracing::error!(%error, "history cannot be read");
+    Problem::of(Code::StoreFailed)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a read panicked or the node is stopping");
+        Problem::of(Code::Internal)
+    })
+}
+
+/// The kernel answered a command with another kind of reply than it has for it.
+fn unexpected(reply: &kernel::outcome::Reply) -> Problem {
+    tracing::error!(?reply, "a reply that does not fit its command");
+    Problem::of(Code::Internal)
+}

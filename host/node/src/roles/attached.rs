@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    fn link(stream: u64, port: u16) -> (Link, mpsc::Receiver<ToFollower>) {
+    fn link(stream: u64, port: u16) -> (Link, mpsc::Receiver<Box<ToFollower>>) {
         let (out, end, _) = Out::new(4);
         let ip = IpAddr::from([127, 0, 0, 1]);
         (Link { stream: StreamId(stream), out, ip, port, version: ProtocolVersion::OURS, asked_us: 0 }, end)

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use kernel::decide::Slot;
-use kernel::id::{NodeId, RoundId};
+use kernel::id::RoundId;
 use kernel::outcome::{Author, Change, Move, RoundRecord, SlotRecord};
 use kernel::round::Presence;
 use kernel::standing::Standing;
@@ -343,10 +343,4 @@ impl ChangeView {
             reason: text(&change.reason),
         }
     }
-}
-
-/// The moves of `node` that banned it.
-#[must_use]
-pub fn is_ban(moved: &Move, node: Option<&NodeId>) -> bool {
-    moved.to == Standing::Banned && node.is_none_or(|node| moved.node == *node)
 }

@@ -3,10 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use kernel::id::{Digest, LogIndex, NodeId, RoundId};
-use kernel::ledger::Account;
+use kernel::id::NodeId;
 use kernel::members::Member;
-use kernel::outcome::{Kind, Line};
+use kernel::outcome::Line;
 use kernel::state::State;
 
 use super::{name_of, round, text};
@@ -127,9 +126,11 @@ pub struct EntryView {
 }
 
 impl EntryView {
-    /// A stored movement.
+    /// A movement; `code` is the reward policy's reason for a round's pay, whose text the policy has.
     #[must_use]
-    pub fn of(line: &Line) -> Self {
+    pub fn of(line: &Line, code: u16, state: &State) -> Self {
+        let row = line.policy.and_then(|digest| state.policies.get(&digest));
+        let said = (code != 0).then(|| row.and_then(|row| row.description.reasons.get(usize::from(code) - 1)).cloned());
         Self {
             index: line.index.0,
             part: line.part,
@@ -140,29 +141,7 @@ impl EntryView {
             to: line.to.to_string(),
             points: line.points.0,
             policy: line.policy.map(|digest| digest.to_string()),
-            reason: text(&line.reason),
-        }
-    }
-
-    /// A round's pay or deduction, which is kept in the round's record.
-    #[must_use]
-    pub fn pay(node: NodeId, index: LogIndex, at: RoundId, time_ms: u64, points: i64, policy: Option<Digest>) -> Self {
-        let (kind, from, to) = if points < 0 {
-            (Kind::Deduction, Account::Earned(node), Account::Treasury)
-        } else {
-            (Kind::Reward, Account::Treasury, Account::Earned(node))
-        };
-        Self {
-            index: index.0,
-            part: 0,
-            round: round(at),
-            time_ms,
-            kind: kind.name(),
-            from: from.to_string(),
-            to: to.to_string(),
-            points: points.saturating_abs(),
-            policy: policy.map(|digest| digest.to_string()),
-            reason: None,
+            reason: text(&line.reason).or_else(|| said.flatten()),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
         // The high half of the product: even enough for a wait.
-        (u128::from(z) * u128::from(end) >> 64) as u64
+        ((u128::from(z) * u128::from(end)) >> 64) as u64
     }
 }
 

@@ -1,0 +1,182 @@
+//! Nodes: the list, one, and how one's standing changed.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use kernel::id::NodeId;
+use kernel::state::State as Cluster;
+use store::MoveKey;
+
+use super::App;
+use super::access::Caller;
+use super::answer::Read;
+use super::input::{Cursor as _, HISTORY_PAGE, ListQuery, PAGE, Params, Part, ReadLevel, ReadQuery, after, limit};
+use super::problem::{Code, Problem};
+use super::view::{MoveView, NodeDetail, NodeView, Seen, super_view};
+use crate::streams::Streams;
+
+/// A page of nodes, in ascending order of key.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Nodes {
+    /// Supers and members, in the queue or not.
+    pub nodes: Vec<NodeView>,
+    /// There is more: ask again with `after` = this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Parameters of the list of nodes.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NodesQuery {
+    /// Items of a page, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u16>,
+    /// Go on after this key.
+    pub after: Option<String>,
+    /// Only nodes of this display name.
+    pub name: Option<String>,
+    /// Only nodes of this standing.
+    pub standing: Option<String>,
+    /// Only nodes of this role.
+    pub role: Option<String>,
+    /// How fresh; the header `Pingward-Read` of the answer says which it was, and the applied index.
+    #[allow(dead_code, reason = "a group of one answers both levels alike; the type checks the word")]
+    pub read: Option<ReadLevel>,
+}
+
+impl NodesQuery {
+    fn wants(&self, node: &NodeView) -> bool {
+        self.name.as_ref().is_none_or(|name| node.name.as_ref() == Some(name))
+            && self.standing.as_deref().is_none_or(|standing| node.standing == Some(standing))
+            && self.role.as_deref().is_none_or(|role| node.role == role)
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        let unknown = |what: &str, word: &str, words: &str| {
+            Problem::new(Code::BadQuery, format!("{what}: `{word}` is not one of {words}"))
+        };
+        match (self.standing.as_deref(), self.role.as_deref()) {
+            (_, Some(role)) if !["super", "follower"].contains(&role) => Err(unknown("role", role, "super, follower")),
+            (Some(standing), _) if !STANDINGS.contains(&standing) => {
+                Err(unknown("standing", standing, &STANDINGS.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const STANDINGS: [&str; 5] = ["good", "warned", "suspended", "banned", "probation"];
+
+/// What this super sees right now, beside the state.
+#[derive(Clone, Debug)]
+struct Eyes {
+    ours: NodeId,
+    streams: Streams,
+    addresses: bool,
+}
+
+impl Eyes {
+    fn on(&self, node: &NodeId) -> Seen {
+        let stream = self.streams.get(node);
+        Seen {
+            connected: stream.is_some() || *node == self.ours,
+            last_pong_ms: stream.as_ref().and_then(|stream| stream.last_pong_ms),
+            rtt_us: stream.as_ref().and_then(|stream| stream.rtt_us),
+            addresses: self.addresses,
+        }
+    }
+}
+
+fn eyes(app: &App, caller: Caller) -> Result<Eyes, Problem> {
+    let part = app.part()?;
+    let (ours, streams) = (app.context().node, part.streams.clone());
+    Ok(Eyes { ours, streams, addresses: app.shows_addresses(caller) })
+}
+
+/// All nodes that the cluster knows.
+#[utoipa::path(get, path = "/v1/nodes", tag = "read", params(NodesQuery), responses((status = 200, body = Nodes)))]
+pub async fn nodes(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<NodesQuery>,
+) -> Result<Read<Nodes>, Problem> {
+    query.check()?;
+    let (limit, after) = (limit(query.limit, PAGE)?, after::<NodeId>(query.after.as_deref())?);
+    let eyes = eyes(&app, caller)?;
+    app.read(move |state| page(state, &query, &eyes, after, limit)).await
+}
+
+fn page(state: &Cluster, query: &NodesQuery, eyes: &Eyes, after: Option<NodeId>, limit: usize) -> Nodes {
+    let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let members = state.members.range((from, std::ops::Bound::Unbounded));
+    let mut found: Vec<(NodeId, NodeView)> = members
+        .map(|(node, member)| (*node, NodeView::of(node, member, &eyes.on(node))))
+        .filter(|(_, view)| query.wants(view))
+        .take(limit + 1)
+        .collect();
+    let supers = state.meta.seats.iter().map(|row| (row.holder.node, super_view(row, &eyes.on(&row.holder.node))));
+    found.extend(supers.filter(|(node, view)| after.is_none_or(|after| *node > after) && query.wants(view)));
+    found.sort_by_key(|(node, _)| *node);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|(node, _)| node.write());
+    Nodes { nodes: found.into_iter().map(|(_, view)| view).collect(), next }
+}
+
+/// All about one node.
+#[utoipa::path(get, path = "/v1/nodes/{node}", tag = "read", params(("node" = String, Path, description = "Its key, 64 hex digits"), ReadQuery),
+    responses((status = 200, body = NodeDetail)))]
+pub async fn node(
+    State(app): State<App>,
+    caller: Caller,
+    Part(node): Part<NodeId>,
+    Params(_): Params<ReadQuery>,
+) -> Result<Read<NodeDetail>, Problem> {
+    let eyes = eyes(&app, caller)?;
+    let found = app.read(move |state| {
+        let seen = eyes.on(&node);
+        let seat = || state.meta.seats.iter().find(|row| row.holder.node == node);
+        match state.members.get(&node) {
+            Some(member) => Ok(NodeDetail::of(&node, member, &seen, None, state)),
+            None => seat().map(|row| NodeDetail::of_super(row, &seen, state)).ok_or_else(|| unknown(&node)),
+        }
+    });
+    found.await?.transpose()
+}
+
+/// A problem for a key that the cluster does not know.
+pub fn unknown(node: &NodeId) -> Problem {
+    Problem::new(Code::UnknownNode, format!("{node} is no member and no super"))
+}
+
+/// A page of changes of standing.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Moves {
+    /// Oldest first.
+    pub moves: Vec<MoveView>,
+    /// There is more: ask again with `after` = this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// How a node's standing changed: the newest page, oldest first in it; `after` goes on.
+#[utoipa::path(get, path = "/v1/nodes/{node}/moves", tag = "read", params(("node" = String, Path, description = "Its key, 64 hex digits"), ListQuery),
+    responses((status = 200, body = Moves)))]
+pub async fn moves(
+    State(app): State<App>,
+    Part(node): Part<NodeId>,
+    Params(query): Params<ListQuery>,
+) -> Result<Read<Moves>, Problem> {
+    let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<MoveKey>()?);
+    app.history(
+        move |store| store.moves(Some(node), None, after, limit),
+        |page, state| Moves {
+            moves: page.items.iter().map(|moved| MoveView::of(moved, state)).collect(),
+            next: page.next.map(|key| key.write()),
+        },
+    )
+    .await
+}

@@ -1,0 +1,104 @@
+//! Signed bodies: DSSE envelopes.
+//!
+//! Bytes are verified as carried, before anything in them is read; the payload's type is inside the signature, so what
+//! was signed for one purpose is worth nothing for another.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use kernel::envelope;
+use kernel::id::{ClusterId, Digest, NodeId, Signature};
+
+use super::problem::{Code, Problem};
+
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// A DSSE envelope with exactly one signature.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// What the payload is; it is inside the signature.
+    #[serde(rename = "payloadType")]
+    pub payload_type: String,
+    /// The payload's bytes, base64.
+    pub payload: String,
+    /// Exactly one.
+    #[schema(min_items = 1, max_items = 1)]
+    pub signatures: Vec<EnvelopeSignature>,
+}
+
+/// A signature of an envelope.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeSignature {
+    /// The signer's public key, 64 hex digits.
+    pub keyid: String,
+    /// ed25519, over the pre-authentication encoding of type and payload; base64.
+    pub sig: String,
+}
+
+/// A payload whose signature was verified.
+#[derive(Clone, Debug)]
+pub struct Verified<T> {
+    /// Who signed it.
+    pub signer: NodeId,
+    /// What it says.
+    pub payload: T,
+    /// SHA-256 of its bytes as carried.
+    pub digest: Digest,
+}
+
+/// Reads an envelope, verifies its signature, then reads the payload.
+///
+/// # Errors
+/// `bad_envelope`, `wrong_type`, `weak_key`, `bad_signature`, `bad_payload`: the first that holds, in this order.
+pub fn open<T: DeserializeOwned>(body: &[u8], payload_type: &str) -> Result<Verified<T>, Problem> {
+    let bad = |detail: String| Problem::new(Code::BadEnvelope, detail);
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    let [signature] = envelope.signatures.as_slice() else {
+        return Err(bad(format!("signatures: exactly one is taken, there are {}", envelope.signatures.len())));
+    };
+    if envelope.payload_type != payload_type {
+        let detail = format!("payloadType is `{}`, this route takes `{payload_type}`", envelope.payload_type);
+        return Err(Problem::new(Code::WrongType, detail).with("payload_type", payload_type));
+    }
+    let payload = base64(&envelope.payload).ok_or_else(|| bad("payload: this is not base64".into()))?;
+    let sig = base64(&signature.sig).ok_or_else(|| bad("signatures[0].sig: this is not base64".into()))?;
+    let sig: [u8; 64] =
+        sig.try_into().map_err(|_| bad("signatures[0].sig: an ed25519 signature has 64 bytes".into()))?;
+    let signer = NodeId::parse(&signature.keyid).map_err(|error| {
+        let code = if error == kernel::id::ParseIdError::WeakKey { Code::WeakKey } else { Code::BadEnvelope };
+        Problem::new(code, format!("signatures[0].keyid: {error}"))
+    })?;
+    if !envelope::verify(&signer, payload_type, &payload, &Signature(sig)) {
+        return Err(Problem::of(Code::BadSignature));
+    }
+    let digest = Digest::of(&payload);
+    let payload =
+        serde_json::from_slice(&payload).map_err(|error| Problem::new(Code::BadPayload, error.to_string()))?;
+    Ok(Verified { signer, payload, digest })
+}
+
+/// Checks that a payload means this cluster, in this life of it.
+///
+/// # Errors
+/// `wrong_cluster`, naming both.
+pub fn same_cluster(named: &str, ours: &ClusterId) -> Result<(), Problem> {
+    let ours = ours.to_string();
+    if named == ours {
+        return Ok(());
+    }
+    Err(Problem::new(Code::WrongCluster, format!("it is meant for `{named}`, this is `{ours}`")).with("cluster", ours))
+}
+
+/// DSSE allows both alphabets, with padding or without.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()
+}
