@@ -62,10 +62,8 @@ impl Stub {
 
     /// The next mail must be a hello.
     pub async fn hello(&mut self) -> Attach {
-        match self.mail().await {
-            Mail::Attach(attach) => *attach,
-            other => panic!("{other:?}"),
-        }
+        let Mail::Attach(attach) = self.mail().await else { panic!("no hello") };
+        *attach
     }
 
     /// The next mail must be a hello, which is welcomed.
@@ -86,18 +84,14 @@ impl Stub {
 
     /// The next mail must be a message.
     pub async fn message(&mut self) -> FromFollower {
-        match self.mail().await {
-            Mail::Message { what, .. } => what,
-            other => panic!("{other:?}"),
-        }
+        let Mail::Message { what, .. } = self.mail().await else { panic!("no message") };
+        what
     }
 
     /// The next mail must be the end of a stream.
     pub async fn detached(&mut self) -> StreamId {
-        match self.mail().await {
-            Mail::Detached { stream, .. } => stream,
-            other => panic!("{other:?}"),
-        }
+        let Mail::Detached { stream, .. } = self.mail().await else { panic!("not the end of a stream") };
+        stream
     }
 
     /// Stops and gives whether there was no more mail.

@@ -25,6 +25,7 @@ use super::testing::{Stub, patient, ping, welcome};
 use crate::keys::NodeKey;
 use crate::known::Known;
 use crate::listen::Limits;
+use crate::mail::Mail;
 use crate::roles::follower::dial;
 use crate::tls::Dial;
 
@@ -79,7 +80,7 @@ struct Client {
 impl Client {
     async fn open(stub: &Stub, seed: u8) -> Self {
         let key = NodeKey::from_seed(&[seed; 32]);
-        let (channel, _) = patient(dial::dial(&key, &Known::in_memory(), &stub.peer(None), 0)).await.unwrap();
+        let (channel, _) = patient(Box::pin(dial::dial(&key, &Known::in_memory(), &stub.peer(None), 0))).await.unwrap();
         let (to, from) = open_stream(&channel).await.unwrap();
         Self { key, to, from, _channel: channel }
     }
@@ -315,10 +316,10 @@ async fn a_flood_of_one_node_waits_in_its_own_window() {
     let before = async {
         let mut before = 0;
         loop {
-            match stub.mail().await {
-                crate::mail::Mail::Message { node, .. } if node == of_calm.node => return before,
-                _ => before += 1,
+            if matches!(stub.mail().await, Mail::Message { node, .. } if node == of_calm.node) {
+                return before;
             }
+            before += 1;
         }
     };
     let before = patient(before).await;

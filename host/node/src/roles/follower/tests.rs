@@ -81,13 +81,9 @@ async fn a_follower_attaches_answers_and_says_goodbye() {
     attach.answer.send(Ok(welcome())).unwrap();
 
     attach.out.send(ToFollower::Ping(ping(41))).unwrap();
-    match stub.message().await {
-        FromFollower::Pong(pong) => {
-            assert_eq!((pong.round, pong.term, pong.nonce), (ping(41).round, ping(41).term, 41));
-            assert_eq!((pong.version, pong.address.as_str()), (version::OURS, "here:1"));
-        }
-        other => panic!("{other:?}"),
-    }
+    let FromFollower::Pong(pong) = stub.message().await else { panic!("no pong") };
+    assert_eq!((pong.round, pong.term, pong.nonce), (ping(41).round, ping(41).term, 41));
+    assert_eq!((pong.version, pong.address.as_str()), (version::OURS, "here:1"));
     attach.out.send(ToFollower::Own(own(7, Standing::Good, None))).unwrap();
     let view = follower.shows(|view| view.own.is_some()).await;
     assert!(view.is_attached() && view.cluster == Some(welcome().cluster) && view.refused.is_none());
@@ -170,13 +166,9 @@ async fn with_once_every_refusal_ends_it_and_says_what_to_do() {
     ] {
         let follower = start(Settings { once: true, ..settings(2, stub.peer(None)) });
         stub.refuse(refusal.clone()).await;
-        match patient(follower.ended).await.unwrap() {
-            Err(FollowerError::Refused { code, cure, .. }) => {
-                assert_eq!(code, refusal.code());
-                assert!(!cure.is_empty());
-            }
-            other => panic!("{other:?}"),
-        }
+        let ended = patient(follower.ended).await.unwrap();
+        let Err(FollowerError::Refused { code, cure, .. }) = ended else { panic!("{ended:?}") };
+        assert!(code == refusal.code() && !cure.is_empty());
     }
 }
 
