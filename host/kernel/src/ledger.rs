@@ -58,31 +58,42 @@ impl State {
     /// and uses up its sequence, in one.
     pub(crate) fn claim(&mut self, claim: &Claim, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(claim.now_ms);
-        let member = self.members.get(&claim.node).ok_or(Reject::UnknownNode)?;
-        if let Some(last) = &member.profile.claim {
-            if last.digest == claim.digest {
-                return last.answer.clone().into_reply();
-            }
-            if claim.sequence <= last.sequence {
-                return Err(Reject::StaleSequence { next: last.sequence.saturating_add(1) });
-            }
+        if let Some(answer) = self.answer_to_claim(claim) {
+            return answer;
         }
-        if claim.expires_ms <= now_ms {
-            return Err(Reject::Expired { now_ms });
-        }
-        let latest_ms = now_ms.saturating_add(SIGNED_EXPIRY_MS);
-        if claim.expires_ms > latest_ms {
-            return Err(Reject::ExpiresTooLate { latest_ms });
-        }
-        if claim.amount == Amount::Exactly(0) {
-            return Err(Reject::OutOfBounds { what: "amount".into(), min: 1, max: i64::MAX as u64 });
-        }
-        let earned = member.hot.earned;
+        let earned = self.members.get(&claim.node).map_or(Points::ZERO, |member| member.hot.earned);
         match claim.amount {
             Amount::Exactly(amount) if amount > whole(earned) => Err(self.penalise(claim, amount, now_ms, fx)),
             Amount::Exactly(amount) => self.pay_out(claim, points(amount), now_ms, fx),
             Amount::All => self.pay_out(claim, earned, now_ms, fx),
         }
+    }
+
+    /// The answer to a claim that changes nothing: one that was answered before, or that is not new, live and of a
+    /// member. `None`: the log decides. Whoever asks before proposing keeps such claims out of the log.
+    #[must_use]
+    pub fn answer_to_claim(&self, claim: &Claim) -> Option<Result<Reply, Reject>> {
+        let now_ms = self.meta.stamp_ms.max(claim.now_ms);
+        let Some(member) = self.members.get(&claim.node) else { return Some(Err(Reject::UnknownNode)) };
+        if let Some(last) = &member.profile.claim {
+            if last.digest == claim.digest {
+                return Some(last.answer.clone().into_reply());
+            }
+            if claim.sequence <= last.sequence {
+                return Some(Err(Reject::StaleSequence { next: last.sequence.saturating_add(1) }));
+            }
+        }
+        if claim.expires_ms <= now_ms {
+            return Some(Err(Reject::Expired { now_ms }));
+        }
+        let latest_ms = now_ms.saturating_add(SIGNED_EXPIRY_MS);
+        if claim.expires_ms > latest_ms {
+            return Some(Err(Reject::ExpiresTooLate { latest_ms }));
+        }
+        if claim.amount == Amount::Exactly(0) {
+            return Some(Err(Reject::OutOfBounds { what: "amount".into(), min: 1, max: i64::MAX as u64 }));
+        }
+        None
     }
 
     fn penalise(&mut self, claim: &Claim, amount: u64, now_ms: u64, fx: &mut Effects) -> Reject {
