@@ -351,3 +351,6 @@ fn extra_column(name: &str, report: &Report) -> Vec<i64> {
         None => alloc::vec![0; report.len()],
     }
 }
+
+#[cfg(test)]
+mod tests;

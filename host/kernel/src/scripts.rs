@@ -2,6 +2,7 @@
 //! blocks of commands, `---`, and what they print. `PINGWARD_SCRIPTS=write` writes what they print instead of comparing it:
 //! read the difference before you commit it.
 
+mod encoding;
 mod print;
 mod random;
 mod rules;

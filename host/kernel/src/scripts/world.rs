@@ -11,6 +11,7 @@ use crate::command::{
 use crate::command::{Stage, Super};
 use crate::decide::{Fault, FaultKind, Slot};
 use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, Seat, Term};
+use crate::ledger::Account;
 use crate::outcome::{Outcome, Write};
 use crate::round::{Bits, Marks, Presence, Report, SeatReport};
 use crate::settings::Settings;
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub now_ms: u64,
     pub term: Term,
     sequences: BTreeMap<NodeId, (u32, u64)>,
+    books: BTreeMap<Account, i64>,
 }
 
 /// What a round saw.
@@ -111,6 +113,7 @@ impl World {
     pub(crate) fn check_whole(&self) {
         assert!(self.twin == self.state, "two replicas differ");
         assert!(self.shelf.load() == self.state, "the rows do not give the state");
+        self.check_books();
     }
 
     fn check(&mut self, outcome: &Outcome, settles: bool) {
@@ -134,28 +137,46 @@ impl World {
                 assert!(last.is_none_or(|(old, last)| old != life || claim.sequence >= last), "a sequence fell");
             }
         }
-        let rounds = outcome.writes.iter().filter_map(|write| match write {
-            Write::Round(record) => Some(record),
-            Write::Meta(_)
-            | Write::Profile(..)
-            | Write::Hot(..)
-            | Write::Wallet(..)
-            | Write::Slot(..)
-            | Write::Policy(..)
-            | Write::Component(..)
-            | Write::Upload(..)
-            | Write::Memory { .. }
-            | Write::Move(_)
-            | Write::Line(_)
-            | Write::Change(_) => None,
-        });
-        for record in rounds {
-            assert!(settles && record.points.len() == record.members.len());
-            for (number, points) in record.members.iter().zip(&record.points) {
-                let member = &state.members[&state.numbers[number]];
-                assert!(*points <= 0 || member.hot.standing.is_paid(), "paid a member that is out");
+        for write in &outcome.writes {
+            match write {
+                Write::Round(record) => {
+                    assert!(settles && record.points.len() == record.members.len());
+                    for (number, points) in record.members.iter().zip(&record.points) {
+                        let node = state.numbers[number];
+                        assert!(
+                            *points <= 0 || state.members[&node].hot.standing.is_paid(),
+                            "paid a member that is out"
+                        );
+                        post(&mut self.books, Account::Treasury, Account::Earned(node), *points);
+                    }
+                }
+                Write::Line(line) => {
+                    assert!(line.points > Points::ZERO);
+                    post(&mut self.books, line.from, line.to, line.points.0);
+                }
+                Write::Meta(_)
+                | Write::Profile(..)
+                | Write::Hot(..)
+                | Write::Wallet(..)
+                | Write::Slot(..)
+                | Write::Policy(..)
+                | Write::Component(..)
+                | Write::Upload(..)
+                | Write::Memory { .. }
+                | Write::Move(_)
+                | Write::Change(_) => {}
             }
         }
+    }
+
+    /// Checks that every balance is the sum of the movements that were written down.
+    fn check_books(&self) {
+        let state = &self.state;
+        let earned = state.members.iter().map(|(node, member)| (Account::Earned(*node), member.hot.earned.0));
+        let wallets = state.wallets.iter().map(|(key, wallet)| (Account::Wallet(*key), wallet.balance.0));
+        let all = [(Account::Treasury, state.meta.treasury.0)].into_iter().chain(earned).chain(wallets);
+        let balances: BTreeMap<Account, i64> = all.filter(|(_, balance)| *balance != 0).collect();
+        assert!(balances == self.books, "a balance is not what the lines say");
     }
 
     /// Brings a rule's component in, stages it and acknowledges it.
@@ -291,5 +312,14 @@ impl World {
         self.now_ms += self.state.meta.settings.interval_ms;
         let settle = self.settlement(seen);
         self.apply(Command::Settle(Box::new(settle)))
+    }
+}
+
+fn post(books: &mut BTreeMap<Account, i64>, from: Account, to: Account, points: i64) {
+    for (account, change) in [(from, -points), (to, points)] {
+        let balance = books.remove(&account).unwrap_or_default() + change;
+        if balance != 0 {
+            books.insert(account, balance);
+        }
     }
 }

@@ -1,0 +1,196 @@
+//! Stored and replicated values have these bytes, whatever changes around them. A hash that differs means that data of the
+//! release before would be read as something else: give new fields new numbers, and change a hash here only as a decision
+//! of its own.
+
+use minicbor::Encode;
+
+use super::world::{START_MS, Seen, World, node, policy};
+use crate::command::{
+    Amount, Claim, Command, Compensation, Lead, Leave, Operate, Operation, Operator, Outdated, Ready, SettingChange,
+};
+use crate::decide::{Fault, FaultKind, Slot};
+use crate::id::{Digest, LogIndex, MemberNumber, ProtocolVersion, RoundId, Seat, Term};
+use crate::ledger::{Account, Wallet};
+use crate::members::{ClaimAnswer, Hot, LastClaim, Place};
+use crate::outcome::{Author, Change, Kind, Line, Move, Reject, Write};
+use crate::policies::{Scheduled, SlotRow};
+use crate::round::Presence;
+use crate::settings::Settings;
+use crate::standing::Standing;
+use crate::units::Points;
+
+/// The first 8 hex digits of the hash of a value's bytes.
+fn hash<T: Encode<()>>(value: &T) -> String {
+    Digest::of(&minicbor::to_vec(value).unwrap()).to_string()[7..15].into()
+}
+
+fn check(cases: &[(&str, String, &str)]) {
+    let wrong: Vec<_> = cases.iter().filter(|(_, found, expected)| found != expected).collect();
+    assert!(wrong.is_empty(), "name, found, expected: {wrong:#?}");
+}
+
+fn hot() -> Hot {
+    Hot {
+        place: Place::Leaving,
+        standing: Standing::Suspended,
+        strikes: 3,
+        until: RoundId(4),
+        probation_left: 5,
+        age: 6,
+        earned: Points(7),
+        claimed: Points(8),
+        penalties: Points(9),
+        presence: Presence::Up,
+        trusted_up: true,
+        last_up: RoundId(10),
+        asked_seats: 11,
+        moved_out: RoundId(12),
+        left: RoundId(13),
+        by_hand: true,
+        rtt_us: 14,
+        data: 15,
+        held_by: Some(policy("tyrant")),
+        held_at: RoundId(16),
+    }
+}
+
+#[test]
+fn rows_have_these_bytes() {
+    let slot = SlotRow {
+        active: Some(policy("a")),
+        previous: Some(policy("b")),
+        builtin: Some(policy("c")),
+        scheduled: Some(Scheduled { policy: None, round: RoundId(1), returned: true }),
+        faults: vec![RoundId(2)],
+        deadline_faults: 3,
+        held: true,
+        file_said: Some(policy("d")),
+        faults_total: 4,
+        moves_accepted: RoundId(5),
+    };
+    let moved = Move {
+        index: LogIndex(1),
+        node: node("A"),
+        round: RoundId(2),
+        now_ms: 3,
+        from: Standing::Good,
+        to: Standing::Banned,
+        strikes: 4,
+        until: Some(RoundId(5)),
+        reason: "why".into(),
+        by: Author::Operator(Operator::Console),
+    };
+    let line = Line {
+        index: LogIndex(1),
+        part: 2,
+        round: RoundId(3),
+        kind: Kind::WalletFee,
+        from: Account::Earned(node("A")),
+        to: Account::Wallet(node("B")),
+        points: Points(-4),
+        policy: Some(policy("a")),
+        reason: "why".into(),
+        now_ms: 5,
+    };
+    let change = Change {
+        index: LogIndex(1),
+        part: 2,
+        now_ms: 3,
+        by: Some(Operator::Token),
+        what: "what".into(),
+        from: "from".into(),
+        to: "to".into(),
+        reason: "why".into(),
+    };
+    let claim = LastClaim {
+        sequence: 1,
+        digest: policy("a"),
+        answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
+    };
+    check(&[
+        ("hot", hash(&vec![(MemberNumber(1), hot())]), "fbe332d4"),
+        ("wallet", hash(&Wallet { balance: Points(1), empty_since_ms: Some(2) }), "94f3e3eb"),
+        ("slot", hash(&slot), "594630b9"),
+        ("move", hash(&moved), "96000736"),
+        ("line", hash(&line), "f8460598"),
+        ("change", hash(&change), "02c82896"),
+        ("last claim", hash(&claim), "cba149c0"),
+        ("settings", hash(&Settings::default()), "46305d6d"),
+    ]);
+}
+
+#[test]
+fn what_a_first_round_leaves_has_these_bytes() {
+    let mut world = World::found(Settings::default(), &["count", "strikes"]);
+    let join = world.join("A");
+    let joined = world.apply(Command::Join(join.clone()));
+    world.settle(&Seen::default());
+    let settle = world.settlement(&Seen { down: [node("A")].into(), ..Seen::default() });
+    let settled = world.apply(Command::Settle(Box::new(settle.clone())));
+    let mut rows = Vec::new();
+    for write in joined.writes.iter().chain(&settled.writes) {
+        match write {
+            Write::Meta(row) => rows.push(hash(&**row)),
+            Write::Profile(_, row) => rows.push(hash(row)),
+            Write::Round(row) => rows.push(hash(&**row)),
+            Write::Hot(..)
+            | Write::Wallet(..)
+            | Write::Slot(..)
+            | Write::Policy(..)
+            | Write::Component(..)
+            | Write::Upload(..)
+            | Write::Memory { .. }
+            | Write::Move(_)
+            | Write::Line(_)
+            | Write::Change(_) => {}
+        }
+    }
+    let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
+    check(&[
+        ("profile, meta, profile, round, meta", rows.join(" "), "a2539abb 0197956c b7c885b4 6515ae31 d47b32c7"),
+        ("policy", hash(&staged), "3639f1a0"),
+        ("join", hash(&Command::Join(join)), "7f544263"),
+        ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
+    ]);
+}
+
+#[test]
+fn commands_have_these_bytes() {
+    let node = node("A");
+    let now_ms = START_MS;
+    let claim =
+        Claim { node, sequence: 1, expires_ms: 2, amount: Amount::Exactly(3), to: node, digest: policy("a"), now_ms };
+    let line = Compensation { node, points: Points(1), round: RoundId(2), reason: "why".into() };
+    let change = SettingChange { key: "key".into(), value: "value".into() };
+    let operations = [
+        Operation::AcceptRound,
+        Operation::AcceptPolicy(Slot::Ban),
+        Operation::Ban { node, rounds: 1 },
+        Operation::LiftNodes(vec![node]),
+        Operation::LiftPolicy { policy: policy("a"), since: RoundId(1) },
+        Operation::Compensate(vec![line]),
+        Operation::SetClass { node, class: 1 },
+        Operation::Set(vec![change.clone()]),
+        Operation::Activate { slot: Slot::Reward, policy: policy("a"), round: Some(RoundId(1)) },
+        Operation::Rollback(Slot::Reward),
+        Operation::SetBuiltin { slot: Slot::Reward, policy: policy("a") },
+        Operation::FileSaid { slot: Slot::Reward, policy: policy("a") },
+        Operation::FileSettings(vec![change]),
+    ];
+    let operations: Vec<Command> = operations
+        .into_iter()
+        .map(|what| Command::Operate(Operate { by: Operator::Socket, reason: "why".into(), now_ms, what }))
+        .collect();
+    let outdated = Outdated { node, version: ProtocolVersion { major: 1, minor: 2 }, now_ms };
+    let lead = Lead { term: Term(1), leader: node, now_ms };
+    let ready = Ready { seat: Seat(1), policy: policy("a") };
+    check(&[
+        ("operations", hash(&operations), "f21a306b"),
+        ("claim", hash(&Command::Claim(claim)), "24c97f37"),
+        ("leave", hash(&Command::Leave(Leave { node, now_ms })), "a58e369c"),
+        ("outdated", hash(&Command::Outdated(outdated)), "8f011fe7"),
+        ("lead", hash(&Command::Lead(lead)), "81f19908"),
+        ("ready", hash(&Command::Ready(ready)), "9d7c0844"),
+        ("fault", hash(&Fault::new(FaultKind::Points, "why")), "10969fc0"),
+    ]);
+}
