@@ -139,6 +139,11 @@ impl<'a> Settlement<'a> {
         let (hot, profile) = (&mut member.hot, &mut member.profile);
         let from = hot.standing;
         let moves = from != verdict.to;
+        // A reason stays until something moves: "was not observed" does not say why a member is suspended.
+        let is_news = moves
+            || hot.strikes != verdict.strikes
+            || verdict.reason == BAN_DEFERRED
+            || (verdict.to == Standing::Good && verdict.reason.is_empty());
         hot.standing = verdict.to;
         hot.strikes = verdict.strikes;
         hot.until = verdict.until;
@@ -157,7 +162,7 @@ impl<'a> Settlement<'a> {
             Author::Policy(policy) => Some(policy),
             Author::Host | Author::Operator(_) => None,
         };
-        let other_reason = verdict.counts && profile.reason != verdict.reason;
+        let other_reason = verdict.counts && is_news && profile.reason != verdict.reason;
         let other_author = verdict.counts && verdict.to.is_out() && profile.decided_by != decided_by;
         if moves || other_reason || other_author {
             profile.reason = verdict.reason.to_string();

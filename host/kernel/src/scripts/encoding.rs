@@ -148,7 +148,7 @@ fn what_a_first_round_leaves_has_these_bytes() {
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
         ("profile, meta, profile, round, meta", rows.join(" "), "a2539abb 0197956c b7c885b4 6515ae31 d47b32c7"),
-        ("policy", hash(&staged), "3639f1a0"),
+        ("policy", hash(&staged), "c1d88329"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
     ]);

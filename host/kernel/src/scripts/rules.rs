@@ -43,7 +43,7 @@ impl Rule {
     /// remembers anything.
     pub(crate) fn description(&self) -> Description {
         let (memory_bytes, schema, reasons) = match self.name.as_str() {
-            "strikes" | "lenient" => (1, "misses", vec!["missed", "too many misses"]),
+            "strikes" | "lenient" => (1, "misses", vec!["missed", "too many misses", "not observed"]),
             "tyrant" => (2, "tyrant", vec!["because"]),
             "count" => (4, "count", vec!["counted"]),
             _ => (0, "", vec!["paid"]),
@@ -75,13 +75,14 @@ impl Rule {
                     if let Some(misses) = memory.first_mut() {
                         *misses = misses.saturating_add(u8::from(row.presence == Presence::Down));
                     }
+                    let reason = if row.presence == Presence::Unknown { 3 } else { 1 };
                     let n = i64::from(strikes);
                     if n >= self.number(2, 4) {
                         (0, Standing::Banned, self.number(3, 5), 2)
                     } else if n >= self.number(1, 2) {
-                        (strikes, Standing::Suspended, 1, 1)
+                        (strikes, Standing::Suspended, 1, reason)
                     } else if n >= self.number(0, 1) {
-                        (strikes, Standing::Warned, 0, 1)
+                        (strikes, Standing::Warned, 0, reason)
                     } else {
                         (strikes, Standing::Good, 0, 0)
                     }
