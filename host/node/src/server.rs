@@ -28,6 +28,9 @@ use crate::tasks::Tasks;
 mod follower;
 mod supernode;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a draining node waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
 
