@@ -25,6 +25,7 @@ use wire::message::{FromFollower, Ping, ToFollower};
 use super::attached::Attached;
 use crate::group::{Applied, Group, GroupError, Leadership};
 use crate::keys::NodeKey;
+use crate::listen::Gate;
 use crate::mail::{Attach, Mail, StreamId};
 use crate::metrics::{Metrics, Pong};
 use crate::prepare::Policies;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What comes in on streams.
     pub mailbox: mpsc::Receiver<Mail>,
+    /// Who was turned away before a stream could be opened.
+    pub gate: Arc<Gate>,
     /// Everything that runs for this node.
     pub tasks: Tasks,
 }
@@ -85,6 +88,9 @@ pub struct Supernode {
     pub(super) attached: Attached,
     order: watch::Sender<Order>,
     mailbox: mpsc::Receiver<Mail>,
+    gate: Arc<Gate>,
+    /// Of those whom the gate turned away for want of room, the ones in a partial report.
+    turned_away: u64,
     pub(super) done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     /// Zero of the loop's clock.
@@ -138,6 +144,8 @@ impl Supernode {
             attached: Attached::new(parts.streams),
             order: parts.order,
             mailbox: parts.mailbox,
+            gate: parts.gate,
+            turned_away: 0,
             done,
             results,
             started: Instant::now(),
@@ -429,6 +437,9 @@ impl Supernode {
     fn report(&mut self, at: usize) {
         let Some(watched) = self.walks.get_mut(at) else { return };
         watched.said = true;
+        let turned_away = self.gate.overloaded();
+        (self.turned_away..turned_away).for_each(|_| watched.walk.refuse());
+        self.turned_away = turned_away;
         let partial = self.group.read(|state| {
             watched.walk.partial(|node, address| {
                 let member = state.members.get(node);

@@ -92,7 +92,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
-    let served = grpc::serve(grpc, gate, tls::server(&base.key)?, mail, draining);
+    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, mail, draining);
     base.tasks.spawn("gRPC", endless(served));
     let supernode = Supernode::new(Parts {
         key: Arc::new(base.key.clone()),
@@ -103,6 +103,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         order: order_sender,
         metrics: Arc::clone(&base.metrics),
         mailbox,
+        gate,
         tasks: base.tasks.clone(),
     });
     let tasks = base.tasks.clone();
