@@ -187,6 +187,15 @@ impl Events {
         Some(Subscription { missed, kept, live })
     }
 
+    /// So many of the last kept events first, then from now on. `None` when the node is stopping.
+    #[must_use]
+    pub fn recent(&self, count: usize) -> Option<Subscription> {
+        let inner = self.lock();
+        let live = inner.live.as_ref()?.subscribe();
+        let kept = inner.kept.iter().skip(inner.kept.len().saturating_sub(count)).cloned().collect();
+        Some(Subscription { missed: false, kept, live })
+    }
+
     /// Ends all streams: the node stops.
     pub fn close(&self) {
         self.lock().live = None;
@@ -309,6 +318,15 @@ mod tests {
         assert_eq!((too_old.missed, too_old.kept.len()), (true, KEPT));
         let just_kept = events.subscribe(Some("7-10".parse().unwrap())).unwrap();
         assert_eq!((just_kept.missed, just_kept.kept.len()), (false, KEPT));
+    }
+
+    #[test]
+    fn a_reader_may_begin_with_the_last_few() {
+        let events = filled(5);
+        assert_eq!(numbers(&events.recent(2).unwrap()), [4, 5]);
+        assert_eq!(numbers(&events.recent(99).unwrap()).len(), 5);
+        events.close();
+        assert!(events.recent(2).is_none());
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod context;
+pub mod demo;
 pub mod events;
 pub mod failure;
 pub mod group;

@@ -76,7 +76,7 @@ impl Node {
     pub async fn start(config: Config, parts: StartParts) -> anyhow::Result<Self> {
         crate::tls::install_provider();
         let started = Instant::now();
-        let keeps = parts.disk.is_none() && (config.storage == Storage::Disk || config.role == Role::Follower);
+        let keeps = parts.disk.is_none() && config.storage == Storage::Disk;
         if keeps || parts.key.is_none() {
             keys::private_dir(&config.data_dir)
                 .with_context(|| format!("the data folder {} cannot be made", config.data_dir.display()))?;

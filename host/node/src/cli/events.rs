@@ -30,6 +30,9 @@ pub struct Watch {
     /// Go on as things happen; end with Ctrl-C
     #[arg(long, short)]
     follow: bool,
+    /// Begin with so many of the last events
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: u16,
     #[command(flatten)]
     source: Source,
 }
@@ -37,7 +40,7 @@ pub struct Watch {
 impl Watch {
     pub async fn run(self) -> Result<(), Failure> {
         let api = self.source.api()?;
-        let route = format!("/v1/events?recent=true&follow={}", self.follow);
+        let route = format!("/v1/events?recent={}&follow={}", self.last, self.follow);
         let mut reader = Reader::new(api.stream(&route).await?);
         while let Some(event) = reader.next().await? {
             let text = match self.source.output.output {

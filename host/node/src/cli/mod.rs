@@ -5,6 +5,7 @@
 //! the command line was wrong. Every failure says what happened, where, and how to mend it.
 
 mod compensate;
+mod demo;
 mod events;
 mod logs;
 mod operate;
@@ -12,6 +13,7 @@ mod output;
 mod policy;
 mod read;
 mod resolve;
+mod run;
 mod setup;
 mod sign;
 
@@ -45,6 +47,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Run(run::Run),
     Init(setup::Init),
     #[command(subcommand)]
     Key(setup::Key),
@@ -91,6 +95,8 @@ impl Command {
     fn run(self) -> Result<ExitCode, Failure> {
         let done = |()| ExitCode::SUCCESS;
         match self {
+            Self::Demo(demo) => demo.run().map(done),
+            Self::Run(run) => run.run().map(done),
             Self::Init(init) => init.run().map(done),
             Self::Key(key) => key.run().map(done),
             Self::Config(config) => config.run().map(done),
@@ -201,6 +207,9 @@ mod tests {
     #[test]
     fn commands_are_read_as_the_pages_write_them() {
         for line in [
+            "demo --supers 1 --validators 0 --followers 8 --flaky 2 --round-ms 1000 --rest 127.0.0.1:0 --duration 20",
+            "demo --policy ban=a.wasm --policy reward=builtin:reward-flat --data-dir x",
+            "run --config node.toml --once",
             "init --role follower --dir f --name follower-1",
             "key new",
             "key show node.key",

@@ -376,7 +376,7 @@ mod tests {
         let mut text = Vec::new();
         clap_complete::generate(Shell::Bash, &mut command, "pingward", &mut text);
         let text = String::from_utf8(text).unwrap();
-        for word in ["claim", "rounds", "compensate"] {
+        for word in ["demo", "claim", "rounds", "compensate"] {
             assert!(text.contains(word), "{word}");
         }
     }

@@ -39,6 +39,10 @@ pub struct EventsQuery {
     /// Only these kinds, separated by commas: `round`, `standing`, `ban`, `claim`, `policy`, `leader`, `settings`,
     /// `change`, `suspect`.
     pub kinds: Option<String>,
+    /// Begin with so many of the last events that are kept; not with `after`.
+    pub recent: Option<u16>,
+    /// `false` ends the stream after what is kept; the default is to go on as things happen.
+    pub follow: Option<bool>,
 }
 
 /// What happens, as it happens (server-sent events). Each has an `id`; a reader that comes back with it gets what it missed.
@@ -63,10 +67,16 @@ pub async fn events(
     let Ok(permit) = app.inner.event_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
-    let subscription = app.context().events.subscribe(after).ok_or_else(|| Problem::of(Code::Stopping))?;
+    let subscription = match (after, query.recent) {
+        (Some(_), Some(_)) => return Err(Problem::new(Code::BadQuery, "recent: not together with `after`")),
+        (None, Some(recent)) => app.context().events.recent(recent.into()),
+        (after, None) => app.context().events.subscribe(after),
+    };
+    let subscription = subscription.ok_or_else(|| Problem::of(Code::Stopping))?;
     let (to, lines) = mpsc::channel(ON_THE_WAY);
     let reader = Reader { to, kinds, metrics: Arc::clone(&app.context().metrics), _permit: permit };
-    tokio::spawn(reader.run(subscription));
+    let follow = query.follow.unwrap_or(true);
+    tokio::spawn(reader.run(subscription, follow));
     let alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(ReceiverStream::new(lines)).keep_alive(alive).into_response())
 }
@@ -92,7 +102,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(self, subscription: Subscription) {
+    async fn run(self, subscription: Subscription, follow: bool) {
         let Subscription { missed, kept, live } = subscription;
         if self.send(Line::default().comment("pingward").retry(Duration::from_secs(1))).await.is_err() {
             return;
@@ -100,15 +110,19 @@ impl Reader {
         if missed && self.lagged(None).await.is_err() {
             return;
         }
-        if self.follow(kept.into(), live).await.is_err() {
+        if self.kept(kept.into()).await.is_err() || (follow && self.follow(live).await.is_err()) {
             tracing::trace!("a reader of events hung up");
         }
     }
 
-    async fn follow(&self, mut kept: VecDeque<Arc<Event>>, mut live: Receiver<Arc<Event>>) -> Result<(), HungUp> {
+    async fn kept(&self, mut kept: VecDeque<Arc<Event>>) -> Result<(), HungUp> {
         while let Some(event) = kept.pop_front() {
             self.event(&event).await?;
         }
+        Ok(())
+    }
+
+    async fn follow(&self, mut live: Receiver<Arc<Event>>) -> Result<(), HungUp> {
         loop {
             let next = tokio::select! {
                 () = self.to.closed() => return Err(HungUp),

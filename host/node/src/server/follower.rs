@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Base, Node, StartParts, endless};
+use crate::config::Storage;
 use crate::context::{Context, FollowerPart, Part};
 use crate::events::Events;
 use crate::known::Known;
@@ -20,7 +21,8 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     if config.supers.is_empty() {
         bail!("cluster.supers is empty: a follower needs the address of a super, such as [\"10.0.0.1:7001\"]");
     }
-    let known = Known::open(&config.data_dir)?;
+    let keeps = parts.disk.is_none() && config.storage == Storage::Disk;
+    let known = if keeps { Known::open(&config.data_dir)? } else { Known::in_memory() };
     let (node, rest_address) = (base.key.id(), base.rest_address);
     let rest = rest_address.to_string();
     let settings = follower::Settings {
@@ -49,7 +51,6 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     });
     tracing::info!(%node, name = config.name, cluster = config.cluster_id, rest = %rest_address, "follower");
     let tasks = base.tasks.clone();
-    let keeps = config.key_file.starts_with(&config.data_dir);
     base.serve_rest(&context, keeps)?;
     let draining = tasks.draining();
     tasks.spawn("events", endless(watch_own(own, events, draining.clone())));

@@ -1,0 +1,151 @@
+//! The fault console: words on standard input.
+
+use std::io::{BufRead as _, Read as _};
+
+use kernel::decide::Slot;
+use tokio::sync::mpsc;
+
+use crate::config::nearest;
+
+/// A longer line is no order.
+const LINE_BYTES: u64 = 64 << 10;
+/// Orders that wait while one is carried out.
+const WAITING: usize = 16;
+
+/// What `help` says.
+pub const HELP: &str = "  kill NAME                            ends a node at once, as kill -9: it is missed, warned, suspended, banned
+  restart NAME                         starts it again with its key and its disk
+  overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
+  swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config
+  status                               the table of all nodes
+  help                                 this list
+  quit                                 ends the demo";
+
+const WORDS: [&str; 7] = ["kill", "restart", "overclaim", "swap", "status", "help", "quit"];
+
+/// What somebody typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End a node at once.
+    Kill(String),
+    /// Start it again.
+    Restart(String),
+    /// Let it claim too much.
+    Overclaim(String),
+    /// Another rule.
+    Swap {
+        /// Which one.
+        slot: Slot,
+        /// `builtin:NAME` or a path.
+        component: String,
+        /// Its config as JSON.
+        config: Option<String>,
+    },
+    /// The table.
+    Status,
+    /// The words.
+    Help,
+    /// The end.
+    Quit,
+}
+
+/// Reads standard input in a thread of its own, which nothing waits for: a read of a terminal cannot be ended.
+/// Closed input ends the console and nothing else.
+pub fn read() -> Option<mpsc::Receiver<Result<Order, String>>> {
+    let (orders, taken) = mpsc::channel(WAITING);
+    let thread = std::thread::Builder::new().name("console".into()).spawn(move || {
+        let mut input = std::io::stdin().lock();
+        loop {
+            let mut line = Vec::new();
+            match input.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            let line = String::from_utf8_lossy(&line);
+            if let Some(order) = parse(&line)
+                && orders.blocking_send(order).is_err()
+            {
+                return;
+            }
+        }
+    });
+    thread.is_ok().then_some(taken)
+}
+
+/// Reads a line; `None` for an empty one. The error is what to say.
+fn parse(line: &str) -> Option<Result<Order, String>> {
+    let mut words = line.split_whitespace();
+    let word = words.next()?;
+    let rest: Vec<&str> = words.collect();
+    let name = |order: fn(String) -> Order| match rest.as_slice() {
+        [name] => Ok(order((*name).to_string())),
+        _ => Err(format!("write `{word} NAME`, such as `{word} follower-1`")),
+    };
+    let alone = |order: Order| if rest.is_empty() { Ok(order) } else { Err(format!("`{word}` stands alone")) };
+    Some(match word {
+        "kill" => name(Order::Kill),
+        "restart" => name(Order::Restart),
+        "overclaim" => name(Order::Overclaim),
+        "swap" => swap(line, &rest),
+        "status" => alone(Order::Status),
+        "help" | "?" => alone(Order::Help),
+        "quit" | "exit" => alone(Order::Quit),
+        other => {
+            let near =
+                nearest(other, WORDS.into_iter()).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+            Err(format!("`{}` is not known{near}; the words are:\n{HELP}", crate::client::printable(other)))
+        }
+    })
+}
+
+fn swap(line: &str, rest: &[&str]) -> Result<Order, String> {
+    let usage = "write `swap SLOT FILE`, such as `swap ban my-ban.wasm` or `swap ban builtin:ban-strikes {\"warn\":3}`";
+    let (Some(slot), Some(component)) = (rest.first(), rest.get(1)) else { return Err(usage.into()) };
+    let slot = slot.parse().map_err(|error| format!("`{slot}`: {error}"))?;
+    // The config is the rest of the line as it was typed: text in it may have spaces.
+    let config =
+        line.split_once(component).map(|(_, config)| config.trim().to_string()).filter(|config| !config.is_empty());
+    Ok(Order::Swap { slot, component: (*component).to_string(), config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_help_is_an_order() {
+        for word in WORDS {
+            assert!(HELP.lines().any(|line| line.trim().starts_with(word)), "{word}");
+        }
+        assert_eq!(HELP.lines().count(), WORDS.len());
+        for line in ["kill super-1", "restart a", "overclaim a", "swap ban a.wasm", "status", "help", "quit"] {
+            assert!(parse(line).unwrap().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_swap_takes_the_rest_of_the_line_as_config() {
+        let order = parse("swap ban builtin:ban-strikes {\"warn\": 3, \"text\": \"a b\"}\n").unwrap().unwrap();
+        let config = Some("{\"warn\": 3, \"text\": \"a b\"}".into());
+        assert_eq!(order, Order::Swap { slot: Slot::Ban, component: "builtin:ban-strikes".into(), config });
+        let order = parse("swap reward r.wasm").unwrap().unwrap();
+        assert_eq!(order, Order::Swap { slot: Slot::Reward, component: "r.wasm".into(), config: None });
+    }
+
+    #[test]
+    fn what_is_wrong_says_what_to_type() {
+        assert_eq!(parse("  \n"), None);
+        for (line, said) in [
+            ("kill", "write `kill NAME`"),
+            ("kill a b", "write `kill NAME`"),
+            ("swap signing a.wasm", "the slots are `reward` and `ban`"),
+            ("swap ban", "write `swap SLOT FILE`"),
+            ("quit now", "`quit` stands alone"),
+            ("kil a", "did you mean `kill`?"),
+            ("partition a", "the words are:\n  kill NAME"),
+        ] {
+            let wrong = parse(line).unwrap().unwrap_err();
+            assert!(wrong.contains(said), "{line}: {wrong}");
+        }
+    }
+}
