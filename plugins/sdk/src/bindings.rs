@@ -1,0 +1,36 @@
+//! What wit-bindgen makes of `wit/policy.wit`. Both worlds share one set of types.
+#![allow(
+    missing_docs,
+    unsafe_code,
+    clippy::all,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated code"
+)]
+
+pub mod reward {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "reward-policy",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        additional_derives: [PartialEq, Eq],
+    });
+}
+
+pub mod ban {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "ban-policy",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        with: {
+            "pingward:policy/types@0.1.0": crate::bindings::types,
+            "pingward:policy/log@0.1.0": crate::bindings::log,
+        },
+    });
+}
+
+pub use reward::pingward::policy::{log, types};

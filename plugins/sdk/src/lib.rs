@@ -1,0 +1,218 @@
+//! Write a pingward policy in Rust: a rule is a type with a config, and a function from one round's rows to one round's
+//! decisions.
+//!
+//! ```
+//! use pingward_sdk::{About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict};
+//!
+//! /// Suspends whoever misses `limit` rounds in a row.
+//! pub struct Rule {
+//!     limit: u16,
+//! }
+//!
+//! impl Policy for Rule {
+//!     fn configure(config: &mut Config) -> Result<Self, String> {
+//!         Ok(Self { limit: config.integer("limit", 3, 1..=1_000)? as u16 })
+//!     }
+//!
+//!     fn about(&self) -> About {
+//!         About::new("my-ban-rule", "0.1.0").reason("too many misses in a row")
+//!     }
+//! }
+//!
+//! impl BanPolicy for Rule {
+//!     fn judge(&self, _round: &Round, members: &Members<'_>, _memory: &mut Memory) -> Result<Judgement, String> {
+//!         Ok(Judgement::each(members, |row| match row.presence {
+//!             Presence::Unknown => Verdict::stay(&row),
+//!             Presence::Up => Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: 0 },
+//!             Presence::Down if row.strikes + 1 < self.limit => Verdict::stay(&row).strikes(row.strikes + 1),
+//!             Presence::Down => Verdict { standing: Standing::Suspended, strikes: row.strikes + 1, until: 1, reason: 1 },
+//!         }))
+//!     }
+//! }
+//!
+//! pingward_sdk::export_ban!(Rule);
+//! ```
+//!
+//! `pingward policy build DIR` makes the component. [`testing`] runs the same type natively, without any WebAssembly.
+//!
+//! Rules to live by: the same inputs must give the same answer, and the answer must not depend on the order of the rows.
+//! Use integers ([`fixed`] has fractions), `BTreeMap` for maps, and treat an unknown presence as no news at all.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
+
+pub mod config;
+mod decision;
+#[doc(hidden)]
+pub mod export;
+pub mod fixed;
+pub mod log;
+mod members;
+mod memory;
+pub mod testing;
+
+#[doc(hidden)]
+pub mod bindings;
+
+pub use bindings::types;
+pub use bindings::types::{Column, Round, Tariff};
+pub use config::Config;
+pub use decision::{Judgement, Pay, Settlement, Verdict};
+pub use members::{Members, Presence, Row, Standing, fact, flag};
+pub use memory::Memory;
+
+/// A rule with its config.
+pub trait Policy: Sized {
+    /// Reads the config. Keys that are not asked for are refused after this returns.
+    ///
+    /// # Errors
+    /// What is wrong with the config and how to mend it, in one line.
+    fn configure(config: &mut Config) -> Result<Self, String>;
+
+    /// What the rule says of itself under this config.
+    fn about(&self) -> About;
+}
+
+/// A rule that gives points.
+pub trait RewardPolicy: Policy {
+    /// Decides one round.
+    ///
+    /// # Errors
+    /// A fault: nobody gets points in this round. For what must not happen.
+    fn settle(&self, round: &Round, members: &Members<'_>, memory: &mut Memory) -> Result<Settlement, String>;
+}
+
+/// A rule that judges standing.
+pub trait BanPolicy: Policy {
+    /// Judges one round.
+    ///
+    /// # Errors
+    /// A fault: everybody's standing stays as it is. For what must not happen.
+    fn judge(&self, round: &Round, members: &Members<'_>, memory: &mut Memory) -> Result<Judgement, String>;
+}
+
+/// What a rule says of itself: name and version, and what else it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    name: String,
+    version: String,
+    memory_bytes: u32,
+    memory_schema: String,
+    reasons: Vec<String>,
+    extra: Vec<String>,
+}
+
+impl About {
+    /// A rule without memory and reasons.
+    #[must_use]
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            memory_bytes: 0,
+            memory_schema: String::new(),
+            reasons: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// Remembers so many bytes of each member. Give `schema` a new name whenever the meaning of the bytes changes.
+    #[must_use]
+    pub fn memory(mut self, bytes: u32, schema: &str) -> Self {
+        self.memory_bytes = bytes;
+        self.memory_schema = schema.into();
+        self
+    }
+
+    /// Adds the text of the next reason code: the first is code 1.
+    #[must_use]
+    pub fn reason(mut self, text: impl Into<String>) -> Self {
+        self.reasons.push(text.into());
+        self
+    }
+
+    /// Asks for an extra column, which [`Members::extra`] then has under the same name.
+    #[must_use]
+    pub fn extra(mut self, name: &str) -> Self {
+        self.extra.push(name.into());
+        self
+    }
+
+    /// Bytes that it remembers of each member.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> u32 {
+        self.memory_bytes
+    }
+
+    pub(crate) fn into_description(self) -> types::Description {
+        types::Description {
+            name: self.name,
+            version: self.version,
+            memory_bytes: self.memory_bytes,
+            memory_schema: self.memory_schema,
+            reasons: self.reasons,
+            extra: self.extra,
+        }
+    }
+}
+
+/// Makes a component of the world `ban-policy` of a type that is a [`BanPolicy`]. Once in a crate; natively it does
+/// nothing.
+#[macro_export]
+macro_rules! export_ban {
+    ($rule:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::bindings::{ban, types};
+            struct Component;
+            impl ban::exports::pingward::policy::ban::Guest for Component {
+                fn describe(config: String) -> Result<types::Description, String> {
+                    $crate::export::describe::<$rule>(&config)
+                }
+                fn judge(
+                    config: String,
+                    round: types::Round,
+                    members: types::Members,
+                    memory: Vec<u8>,
+                ) -> Result<types::Judgement, String> {
+                    $crate::export::judge::<$rule>(&config, &round, &members, memory)
+                }
+            }
+            ban::export_world!(Component with_types_in ban);
+        };
+    };
+}
+
+/// Makes a component of the world `reward-policy` of a type that is a [`RewardPolicy`]. Once in a crate; natively it
+/// does nothing.
+#[macro_export]
+macro_rules! export_reward {
+    ($rule:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::bindings::{reward, types};
+            struct Component;
+            impl reward::exports::pingward::policy::reward::Guest for Component {
+                fn describe(config: String) -> Result<types::Description, String> {
+                    $crate::export::describe::<$rule>(&config)
+                }
+                fn settle(
+                    config: String,
+                    round: types::Round,
+                    members: types::Members,
+                    memory: Vec<u8>,
+                ) -> Result<types::Settlement, String> {
+                    $crate::export::settle::<$rule>(&config, &round, &members, memory)
+                }
+            }
+            reward::export_world!(Component with_types_in reward);
+        };
+    };
+}
