@@ -21,13 +21,13 @@ pub const ALL: [Builtin; Slot::ALL.len()] = [
     Builtin {
         name: "reward-flat",
         slot: Slot::Reward,
-        component: b"builtin:reward-flat",
+        component: include_bytes!("../../../plugins/prebuilt/reward-flat.wasm"),
         config: r#"{"points_per_round":10}"#,
     },
     Builtin {
         name: "ban-strikes",
         slot: Slot::Ban,
-        component: b"builtin:ban-strikes",
+        component: include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm"),
         config: r#"{"ban":5,"ban_rounds":60,"suspend":3,"warn":2}"#,
     },
 ];

@@ -1,5 +1,42 @@
-//! Not written yet.
+//! Rules as WebAssembly components: how they come in, how they are run, how they are made.
+//!
+//! In: [`admit`] runs a checklist over bytes that somebody sent and gives a policy that is [`Prepared`], or findings that
+//! say what is wrong and how to mend it. Run: each call gets a fresh instance with all limits of PROTOCOLS 5.8 set before
+//! anything of the guest runs (`sandbox`), and whatever goes wrong becomes a fault with its kind. Made: [`build()`]
+//! compiles a source folder and [`pack()`] wraps what comes out.
+//!
+//! Invariants: the host links one function, the write-only `log`; nothing of a guest survives an evaluation; no wasmtime
+//! type leaves this room.
+//!
+//! Lacks: a process of its own for compiling, which could be killed. Compiling is bounded by size alone.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
 
-mod pending;
+mod admit;
+mod finding;
+mod inspect;
 
-pub use pending::{Admitted, Engine, EngineError, Finding, Findings, Prepared, admit, engine_name};
+mod prepared;
+mod sandbox;
+
+mod convert;
+mod text;
+
+mod build;
+mod pack;
+
+pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit};
+pub use build::{BuildError, BuildOptions, Built, TARGET, build};
+pub use finding::{Finding, Findings};
+pub use inspect::{Inspection, inspect};
+pub use pack::{Label, PackError, pack};
+pub use prepared::Prepared;
+pub use sandbox::{Engine, EngineError, STACK_BYTES, engine_name};

@@ -52,7 +52,9 @@ impl Strikes {
     const fn strikes_before(&self, row: &Row) -> u16 {
         match row.standing {
             Standing::Probation if row.strikes >= self.suspend => 0,
-            Standing::Good | Standing::Warned | Standing::Suspended | Standing::Banned | Standing::Probation => row.strikes,
+            Standing::Good | Standing::Warned | Standing::Suspended | Standing::Banned | Standing::Probation => {
+                row.strikes
+            }
         }
     }
 
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn no_news_and_maintenance_move_nothing() {
-        let cluster = check(GOOD, 0, "--?m?-?m", &[GOOD, WARNED, WARNED, WARNED, WARNED, SUSPENDED, SUSPENDED, SUSPENDED]);
+        let cluster =
+            check(GOOD, 0, "--?m?-?m", &[GOOD, WARNED, WARNED, WARNED, WARNED, SUSPENDED, SUSPENDED, SUSPENDED]);
         assert_eq!((cluster.members.strikes[0], cluster.reasons[0]), (3, reason::MAINTENANCE));
     }
 

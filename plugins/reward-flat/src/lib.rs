@@ -2,7 +2,9 @@
 //!
 //! Config: `points_per_round` (10) and `min_age_rounds` (0: raise it where keys cost nothing).
 
-use pingward_sdk::{About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff};
+use pingward_sdk::{
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff,
+};
 
 /// The rule with its config.
 #[derive(Clone, Copy, Debug)]

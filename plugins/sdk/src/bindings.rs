@@ -26,11 +26,19 @@ pub mod ban {
         world: "ban-policy",
         pub_export_macro: true,
         export_macro_name: "export_world",
+        additional_derives: [PartialEq, Eq],
         with: {
-            "pingward:policy/types@0.1.0": crate::bindings::types,
+            "pingward:policy/types@0.1.0": crate::bindings::reward::pingward::policy::types,
             "pingward:policy/log@0.1.0": crate::bindings::log,
         },
     });
 }
 
-pub use reward::pingward::policy::{log, types};
+pub use reward::pingward::policy::log;
+
+/// All records, whichever interface they stand in.
+pub mod types {
+    pub use super::ban::exports::pingward::policy::ban::Judgement;
+    pub use super::reward::exports::pingward::policy::reward::{Settlement, Tariff};
+    pub use super::reward::pingward::policy::types::*;
+}

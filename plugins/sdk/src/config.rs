@@ -137,7 +137,8 @@ mod tests {
     fn check(text: &str, expected: Result<(u64, bool, &str), &str>) {
         let read = || {
             let mut config = Config::parse(text)?;
-            let all = (config.integer("limit", 3, 1..=9)?, config.boolean("strict", false)?, config.string("name", "x")?);
+            let all =
+                (config.integer("limit", 3, 1..=9)?, config.boolean("strict", false)?, config.string("name", "x")?);
             config.finish()?;
             Ok::<_, String>(all)
         };
@@ -162,10 +163,7 @@ mod tests {
     fn unknown_keys_are_refused_with_the_nearest_one() {
         check(r#"{"limt":1}"#, Err("unknown key `limt`; did you mean `limit`?"));
         check(r#"{"colour":1}"#, Err("unknown key `colour`; it knows `limit`, `strict`, `name`"));
-        assert_eq!(
-            Config::parse(r#"{"a":1}"#).unwrap().finish(),
-            Err("unknown key `a`; it takes no config".into())
-        );
+        assert_eq!(Config::parse(r#"{"a":1}"#).unwrap().finish(), Err("unknown key `a`; it takes no config".into()));
     }
 
     #[test]
@@ -176,7 +174,9 @@ mod tests {
 
     #[test]
     fn words_have_a_distance() {
-        for (a, b, steps) in [("", "", 0), ("ban", "ban", 0), ("bna", "ban", 1), ("warn", "wran", 1), ("ban", "bans", 1), ("", "abc", 3)] {
+        for (a, b, steps) in
+            [("", "", 0), ("ban", "ban", 0), ("bna", "ban", 1), ("warn", "wran", 1), ("ban", "bans", 1), ("", "abc", 3)]
+        {
             assert_eq!(distance(a, b), steps, "{a} {b}");
         }
     }

@@ -70,7 +70,11 @@ impl Judgement {
 
     /// Judges row by row, each with what the rule remembers of the member.
     #[inline]
-    pub fn each_with(members: &Members<'_>, memory: &mut Memory, mut rule: impl FnMut(Row, &mut [u8]) -> Verdict) -> Self {
+    pub fn each_with(
+        members: &Members<'_>,
+        memory: &mut Memory,
+        mut rule: impl FnMut(Row, &mut [u8]) -> Verdict,
+    ) -> Self {
         let mut all = Self::of(members.len());
         for ((row, out), block) in members.rows().zip(all.outputs()).zip(memory.blocks()) {
             put(rule(row, block), out);

@@ -134,7 +134,9 @@ mod tests {
     fn rounding_says_where_it_goes() {
         let third = Fixed::ratio(1, 3);
         assert_eq!(third.plus(third).plus(third).minus(Fixed::ONE).to_bits(), -1);
-        for (value, floor, round, ceil) in [(Fixed::ratio(5, 2), 2, 3, 3), (Fixed::ratio(-5, 2), -3, -2, -2), (Fixed::whole(7), 7, 7, 7)] {
+        for (value, floor, round, ceil) in
+            [(Fixed::ratio(5, 2), 2, 3, 3), (Fixed::ratio(-5, 2), -3, -2, -2), (Fixed::whole(7), 7, 7, 7)]
+        {
             assert_eq!((value.floor(), value.round(), value.ceil()), (floor, round, ceil), "{value:?}");
         }
     }

@@ -185,7 +185,7 @@ macro_rules! export_ban {
                     $crate::export::judge::<$rule>(&config, &round, &members, memory)
                 }
             }
-            ban::export_world!(Component with_types_in ban);
+    ban::export_world!(Component with_types_in ban);
         };
     };
 }
@@ -212,7 +212,7 @@ macro_rules! export_reward {
                     $crate::export::settle::<$rule>(&config, &round, &members, memory)
                 }
             }
-            reward::export_world!(Component with_types_in reward);
+    reward::export_world!(Component with_types_in reward);
         };
     };
 }

@@ -215,7 +215,10 @@ impl<'a> Members<'a> {
         let known = c.age.iter().zip(&c.standing).zip(&c.strikes).zip(&c.earned).zip(&c.data);
         let set = c.class.iter().zip(&c.group).zip(&c.flags);
         observed.zip(known).zip(set).enumerate().map(
-            |(index, (((((presence, facts), rtt_us), observers), ((((age, standing), strikes), earned), data)), set))| {
+            |(
+                index,
+                (((((presence, facts), rtt_us), observers), ((((age, standing), strikes), earned), data)), set),
+            )| {
                 let ((class, group), flags) = set;
                 Row {
                     index,

@@ -1,0 +1,444 @@
+//! The engine, and the walls around one evaluation.
+//!
+//! Fuel is the limit of record: the same call uses the same fuel on every machine. The wall clock (wasmtime's epochs) is
+//! the net for what fuel does not count. Memory, tables, instances, stack, data out and log lines are bounded each by
+//! their own wall, and whichever is hit becomes a fault with its kind.
+//!
+//! Compiling is not metered. It runs on a thread with a deep stack, a panic of the compiler becomes a finding, and the
+//! size of a component is bounded; what it lacks is a process of its own that can be killed.
+//!
+//! The thread that evaluates needs [`STACK_BYTES`] of stack left besides what the host uses.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use kernel::decide::{Fault, FaultKind, LogLine, PolicyLimits, Run};
+use wasmtime::{
+    InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap, WasmBacktrace, WasmFeatures,
+};
+
+use crate::text::escape;
+
+/// Stack of a guest: deep enough for honest rules, and what deep recursion runs into.
+pub const STACK_BYTES: usize = 512 << 10;
+/// Tables of one evaluation, elements in sum: honest guests have some hundred.
+pub(crate) const TABLE_ELEMENTS: u64 = 10_000;
+/// Memories of one evaluation: components made of several modules have one each.
+pub(crate) const MEMORIES: usize = 4;
+/// Tables of one evaluation.
+pub(crate) const TABLES: usize = 16;
+/// Core instances of one evaluation: Python needs 33 and more.
+const INSTANCES: usize = 64;
+/// Evaluations at the same time; more wait their turn. The pool has room for all of them.
+const EVALUATIONS: usize = 4;
+/// Guest memory that stays mapped between evaluations: touching fresh pages costs more than clearing known ones.
+const RESIDENT_BYTES: usize = 16 << 20;
+/// The beat of the wall clock.
+const BEAT: Duration = Duration::from_millis(5);
+/// What a log line costs besides its text, so that empty lines are bounded too.
+const LINE_BYTES: u64 = 16;
+/// Stack of the thread that compiles: parsers and compilers recurse with the depth of their input.
+const COMPILER_STACK_BYTES: usize = 64 << 20;
+/// Functions that a trap names.
+const FRAMES: usize = 3;
+
+/// wasmtime, set up once; clones are cheap and share it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: wasmtime::Engine,
+    turns: Arc<Turns>,
+    pooled: bool,
+}
+
+/// The engine cannot be set up on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine does not start: {reason}")]
+pub struct EngineError {
+    reason: String,
+}
+
+/// The engine's name and version, as settlements record it: fuel is comparable within one version only.
+#[must_use]
+pub const fn engine_name() -> &'static str {
+    "wasmtime 48.0.8"
+}
+
+impl Engine {
+    /// Sets up the engine and its ticker. Where address space is short (the pool reserves 64 GiB of it and uses little),
+    /// memory is mapped for each evaluation, which is slower and otherwise the same.
+    ///
+    /// # Errors
+    /// The machine cannot run wasmtime, or has no thread left.
+    pub fn new() -> Result<Self, EngineError> {
+        let broken = |error: String| EngineError { reason: error };
+        let pooled = wasmtime::Engine::new(&config(Some(pool())));
+        let (engine, pooled) = match pooled {
+            Ok(engine) => (engine, true),
+            Err(_) => (wasmtime::Engine::new(&config(None)).map_err(|error| broken(format!("{error:#}")))?, false),
+        };
+        let turns = Arc::new(Turns::default());
+        let ticked = engine.clone();
+        let ticker = Arc::clone(&turns);
+        thread::Builder::new()
+            .name("policy-clock".into())
+            .spawn(move || ticker.tick(&ticked))
+            .map_err(|error| broken(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { engine, turns, pooled }) })
+    }
+
+    /// Whether evaluations share a pool of memory that stays mapped.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.inner.pooled
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.engine
+    }
+
+    /// Compiles a component. The error is the compiler's.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, String> {
+        let compile = || wasmtime::component::Component::from_binary(self.wasmtime(), bytes);
+        thread::scope(|scope| {
+            let compiler = thread::Builder::new().name("policy-compiler".into()).stack_size(COMPILER_STACK_BYTES);
+            let compiler = compiler.spawn_scoped(scope, compile).map_err(|error| error.to_string())?;
+            match compiler.join() {
+                Ok(compiled) => compiled.map_err(|error| format!("{error:#}")),
+                Err(_) => Err("the compiler gave up on it".into()),
+            }
+        })
+    }
+
+    /// Runs `guest` in a store of its own with every limit set before anything of the guest runs.
+    pub(crate) fn run<T>(
+        &self,
+        limits: &PolicyLimits,
+        guest: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Run<T> {
+        let turn = self.inner.turns.enter();
+        let mut store = Store::new(self.wasmtime(), Guest::new(limits));
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
+        let beats = limits.deadline_ms.div_ceil(BEAT.as_millis() as u64);
+        store.set_epoch_deadline(beats.saturating_add(1));
+        // Fuel is off in no config of ours, so this cannot fail; if it did, the store has none and the guest traps.
+        let _ = store.set_fuel(limits.fuel);
+        let outcome = guest(&mut store);
+        drop(turn);
+        let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or_default());
+        let guest = store.into_data();
+        let result = match outcome {
+            Ok(Ok(decision)) => Ok(decision),
+            Ok(Err(refusal)) => Err(Fault::new(FaultKind::Refused, &refusal)),
+            Err(error) => Err(guest.fault(&error, limits)),
+        };
+        Run { result, fuel, log: guest.log.lines }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("pooled", &self.inner.pooled).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.turns.stop();
+    }
+}
+
+fn config(pool: Option<PoolingAllocationConfig>) -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config.consume_fuel(true);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(STACK_BYTES);
+    config.wasm_backtrace_max_frames(NonZeroUsize::new(16));
+    config.parallel_compilation(true);
+    // The bits of a NaN differ between processors.
+    config.cranelift_nan_canonicalization(true);
+    // Results that may differ between processors.
+    config.wasm_relaxed_simd(false);
+    // Needed by no guest that was tried; each is code that hostile bytes could reach.
+    config.wasm_memory64(false);
+    config.wasm_tail_call(false);
+    config.wasm_wide_arithmetic(false);
+    config.wasm_custom_page_sizes(false);
+    config.wasm_stack_switching(false);
+    for feature in [
+        WasmFeatures::THREADS,
+        WasmFeatures::EXCEPTIONS,
+        WasmFeatures::GC,
+        WasmFeatures::FUNCTION_REFERENCES,
+        WasmFeatures::CM_ASYNC,
+    ] {
+        config.wasm_features(feature, false);
+    }
+    // Several memories stay allowed: the compiler's own adapters use them, and it panics where they are off.
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+/// Room for [`EVALUATIONS`] of the largest components that the limits allow. A slot reserves 4 GiB of address space, all
+/// that a guest can address, so every limit of guest memory fits.
+fn pool() -> PoolingAllocationConfig {
+    let all = |each: usize| u32::try_from(EVALUATIONS * each).unwrap_or(u32::MAX);
+    let one = |each: usize| u32::try_from(each).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(all(1));
+    pool.total_core_instances(all(INSTANCES));
+    pool.total_memories(all(MEMORIES));
+    pool.total_tables(all(TABLES));
+    pool.max_core_instances_per_component(one(INSTANCES));
+    pool.max_memories_per_component(one(MEMORIES));
+    pool.max_tables_per_component(one(TABLES));
+    pool.max_memories_per_module(one(MEMORIES));
+    pool.max_tables_per_module(one(TABLES));
+    pool.table_elements(TABLE_ELEMENTS as usize);
+    pool.max_memory_size(usize::try_from(1_u64 << 32).unwrap_or(usize::MAX));
+    pool.linear_memory_keep_resident(RESIDENT_BYTES);
+    pool.table_keep_resident(TABLE_ELEMENTS as usize * size_of::<usize>());
+    pool
+}
+
+/// How many evaluations run. The clock beats only while one does.
+#[derive(Default)]
+struct Turns {
+    state: Mutex<Running>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Running {
+    evaluations: usize,
+    stopped: bool,
+}
+
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Turn<'_> {
+        let full = |running: &mut Running| running.evaluations >= EVALUATIONS;
+        let mut running = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        running.evaluations += 1;
+        self.changed.notify_all();
+        Turn(self)
+    }
+
+    fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn tick(&self, engine: &wasmtime::Engine) {
+        loop {
+            let idle = |running: &mut Running| running.evaluations == 0 && !running.stopped;
+            let running = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+            if running.stopped {
+                return;
+            }
+            drop(running);
+            thread::sleep(BEAT);
+            engine.increment_epoch();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().evaluations -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What the host keeps of one evaluation.
+pub(crate) struct Guest {
+    limiter: Limiter,
+    log: Log,
+}
+
+impl Guest {
+    fn new(limits: &PolicyLimits) -> Self {
+        Self {
+            limiter: Limiter {
+                memory_max: limits.memory_bytes,
+                memory: 0,
+                table_elements: 0,
+                denied: None,
+                ours: None,
+            },
+            log: Log { lines: Vec::new(), left: limits.log_bytes, over: false, last_error: None },
+        }
+    }
+
+    /// The guest calls `log.write`. Past the limit it is stopped.
+    pub(crate) fn write(&mut self, level: u8, message: &str) -> wasmtime::Result<()> {
+        let level = level.min(4);
+        if level == 4 {
+            self.log.last_error = Some(escape(message, Fault::MESSAGE_BYTES));
+        }
+        let cost = (message.len() as u64).saturating_add(LINE_BYTES);
+        let Some(left) = self.log.left.checked_sub(cost) else {
+            self.log.over = true;
+            return Err(wasmtime::Error::msg("it wrote too much to `log`"));
+        };
+        self.log.left = left;
+        self.log.lines.push(LogLine { level, message: escape(message, usize::MAX) });
+        Ok(())
+    }
+
+    fn fault(&self, error: &wasmtime::Error, limits: &PolicyLimits) -> Fault {
+        let (kind, text) = self.cause(error, limits);
+        let mut text = text;
+        if let Some(said) = self.log.last_error.as_ref().filter(|_| kind == FaultKind::Log) {
+            text.push_str("; its last words: ");
+            text.push_str(said);
+        }
+        let place = frames(error);
+        if !place.is_empty() {
+            text.push_str(" (in ");
+            text.push_str(&place);
+            text.push(')');
+        }
+        Fault::new(kind, &text)
+    }
+
+    fn cause(&self, error: &wasmtime::Error, limits: &PolicyLimits) -> (FaultKind, String) {
+        if let Some(ours) = &self.limiter.ours {
+            return (FaultKind::NotPrepared, ours.clone());
+        }
+        if let Some(denied) = &self.limiter.denied {
+            return (FaultKind::Memory, denied.clone());
+        }
+        if self.log.over {
+            return (FaultKind::Log, format!("it wrote more than {} bytes to `log`", limits.log_bytes));
+        }
+        if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+            return (FaultKind::NotPrepared, "the host has no room for another evaluation".into());
+        }
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => (
+                FaultKind::Fuel,
+                format!("it used up its {} units of fuel: an endless loop, or too much work", limits.fuel),
+            ),
+            Some(Trap::Interrupt) => {
+                (FaultKind::Deadline, format!("it took longer than {} ms of wall clock", limits.deadline_ms))
+            }
+            Some(Trap::StackOverflow) => {
+                (FaultKind::Stack, format!("it recursed deeper than {} KiB of stack", STACK_BYTES >> 10))
+            }
+            Some(Trap::UnreachableCodeReached) => {
+                let panic = self.log.last_error.clone();
+                let silent = "it stopped itself (`unreachable`) and logged no reason";
+                (FaultKind::Trap, panic.unwrap_or_else(|| silent.into()))
+            }
+            Some(trap) => (FaultKind::Trap, trap.to_string().trim_start_matches("wasm trap: ").to_string()),
+            None => untyped(error, limits),
+        }
+    }
+}
+
+/// Errors that wasmtime tells apart by their text alone.
+fn untyped(error: &wasmtime::Error, limits: &PolicyLimits) -> (FaultKind, String) {
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls") {
+        return (FaultKind::Output, format!("it handed out more than {} bytes of data", limits.output_bytes));
+    }
+    if text.contains("resource limit exceeded") {
+        return (FaultKind::Memory, format!("it has more memories, tables or instances than allowed: {text}"));
+    }
+    (FaultKind::Trap, text)
+}
+
+/// The functions where it happened, innermost first, without the machinery of panics.
+fn frames(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let names = names.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
+    let machinery = ["core::", "std::", "alloc::", "__rustc", "rust_", "__rust", "<alloc::", "<core::", "<std::", "_"];
+    let names: Vec<String> = names
+        .filter(|name| !machinery.iter().any(|prefix| name.starts_with(prefix)))
+        .take(FRAMES)
+        .map(|name| escape(&name, 120))
+        .collect();
+    names.join(" ← ")
+}
+
+/// Counts what the guest takes. All memories and all tables count together.
+struct Limiter {
+    memory_max: u64,
+    memory: u64,
+    table_elements: u64,
+    /// The limit that it hit.
+    denied: Option<String>,
+    /// The host could not give what it had promised.
+    ours: Option<String>,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.memory.saturating_add((desired.saturating_sub(current)) as u64);
+        if total > self.memory_max {
+            let text = format!("it wants {total} bytes of memory and may have {}", self.memory_max);
+            self.denied = Some(text.clone());
+            // A guest that is told "no" may go on in another way: the limit must end it, the same everywhere.
+            return Err(wasmtime::Error::msg(text));
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.ours = Some(format!("the host could not give it memory: {error:#}"));
+        Err(error)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.table_elements.saturating_add((desired.saturating_sub(current)) as u64);
+        if total > TABLE_ELEMENTS {
+            let text = format!("it wants {total} table elements and may have {TABLE_ELEMENTS}");
+            self.denied = Some(text.clone());
+            return Err(wasmtime::Error::msg(text));
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+}
+
+struct Log {
+    lines: Vec<LogLine>,
+    left: u64,
+    over: bool,
+    /// Last line of level 4: a panic's own text.
+    last_error: Option<String>,
+}

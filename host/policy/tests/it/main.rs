@@ -1,0 +1,18 @@
+//! The policy room from outside: components that are honest, wrong and hostile.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails may panic"
+)]
+
+mod guests;
+
+mod admission;
+mod deeds;
+mod hostile;
+mod limits;
+mod native;
+mod twins;
