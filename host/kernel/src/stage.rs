@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::command::{Chunk, Ready, Stage};
+use crate::decide::Slot;
 use crate::id::{Digest, RoundId};
 use crate::limits::{CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, STAGED, STAGED_ROUNDS, UPLOADS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
@@ -77,11 +78,6 @@ impl State {
         }
         let config_digest = Digest::of(stage.config.as_bytes());
         let policy = Digest::of_policy(stage.component, config_digest);
-        let waiting =
-            |(digest, row): &(&Digest, &PolicyRow)| row.slot == stage.slot && !self.refers(stage.slot, digest);
-        if !self.policies.contains_key(&policy) && self.policies.iter().filter(waiting).count() >= STAGED {
-            return Err(Reject::TooManyStaged { bound: STAGED as u32 });
-        }
         if self.policies.get(&policy).is_some_and(|row| row.slot != stage.slot) {
             return Err(Reject::Malformed { what: "this component fills another slot".into() });
         }
@@ -99,8 +95,12 @@ impl State {
             ready,
             staged: self.meta.settled,
         };
+        let gone = if self.policies.contains_key(&policy) { None } else { self.make_room(stage.slot, fx) };
         fx.writes.push(Write::Policy(policy, Some(Box::new(row.clone()))));
         self.policies.insert(policy, row);
+        if let Some(component) = gone {
+            self.drop_components(|unused| *unused == component, fx);
+        }
         fx.change(Change {
             now_ms,
             by: Some(stage.by),
@@ -143,17 +143,34 @@ impl State {
             fx.writes.push(Write::Policy(*digest, None));
         }
         if !gone.is_empty() || settled.0.is_multiple_of(STAGED_ROUNDS) {
-            let used = |component: &Digest| self.policies.values().any(|row| row.component == *component);
-            let unused: Vec<Digest> = self.components.keys().filter(|component| !used(component)).copied().collect();
-            for component in unused {
-                self.components.remove(&component);
-                fx.writes.push(Write::Component(component, None));
-            }
+            self.drop_components(|_| true, fx);
         }
         if settled.0.is_multiple_of(STAGED_ROUNDS) {
             for (component, _) in core::mem::take(&mut self.uploads) {
                 fx.writes.push(Write::Upload(component, None));
             }
+        }
+    }
+
+    /// Drops the candidate that has waited longest where there is no room for another one; gives its component. Whoever mends a rule stages one
+    /// after the other, and must not be told to wait a thousand rounds for the next.
+    fn make_room(&mut self, slot: Slot, fx: &mut Effects) -> Option<Digest> {
+        let waiting = |(digest, row): &(&Digest, &PolicyRow)| row.slot == slot && !self.refers(slot, digest);
+        let waiting: Vec<(RoundId, Digest)> =
+            self.policies.iter().filter(waiting).map(|(digest, row)| (row.staged, *digest)).collect();
+        let (_, oldest) = waiting.iter().min().filter(|_| waiting.len() >= STAGED)?;
+        fx.writes.push(Write::Policy(*oldest, None));
+        self.policies.remove(oldest).map(|row| row.component)
+    }
+
+    /// Drops those of the components that no policy uses.
+    fn drop_components(&mut self, those: impl Fn(&Digest) -> bool, fx: &mut Effects) {
+        let used = |component: &Digest| self.policies.values().any(|row| row.component == *component);
+        let unused = self.components.keys().filter(|component| those(component) && !used(component));
+        let unused: Vec<Digest> = unused.copied().collect();
+        for component in unused {
+            self.components.remove(&component);
+            fx.writes.push(Write::Component(component, None));
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::listen::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, PolicyError, Reload};
 use crate::rest;
+use crate::rest::access::Admin;
 use crate::roles::follower::FollowerFaults;
 use crate::tasks::Tasks;
 
@@ -64,6 +65,8 @@ struct Base {
     rest: TcpListener,
     rest_address: SocketAddr,
     started: Instant,
+    /// It has a data folder of its own: the place of its admin token and socket.
+    has_folder: bool,
     /// Descriptors that the process may open.
     descriptors: u64,
 }
@@ -76,8 +79,8 @@ impl Node {
     pub async fn start(config: Config, parts: StartParts) -> anyhow::Result<Self> {
         crate::tls::install_provider();
         let started = Instant::now();
-        let keeps = parts.disk.is_none() && config.storage == Storage::Disk;
-        if keeps || parts.key.is_none() {
+        let has_folder = parts.key.is_none() || config.storage == Storage::Disk && parts.disk.is_none();
+        if has_folder {
             keys::private_dir(&config.data_dir)
                 .with_context(|| format!("the data folder {} cannot be made", config.data_dir.display()))?;
         }
@@ -101,6 +104,7 @@ impl Node {
             rest,
             rest_address,
             started,
+            has_folder,
             descriptors: crate::listen::descriptors(),
         };
         let tasks = base.tasks.clone();
@@ -243,12 +247,12 @@ async fn reread(node: &Node, file: &Path) {
 }
 
 impl Base {
-    /// Serves the routes, and to operators the socket.
-    fn serve_rest(self, context: &Arc<Context>, keeps: bool) -> anyhow::Result<()> {
-        let admin =
-            if keeps { rest::access::Admin::in_dir(&self.config.data_dir)? } else { rest::access::Admin::none() };
+    /// Serves the routes; on a super, whose operators decide, with a token and on a socket for them.
+    fn serve_rest(self, context: &Arc<Context>) -> anyhow::Result<()> {
+        let folder = Some(&self.config.data_dir).filter(|_| self.has_folder && self.config.role == Role::Super);
+        let admin = folder.map_or_else(|| Ok(Admin::none()), |folder| Admin::in_dir(folder))?;
         let router = rest::router(Arc::clone(context), admin);
-        let socket = if keeps { Some(rest::serve::bind_socket(&self.config.data_dir)?) } else { None };
+        let socket = folder.map(|folder| rest::serve::bind_socket(folder)).transpose()?;
         let limits = Limits::HTTP.within(self.descriptors / 8, 0);
         let gate = Gate::new(limits, self.metrics.connections_refused.clone());
         let stop = self.tasks.draining();

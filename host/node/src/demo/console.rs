@@ -13,7 +13,8 @@ const LINE_BYTES: u64 = 64 << 10;
 const WAITING: usize = 16;
 
 /// What `help` says.
-pub const HELP: &str = "  kill NAME                            ends a node at once, as kill -9: it is missed, warned, suspended, banned
+pub const HELP: &str =
+    "  kill NAME                            ends a node at once, as kill -9: it is missed, warned, suspended, banned
   restart NAME                         starts it again with its key and its disk
   overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
   swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config

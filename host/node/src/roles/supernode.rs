@@ -59,10 +59,10 @@ pub struct Parts {
     pub order: watch::Sender<Order>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Its door: how many it turned away for load.
+    pub gate: Arc<Gate>,
     /// What comes in on streams.
     pub mailbox: mpsc::Receiver<Mail>,
-    /// Who was turned away before a stream could be opened.
-    pub gate: Arc<Gate>,
     /// Everything that runs for this node.
     pub tasks: Tasks,
 }
@@ -87,12 +87,13 @@ pub struct Supernode {
     pub(super) tasks: Tasks,
     pub(super) attached: Attached,
     order: watch::Sender<Order>,
-    mailbox: mpsc::Receiver<Mail>,
     gate: Arc<Gate>,
-    /// Of those whom the gate turned away for want of room, the ones in a partial report.
+    /// Handshakes that the door had refused for load when the last partial report left.
     turned_away: u64,
+    mailbox: mpsc::Receiver<Mail>,
     pub(super) done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
+    pub(super) cores: u64,
     /// Zero of the loop's clock.
     started: Instant,
     open_since_ms: u64,
@@ -143,11 +144,12 @@ impl Supernode {
             tasks: parts.tasks,
             attached: Attached::new(parts.streams),
             order: parts.order,
-            mailbox: parts.mailbox,
+            turned_away: parts.gate.overloaded(),
             gate: parts.gate,
-            turned_away: 0,
+            mailbox: parts.mailbox,
             done,
             results,
+            cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
             started: Instant::now(),
             walks: VecDeque::new(),
             orders: VecDeque::new(),
@@ -438,7 +440,8 @@ impl Supernode {
         let Some(watched) = self.walks.get_mut(at) else { return };
         watched.said = true;
         let turned_away = self.gate.overloaded();
-        (self.turned_away..turned_away).for_each(|_| watched.walk.refuse());
+        // How many does not matter beyond that there were some.
+        (self.turned_away..turned_away).take(1_000).for_each(|_| watched.walk.refuse());
         self.turned_away = turned_away;
         let partial = self.group.read(|state| {
             watched.walk.partial(|node, address| {

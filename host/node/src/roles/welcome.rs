@@ -162,8 +162,7 @@ impl Supernode {
     /// pings of those that are back.
     pub(super) fn spread_ms(&self) -> u64 {
         let followers = self.attached.len().max(self.group.read(|state| state.queue.len())) as u64;
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-        let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / cores);
+        let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / self.cores);
         u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     });
     tracing::info!(%node, name = config.name, cluster = config.cluster_id, rest = %rest_address, "follower");
     let tasks = base.tasks.clone();
-    base.serve_rest(&context, keeps)?;
+    base.serve_rest(&context)?;
     let draining = tasks.draining();
     tasks.spawn("events", endless(watch_own(own, events, draining.clone())));
     tasks.spawn("the follower", Box::pin(follower::run(settings, view, draining)));

@@ -40,7 +40,6 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let grpc = bind(config.grpc, "listen.grpc").await?;
     let grpc_address = grpc.local_addr()?;
     let in_memory = config.storage == Storage::Memory && parts.disk.is_none();
-    let keeps = parts.disk.is_none() && config.storage == Storage::Disk;
     let disk = match (parts.disk, config.storage) {
         (Some(disk), _) => disk,
         (None, Storage::Disk) => Disk::file(config.data_dir.join(STORE_FILE)),
@@ -92,6 +91,13 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
+    if limits.connections < Limits::GRPC.connections {
+        tracing::warn!(
+            followers = limits.connections,
+            descriptors = base.descriptors,
+            "this process may open too few files for all the followers that it could serve; raise its limit (`ulimit -n`)"
+        );
+    }
     let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, mail, draining);
     base.tasks.spawn("gRPC", endless(served));
     let supernode = Supernode::new(Parts {
@@ -102,14 +108,14 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         streams,
         order: order_sender,
         metrics: Arc::clone(&base.metrics),
-        mailbox,
         gate,
+        mailbox,
         tasks: base.tasks.clone(),
     });
     let tasks = base.tasks.clone();
     let (rest_address, run) = (base.rest_address, Box::pin(supernode.run()));
     announce(&base.config, &context, grpc_address, rest_address, founded)?;
-    base.serve_rest(&context, keeps)?;
+    base.serve_rest(&context)?;
     tasks.spawn("the super's loop", run);
     Ok(Node { tasks, context, grpc: Some(grpc_address), rest: rest_address })
 }
