@@ -31,6 +31,8 @@ use crate::{grpc, tls};
 const STORE_FILE: &str = "super.redb";
 /// Messages of followers that wait for the loop; past it the streams wait, each for itself.
 const MAILBOX: usize = 8_192;
+/// A process that may open files for fewer followers than this says so at its start.
+const FEW_FOLLOWERS: usize = 2_000;
 /// A process that ended a moment ago may still hold the store.
 const STORE_TRIES: u32 = 20;
 const STORE_WAIT: Duration = Duration::from_millis(100);
@@ -91,7 +93,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
-    if limits.connections < Limits::GRPC.connections {
+    if limits.connections < FEW_FOLLOWERS {
         tracing::warn!(
             followers = limits.connections,
             descriptors = base.descriptors,

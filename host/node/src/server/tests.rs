@@ -278,6 +278,64 @@ async fn a_swap_counts_from_a_round_boundary_and_no_stream_drops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_fails_three_times_gives_way_by_itself() {
+    let lab = Lab::new();
+    let super_1 = lab.start().await;
+    let followers = lab.followers(2, &super_1).await;
+    all_earn(&super_1, &followers, 0).await;
+    let before = group(&super_1).read(|state| state.active(Slot::Reward).unwrap().0);
+    // More points than a round may issue: a fault each time.
+    let source = PolicySource {
+        component: Component::Builtin("reward-flat".into()),
+        config: r#"{"points_per_round":1000000}"#.into(),
+    };
+    let outcome = super_1.swap(Slot::Reward, &source).await.unwrap().unwrap();
+    let Outcome::Scheduled(Scheduled { policy, from, .. }) = outcome else { panic!("{outcome:?}") };
+    until(&super_1, "the return", |state| {
+        (state.meta.settled >= from && state.active(Slot::Reward)?.0 == before).then_some(())
+    })
+    .await;
+    let context = super_1.context();
+    let store = &context.as_super().unwrap().store;
+    let settled = group(&super_1).read(|state| state.meta.settled);
+    let failed: Vec<RoundId> = (from.0..=settled.0)
+        .map(RoundId)
+        .filter(|round| {
+            let record = store.round(*round).unwrap().unwrap();
+            record.slots.iter().any(|slot| slot.policy == Some(policy) && slot.fault.is_some())
+        })
+        .collect();
+    assert!(failed.len() >= 3, "{failed:?}");
+    let earned_then = group(&super_1).read(|state| earned(state, followers[0].context().node));
+    all_earn(&super_1, &followers, earned_then).await;
+    group(&super_1).read(nobody_is_struck);
+    end(followers).await;
+    super_1.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_the_whole_process_strikes_nobody() {
+    let lab = Lab::new();
+    let super_1 = lab.start().await;
+    let followers = lab.followers(3, &super_1).await;
+    all_earn(&super_1, &followers, 0).await;
+    let before = group(&super_1).read(|state| state.meta.settled);
+    // Every worker stands still for two rounds and more, as after SIGSTOP.
+    let pause = Duration::from_millis(lab.settings.interval_ms * 5 / 2);
+    let stopped: Vec<_> = (0..2).map(|_| tokio::spawn(async move { std::thread::sleep(pause) })).collect();
+    for worker in stopped {
+        worker.await.unwrap();
+    }
+    until(&super_1, "rounds after the pause", |state| {
+        nobody_is_struck(state);
+        (state.meta.settled >= before.plus(5)).then_some(())
+    })
+    .await;
+    end(followers).await;
+    super_1.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_component_leaves_the_rule_that_decides_and_says_what_is_wrong() {
     let lab = Lab::new();
     let super_1 = lab.start().await;
