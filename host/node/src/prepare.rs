@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::builtin;
 use crate::config::{Component, Config, PolicySource};
 use crate::group::{Group, GroupError};
+use crate::rest::problem::Problem;
 
 /// The policies of a super: what is ready to run here, and how to bring in another one.
 #[derive(Clone)]
@@ -105,7 +106,7 @@ pub enum PolicyError {
     #[error(transparent)]
     Group(#[from] GroupError),
     /// The cluster refused a step.
-    #[error("{step} was refused: {reject:?}")]
+    #[error("{step} was refused: {}", words(.reject))]
     Rejected {
         /// Which.
         step: &'static str,
@@ -216,10 +217,7 @@ impl Policies {
         match self.operate(Operator::File, "config file", Operation::FileSettings(said)).await {
             Ok(_) => Ok((new, None)),
             Err(PolicyError::Rejected { reject, .. }) => {
-                let why = match reject {
-                    Reject::Setting { key, error } => format!("{key}: {error}"),
-                    other => format!("{other:?}"),
-                };
+                let why = words(&reject);
                 tracing::warn!(why, "the cluster keeps its settings");
                 Ok((Vec::new(), Some(why)))
             }
@@ -272,12 +270,9 @@ impl Policies {
             row.map(|row| format!("{} {}", row.description.name, row.description.version)).unwrap_or_default()
         });
         let operation = Operation::Activate { slot, policy, round: None };
-        match self.operate(by, &source.component.to_string(), operation).await? {
-            Reply::From { round, memory_empty } => {
-                Ok(Outcome::Scheduled(Scheduled { policy, name, from: round, memory_empty }))
-            }
-            other => Err(unexpected("activating", &other)),
-        }
+        let reply = self.operate(by, &source.component.to_string(), operation).await?;
+        let Reply::From { round: from, memory_empty } = reply else { return Err(unexpected("activating", &reply)) };
+        Ok(Outcome::Scheduled(Scheduled { policy, name, from, memory_empty }))
     }
 
     /// Admits a component, puts it through the log and acknowledges it. `Ok(Err(..))`: it was not admitted.
@@ -498,6 +493,12 @@ pub fn memory_words(empty: u64) -> String {
 
 fn lines(findings: &Findings) -> Vec<String> {
     findings.0.iter().map(ToString::to_string).collect()
+}
+
+/// Why the cluster refused, and how to mend it, as the API says it.
+fn words(reject: &Reject) -> String {
+    let view = Problem::from(reject.clone()).view(None);
+    if view.hint.is_empty() { view.detail } else { format!("{}; {}", view.detail, view.hint) }
 }
 
 fn unexpected(step: &'static str, reply: &Reply) -> PolicyError {

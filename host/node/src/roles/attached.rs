@@ -45,7 +45,7 @@ impl Attached {
 
     /// How many are attached.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.links.len()
     }
 

@@ -382,7 +382,7 @@ impl Supernode {
     }
 
     fn count_streams(&self) {
-        self.metrics.streams.set(i64::try_from(self.attached.len()).unwrap_or(i64::MAX));
+        self.metrics.streams.set(i64::try_from(self.attached.count()).unwrap_or(i64::MAX));
     }
 
     pub(super) fn newest(&mut self) -> Option<&mut Walk> {

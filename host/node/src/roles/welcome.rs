@@ -26,17 +26,11 @@ impl Supernode {
     pub(super) fn attach(&mut self, attach: Box<Attach>) {
         let node = attach.node;
         if attach.hello.role != Role::Follower {
-            return self.refuse(attach, Refusal::WrongRole);
+            return self.refuse(*attach, Refusal::WrongRole);
         }
-        let hello = Hello {
-            join: self.join_of(&attach),
-            cluster: attach.hello.cluster.clone(),
-            source_port: attach.source_port,
-            port_taken: self.attached.is_port_taken(&node, attach.ip, attach.source_port),
-            busy_ms: (self.attached.waiting() >= JOINS).then(|| self.spread_ms()),
-        };
+        let hello = self.hello_of(&attach);
         match self.group.read(|state| state.admits(&hello)) {
-            Ok(false) => self.welcome(attach),
+            Ok(false) => self.welcome(*attach),
             Ok(true) => {
                 self.attached.wait(node, attach.stream);
                 let (group, done) = (self.group.clone(), self.done.clone());
@@ -57,7 +51,7 @@ impl Supernode {
                         self.outdated(node, version);
                     }
                 }
-                self.refuse(attach, refusal);
+                self.refuse(*attach, refusal);
             }
         }
     }
@@ -69,20 +63,25 @@ impl Supernode {
             return;
         }
         match reply {
-            Ok(Ok(_)) => self.welcome(attach),
+            Ok(Ok(_)) => self.welcome(*attach),
             Ok(Err(reject)) => {
-                let refusal = self.refusal_of(reject);
-                self.refuse(attach, refusal);
+                // Something happened between the check and the log; asked again, the check says what.
+                let hello = self.hello_of(&attach);
+                let refusal = self.group.read(|state| state.admits(&hello)).err().unwrap_or_else(|| {
+                    tracing::debug!(node = %attach.node, ?reject, "a join was refused for a passing reason");
+                    Refusal::Busy { retry_ms: self.spread_ms() }
+                });
+                self.refuse(*attach, refusal);
             }
             Err(GroupError::Stopped) => {
                 let retry_ms = self.spread_ms();
-                self.refuse(attach, Refusal::Busy { retry_ms });
+                self.refuse(*attach, Refusal::Busy { retry_ms });
             }
         }
     }
 
-    fn welcome(&mut self, attach: Box<Attach>) {
-        let Attach { stream, node, hello, ip, source_port, out, answer } = *attach;
+    fn welcome(&mut self, attach: Attach) {
+        let Attach { stream, node, hello, ip, source_port, out, answer } = attach;
         let spread_ms = self.spread_ms();
         let (welcome, port_rule) = self.group.read(|state| {
             let settings = &state.meta.settings;
@@ -111,7 +110,7 @@ impl Supernode {
         }
     }
 
-    fn refuse(&mut self, attach: Box<Attach>, refusal: Refusal) {
+    fn refuse(&mut self, attach: Attach, refusal: Refusal) {
         self.metrics.refused(refusal.code());
         tracing::debug!(node = %attach.node, code = refusal.code(), "a hello was refused");
         if matches!(refusal, Refusal::Busy { .. })
@@ -122,9 +121,9 @@ impl Supernode {
         let _gone = attach.answer.send(Err(refusal));
     }
 
-    fn join_of(&self, attach: &Attach) -> Join {
+    fn hello_of(&self, attach: &Attach) -> Hello {
         let hello = &attach.hello;
-        Join {
+        let join = Join {
             node: attach.node,
             name: hello.name.clone(),
             version: hello.version,
@@ -136,32 +135,20 @@ impl Supernode {
             port: hello.port,
             rest: hello.rest.clone(),
             now_ms: self.group.now_ms(),
-        }
-    }
-
-    /// What happened between the check and the log.
-    fn refusal_of(&self, reject: Reject) -> Refusal {
-        let interval_ms = self.group.read(|state| state.meta.settings.interval_ms);
-        match reject {
-            Reject::WrongRole => Refusal::WrongRole,
-            Reject::Banned { until, reason } => {
-                Refusal::Banned { until, until_ms: self.group.read(|state| state.until_ms(until)), reason }
-            }
-            Reject::OutdatedVersion { accept } => Refusal::Outdated { accept },
-            Reject::Full { what } => Refusal::Full { what },
-            Reject::SlowDown => Refusal::SlowDown { retry_ms: interval_ms },
-            Reject::Malformed { what } => Refusal::Malformed { what },
-            other => {
-                tracing::warn!(?other, "a join was refused for a reason that is none of its own");
-                Refusal::Busy { retry_ms: interval_ms }
-            }
+        };
+        Hello {
+            join,
+            cluster: hello.cluster.clone(),
+            source_port: attach.source_port,
+            port_taken: self.attached.is_port_taken(&attach.node, attach.ip, attach.source_port),
+            busy_ms: (self.attached.waiting() >= JOINS).then(|| self.spread_ms()),
         }
     }
 
     /// Over how long this super's followers are to come back after a loss, so that their handshakes do not starve the
     /// pings of those that are back.
     pub(super) fn spread_ms(&self) -> u64 {
-        let followers = self.attached.len().max(self.group.read(|state| state.queue.len())) as u64;
+        let followers = self.attached.count().max(self.group.read(|state| state.queue.len())) as u64;
         let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / self.cores);
         u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
     }
