@@ -202,7 +202,8 @@ fn pool() -> PoolingAllocationConfig {
     pool.max_tables_per_component(one(TABLES));
     pool.max_memories_per_module(one(MEMORIES));
     pool.max_tables_per_module(one(TABLES));
-    pool.table_elements(TABLE_ELEMENTS as usize);
+    // One more than allowed, so that the limit is what stops a guest and not the pool.
+    pool.table_elements(TABLE_ELEMENTS as usize + 1);
     pool.max_memory_size(usize::try_from(1_u64 << 32).unwrap_or(usize::MAX));
     pool.linear_memory_keep_resident(RESIDENT_BYTES);
     pool.table_keep_resident(TABLE_ELEMENTS as usize * size_of::<usize>());
@@ -367,9 +368,12 @@ fn frames(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
     let names = names.map(|name| format!("{:#}", rustc_demangle::demangle(name)));
-    let machinery = ["core::", "std::", "alloc::", "__rustc", "rust_", "__rust", "<alloc::", "<core::", "<std::", "_"];
+    let machinery = ["core::", "std::", "alloc::", "<core::", "<std::", "<alloc::", "rust_", "_"];
+    // What the export macros and the canonical ABI put around a rule.
+    let wrapping = ["pingward:policy/", "::_::Component"];
     let names: Vec<String> = names
         .filter(|name| !machinery.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| !wrapping.iter().any(|part| name.contains(part)))
         .take(FRAMES)
         .map(|name| escape(&name, 120))
         .collect();
@@ -409,14 +413,14 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         let total = self.table_elements.saturating_add((desired.saturating_sub(current)) as u64);
         if total > TABLE_ELEMENTS {
             let text = format!("it wants {total} table elements and may have {TABLE_ELEMENTS}");
             self.denied = Some(text.clone());
             return Err(wasmtime::Error::msg(text));
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
         }
         self.table_elements = total;
         Ok(true)

@@ -1,6 +1,7 @@
 //! Text that somebody else wrote: bounded and escaped before a person sees it.
 
-/// At most `max_bytes` of the text, with everything that could move a cursor or turn a line around written as `\u{..}`.
+/// At most `max_bytes` of the text, with everything that could move a cursor or turn a line around written as `\u{..}`. One line:
+/// a new line becomes a space.
 pub(crate) fn escape(text: &str, max_bytes: usize) -> String {
     let mut escaped = String::with_capacity(text.len().min(max_bytes));
     for c in text.chars() {
@@ -8,10 +9,10 @@ pub(crate) fn escape(text: &str, max_bytes: usize) -> String {
             escaped.push('…');
             break;
         }
-        if is_plain(c) {
-            escaped.push(c);
-        } else {
-            escaped.extend(c.escape_default());
+        match c {
+            '\n' => escaped.push(' '),
+            c if is_plain(c) => escaped.push(c),
+            c => escaped.extend(c.escape_default()),
         }
     }
     escaped
@@ -34,7 +35,7 @@ mod tests {
 
     #[test]
     fn what_moves_the_cursor_is_spelled_out() {
-        assert_eq!(escape("red \u{1b}[31m\nüß\u{202e}", 99), "red \\u{1b}[31m\\nüß\\u{202e}");
+        assert_eq!(escape("red \u{1b}[31m\nüß\u{202e}", 99), "red \\u{1b}[31m üß\\u{202e}");
         assert_eq!(escape("äää", 4), "ää…");
         assert!(is_printable("a policy ✓"));
         assert!(!is_printable("a\u{7}"));

@@ -41,7 +41,8 @@ pub struct Guest {
     pub more: String,
     /// Runs in `describe` before the answer; `$out` is the place of the answer.
     pub describe: String,
-    /// Runs in `judge` before the answer; `$a` points to the arguments, `$n` is the population.
+    /// Runs in `judge` before the answer; `$a` points to the arguments, `$n` is the population,
+    /// `$i` and `$at` are free.
     pub before: String,
     /// Changes the honest answer at `$out`.
     pub after: String,
@@ -96,14 +97,14 @@ impl Guest {
                 (i32.store (local.get $at) (local.get $pointer))
                 (i32.store offset=4 (local.get $at) (local.get $length)))
               (func (export "pingward:policy/ban@{version}#describe") (param i32 i32) (result i32)
-                (local $out i32)
+                (local $out i32) (local $i i32) (local $at i32)
                 (local.set $out (call $zeros (i32.const 64)))
                 (call $list (i32.add (local.get $out) (i32.const 4)) (i32.const 16) (i32.const 5))
                 (call $list (i32.add (local.get $out) (i32.const 12)) (i32.const 32) (i32.const 1))
                 {describe}
                 (local.get $out))
               (func (export "pingward:policy/ban@{version}#judge") (param $a i32) (result i32)
-                (local $out i32) (local $n i32) (local $zeros i32)
+                (local $out i32) (local $n i32) (local $zeros i32) (local $i i32) (local $at i32)
                 (local.set $n (i32.load offset=40 (local.get $a)))
                 {before}
                 (local.set $out (call $zeros (i32.const 64)))

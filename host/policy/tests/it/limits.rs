@@ -13,8 +13,7 @@ fn remembering(bytes: u32) -> Guest {
             "(i32.store offset=20 (local.get $out) (i32.const {bytes}))
              (call $list (i32.add (local.get $out) (i32.const 24)) (i32.const 48) (i32.const 1))"
         ),
-        before: "(local $i i32) (local $at i32)
-            (block $done (loop $l
+        before: "(block $done (loop $l
               (br_if $done (i32.ge_u (local.get $i) (i32.load offset=164 (local.get $a))))
               (local.set $at (i32.add (i32.load offset=160 (local.get $a)) (local.get $i)))
               (i32.store8 (local.get $at) (i32.add (i32.load8_u (local.get $at)) (i32.const 1)))
@@ -77,8 +76,8 @@ fn every_limit_scales_with_the_population_and_bites() {
         let run = judge(&policy.with_limits(limits), population, &vec![0; population * 200]);
         run.result.map(|_| ()).map_err(|fault| fault.kind)
     };
-    // Some 3,000 units of fuel a member here.
-    let fuel = LimitSettings { fuel_base: 100_000, fuel_member: 4_000, ..generous };
+    // Some 4,000 units of fuel a member here.
+    let fuel = LimitSettings { fuel_base: 100_000, fuel_member: 6_000, ..generous };
     assert_eq!((kind(fuel, 10), kind(fuel, 5_000)), (Ok(()), Ok(())));
     let fuel = LimitSettings { fuel_member: 0, ..fuel };
     assert_eq!((kind(fuel, 10), kind(fuel, 5_000)), (Ok(()), Err(FaultKind::Fuel)));
