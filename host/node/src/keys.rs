@@ -196,7 +196,7 @@ impl NodeKey {
 }
 
 /// A DSSE envelope as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
     /// What the payload is.
@@ -208,8 +208,8 @@ pub struct Envelope {
     pub signatures: Vec<EnvelopeSignature>,
 }
 
-/// See [`Envelope`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A signature of an envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvelopeSignature {
     /// The signer's key, 64 hex digits.

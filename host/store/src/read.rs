@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use kernel::command::{Command, Settle};
 use kernel::id::{LogIndex, MemberNumber, NodeId, RoundId};
+use kernel::ledger::Account;
 use kernel::outcome::{Change, Line, Move, RoundRecord};
 use kernel::standing::Standing;
 use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable};
@@ -17,8 +18,8 @@ use crate::tables::{CHANGES, LINES, LINES_OF, MOVES, MOVES_OF, ROUNDS};
 
 /// Most items of a page, whatever was asked.
 const PAGE: usize = 1_000;
-/// Moves read for one page of those to a certain standing: some 100 ms.
-const MOVES_READ: usize = 100_000;
+/// Rows read for one page of a list that shows few of them: some 100 ms.
+const ROWS_READ: usize = 100_000;
 
 /// Part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +185,7 @@ impl Store {
         let moves = self.database.begin_read().map_err(disk)?.open_table(MOVES).map_err(disk)?;
         let mut items = Vec::new();
         let Some(after) = after else {
-            for row in moves.iter().map_err(disk)?.rev().take(MOVES_READ) {
+            for row in moves.iter().map_err(disk)?.rev().take(ROWS_READ) {
                 let (key, row) = row.map_err(disk)?;
                 items.extend(Some(moved::decode_row(key.value(), row.value())?).filter(|row| row.to == to));
                 if items.len() == limit {
@@ -197,7 +198,7 @@ impl Store {
         let (after, mut last) = (after.bytes(), None);
         let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
         for (read, row) in moves.range::<&[u8]>(range).map_err(disk)?.enumerate() {
-            if read == MOVES_READ {
+            if read == ROWS_READ {
                 return Ok(Page { items, next: last });
             }
             let (key, row) = row.map_err(disk)?;
@@ -253,6 +254,44 @@ impl Store {
             Some(member) => Rewards { node: of, member, limit }.merge(&reader, after, items),
             None => Ok(page(items, limit, |item| LineKey::of_line(&item.line))),
         }
+    }
+
+    /// Lines that move points from or to the treasury, of all keys; a round's pay is in the round's record. As most lines
+    /// may be others, the work of a page is bounded by lines read: it may have fewer items than asked and still a `next`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn lines_of_treasury(&self, after: Option<LineKey>, limit: usize) -> Result<Page<Line, LineKey>, StoreError> {
+        let limit = limit.clamp(1, PAGE);
+        let lines = self.database.begin_read().map_err(disk)?.open_table(LINES).map_err(disk)?;
+        let ours = |line: &Line| line.from == Account::Treasury || line.to == Account::Treasury;
+        let mut items = Vec::new();
+        let Some(after) = after else {
+            for row in lines.iter().map_err(disk)?.rev().take(ROWS_READ) {
+                let (key, row) = row.map_err(disk)?;
+                items.extend(Some(line::decode_row(key.value(), row.value())?).filter(ours));
+                if items.len() == limit {
+                    break;
+                }
+            }
+            items.reverse();
+            return Ok(Page { items, next: None });
+        };
+        let (after, mut last) = (after.bytes(), None);
+        let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        for (read, row) in lines.range::<&[u8]>(range).map_err(disk)?.enumerate() {
+            if read == ROWS_READ {
+                return Ok(Page { items, next: last });
+            }
+            let (key, row) = row.map_err(disk)?;
+            let row = line::decode_row(key.value(), row.value())?;
+            last = Some(LineKey::of_line(&row));
+            items.extend(Some(row).filter(ours));
+            if items.len() > limit {
+                break;
+            }
+        }
+        Ok(page(items, limit, LineKey::of_line))
     }
 
     /// The room that history takes in the file, bytes.

@@ -66,15 +66,26 @@ pub struct Entries {
 }
 
 /// Movements of a key's points inside the kept history, each with its round and policy: the newest page, oldest first in
-/// it; `after` goes on.
+/// it; `after` goes on. The treasury's leave out what it pays each round, which is the round's `issued`.
 #[utoipa::path(get, path = "/v1/accounts/{key}/entries", tag = "read",
-    params(("key" = String, Path, description = "A key, 64 hex digits"), ListQuery), responses((status = 200, body = Entries)))]
+    params(("key" = String, Path, description = "A key, 64 hex digits, or `treasury`"), ListQuery),
+    responses((status = 200, body = Entries)))]
 pub async fn entries(
     State(app): State<App>,
-    Part(key): Part<NodeId>,
+    Part(whose): Part<Whose>,
     Params(query): Params<ListQuery>,
 ) -> Result<Read<Entries>, Problem> {
     let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<LineKey>()?);
+    let Whose::Key(key) = whose else {
+        let lines = app.history(
+            move |store| store.lines_of_treasury(after, limit),
+            |page, state| Entries {
+                entries: page.items.iter().map(|line| EntryView::of(line, 0, state)).collect(),
+                next: page.next.map(|key| key.write()),
+            },
+        );
+        return lines.await;
+    };
     let known = app.read(move |state| {
         let known = state.members.contains_key(&key) || state.wallets.contains_key(&key);
         let number = state.members.get(&key).map(|member| member.profile.number);

@@ -14,7 +14,8 @@ use super::App;
 use super::answer::Done;
 use super::input::{BODY_BYTES, body};
 use super::problem::{Code, Problem};
-use super::signed::{Envelope, Verified, open, same_cluster};
+use super::signed::{Verified, open, same_cluster};
+use crate::keys::Envelope;
 
 /// The payload of a claim, type `application/vnd.pingward.claim+json`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -68,9 +68,12 @@ pub async fn events(
         return Err(Problem::of(Code::TooManyStreams));
     };
     let subscription = match (after, query.recent) {
-        (Some(_), Some(_)) => return Err(Problem::new(Code::BadQuery, "recent: not together with `after`")),
+        (Some(_), Some(_)) if query.after.is_some() => {
+            return Err(Problem::new(Code::BadQuery, "recent: not together with `after`"));
+        }
         (None, Some(recent)) => app.context().events.recent(recent.into()),
-        (after, None) => app.context().events.subscribe(after),
+        // A browser that comes back sends the query with which it began, and the header: the header is newer.
+        (after, _) => app.context().events.subscribe(after),
     };
     let subscription = subscription.ok_or_else(|| Problem::of(Code::Stopping))?;
     let (to, lines) = mpsc::channel(ON_THE_WAY);

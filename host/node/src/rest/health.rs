@@ -18,6 +18,7 @@ use kernel::standing::Standing;
 
 use super::App;
 use super::claims::{All, ClaimAmount, ClaimPayload};
+use super::input::ReadLevel;
 use super::problem::{self, Code, Problem, ProblemView};
 use crate::context::Part;
 use crate::metrics;
@@ -31,7 +32,7 @@ use crate::metrics;
                        listed by GET /v1/problems.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(ClaimPayload, ClaimAmount, All, ProblemView))
+    components(schemas(ClaimPayload, ClaimAmount, All, ReadLevel, ProblemView))
 )]
 struct Head;
 
@@ -63,8 +64,8 @@ fn may_fail(operation: &mut Operation) {
 }
 
 /// The description as text.
-pub fn openapi_text(api: OpenApi) -> String {
-    let mut text = described(api).to_pretty_json().unwrap_or_default();
+pub fn openapi_text(api: &OpenApi) -> String {
+    let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
@@ -120,10 +121,10 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
         Part::Super(_) => super_checks(&app).await?,
         Part::Follower(part) => {
             let own = part.own.borrow();
-            let refused = own.refused.as_ref().map(|refused| Problem::from(&refused.refusal));
+            let refused = own.refused.as_ref().map(super::status::refusal);
             let why = match (refused, own.is_attached()) {
                 (_, true) => None,
-                (Some(problem), false) => Some(format!("{}: {}", problem.code.row().code, problem.detail)),
+                (Some(problem), false) => Some(problem.detail),
                 (None, false) => Some(own.failed.clone().unwrap_or_else(|| "it has no stream to a super yet".into())),
             };
             vec![check("attached", why)]

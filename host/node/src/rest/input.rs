@@ -38,7 +38,19 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<App> for Json<T, LIMIT
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
         let bytes = body(request, LIMIT).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(bytes).map(Self).map_err(|error| Problem::new(Code::BadJson, error.to_string()))
+        object(bytes).map(Self).map_err(|what| Problem::new(Code::BadJson, what))
+    }
+}
+
+/// Reads a JSON object. Nothing else is one: a list of the fields' values in their order, which serde would take, is a
+/// guess.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Some(_) | None => Err("expected a JSON object".into()),
     }
 }
 
@@ -47,6 +59,14 @@ impl<T: DeserializeOwned, const LIMIT: usize> FromRequest<App> for Json<T, LIMIT
 /// # Errors
 /// `body_too_large`, `body_timeout`, `body_truncated`.
 pub async fn body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    body_within(request, limit, BODY_TIME).await
+}
+
+/// The same, within another time.
+///
+/// # Errors
+/// As [`body`].
+pub async fn body_within(request: Request, limit: usize, within: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(Code::BodyTooLarge, format!("this route takes at most {limit} bytes"))
             .with("limit_bytes", u64::try_from(limit).unwrap_or(u64::MAX))
@@ -56,7 +76,7 @@ pub async fn body(request: Request, limit: usize) -> Result<Bytes, Problem> {
         return Err(too_large());
     }
     let whole = Limited::<Body>::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(BODY_TIME, whole).await {
+    match tokio::time::timeout(within, whole).await {
         Err(_) => Err(Problem::of(Code::BodyTimeout)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),

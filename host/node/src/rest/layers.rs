@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use crate::tasks::panic_text;
 
 /// An answer that has not begun by then is given up: longer than any commit, shorter than clients wait.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the layers around the routes.
@@ -84,7 +84,7 @@ async fn bounded(State(app): State<App>, request: Request, next: Next) -> Respon
     let Ok(_permit) = app.inner.requests.try_acquire() else {
         return Problem::of(Code::Busy).into_response();
     };
-    match tokio::time::timeout(ANSWER_TIME, next.run(request)).await {
+    match tokio::time::timeout(app.inner.answer_time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::of(Code::OutcomeUnknown).into_response(),
     }

@@ -36,6 +36,7 @@ mod status;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use kernel::state::State;
@@ -68,23 +69,28 @@ struct Inner {
     admin: Admin,
     requests: Arc<Semaphore>,
     event_streams: Arc<Semaphore>,
+    answer_time: Duration,
     orders: Orders,
     openapi: String,
 }
 
 /// The routes of a node. `admin` says who may decide over TCP.
 pub fn router(context: Arc<Context>, admin: Admin) -> Router {
-    let (routes, openapi) = routes().split_for_parts();
+    let app = app(context, admin, layers::ANSWER_TIME);
+    layers::around(routes().split_for_parts().0, &app).with_state(app)
+}
+
+fn app(context: Arc<Context>, admin: Admin, answer_time: Duration) -> App {
     let inner = Inner {
         context,
         admin,
         requests: Arc::new(Semaphore::new(REQUESTS)),
+        answer_time,
         event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
         orders: Orders::default(),
-        openapi: health::openapi_text(openapi),
+        openapi: health::openapi_text(&openapi()),
     };
-    let app = App { inner: Arc::new(inner) };
-    layers::around(routes, &app).with_state(app)
+    App { inner: Arc::new(inner) }
 }
 
 /// The description of all routes, as `/openapi.json` serves it.

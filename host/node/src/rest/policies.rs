@@ -11,5 +11,12 @@ use super::view::PoliciesView;
 /// Each slot's policies: the active one, the previous one, candidates, and what is scheduled.
 #[utoipa::path(get, path = "/v1/policies", tag = "read", params(ReadQuery), responses((status = 200, body = PoliciesView)))]
 pub async fn policies(State(app): State<App>, Params(_): Params<ReadQuery>) -> Result<Read<PoliciesView>, Problem> {
-    app.read(PoliciesView::of).await
+    let rounds = app.read(PoliciesView::rounds).await?.body;
+    app.history(
+        move |store| {
+            rounds.into_iter().filter_map(|round| store.round(round).transpose()).collect::<Result<Vec<_>, _>>()
+        },
+        |found, state| PoliciesView::of(state, &found),
+    )
+    .await
 }

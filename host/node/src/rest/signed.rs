@@ -7,42 +7,18 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use kernel::envelope;
 use kernel::id::{ClusterId, Digest, NodeId, Signature};
 
+use super::input::object;
 use super::problem::{Code, Problem};
+use crate::keys::Envelope;
 
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-
-/// A DSSE envelope with exactly one signature.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Envelope {
-    /// What the payload is; it is inside the signature.
-    #[serde(rename = "payloadType")]
-    pub payload_type: String,
-    /// The payload's bytes, base64.
-    pub payload: String,
-    /// Exactly one.
-    #[schema(min_items = 1, max_items = 1)]
-    pub signatures: Vec<EnvelopeSignature>,
-}
-
-/// A signature of an envelope.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EnvelopeSignature {
-    /// The signer's public key, 64 hex digits.
-    pub keyid: String,
-    /// ed25519, over the pre-authentication encoding of type and payload; base64.
-    pub sig: String,
-}
 
 /// A payload whose signature was verified.
 #[derive(Clone, Debug)]
@@ -61,7 +37,7 @@ pub struct Verified<T> {
 /// `bad_envelope`, `wrong_type`, `weak_key`, `bad_signature`, `bad_payload`: the first that holds, in this order.
 pub fn open<T: DeserializeOwned>(body: &[u8], payload_type: &str) -> Result<Verified<T>, Problem> {
     let bad = |detail: String| Problem::new(Code::BadEnvelope, detail);
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    let envelope: Envelope = object(body).map_err(bad)?;
     let [signature] = envelope.signatures.as_slice() else {
         return Err(bad(format!("signatures: exactly one is taken, there are {}", envelope.signatures.len())));
     };
@@ -81,8 +57,7 @@ pub fn open<T: DeserializeOwned>(body: &[u8], payload_type: &str) -> Result<Veri
         return Err(Problem::of(Code::BadSignature));
     }
     let digest = Digest::of(&payload);
-    let payload =
-        serde_json::from_slice(&payload).map_err(|error| Problem::new(Code::BadPayload, error.to_string()))?;
+    let payload = object(&payload).map_err(|what| Problem::new(Code::BadPayload, what))?;
     Ok(Verified { signer, payload, digest })
 }
 

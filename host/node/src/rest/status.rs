@@ -16,7 +16,7 @@ use super::input::{Params, ReadQuery};
 use super::problem::{Problem, ProblemView};
 use super::view;
 use crate::context::{Context, FollowerPart, Part};
-use crate::roles::follower::FollowerView;
+use crate::roles::follower::{FollowerView, Refused};
 
 /// This node.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -171,7 +171,7 @@ fn follower(context: &Context, part: &FollowerPart) -> Status {
         earliest_return: told.and_then(|own| own.until_ms),
         presence: told.and_then(|own| own.told.presence.name()),
         connected_to: attached_to(&own),
-        refused: own.refused.as_ref().map(|refused| Problem::from(&refused.refusal).view(None)),
+        refused: own.refused.as_ref().map(|refused| refusal(refused).view(None)),
         retry_ms: own.refused.as_ref().map(|refused| refused.retry_ms),
         failed: own.failed.clone(),
     };
@@ -189,6 +189,12 @@ fn follower(context: &Context, part: &FollowerPart) -> Status {
         own: Some(status),
         ..base(context)
     }
+}
+
+/// Why a follower was turned away, in the words of its log.
+pub fn refusal(refused: &Refused) -> Problem {
+    let problem = Problem::from(&refused.refusal).hint(refused.words.cure.clone());
+    Problem { detail: refused.words.what.clone(), ..problem }
 }
 
 /// The supers that a follower has a stream to, by key where it is known.

@@ -1,1 +1,9 @@
+//! The interface from outside, without a socket: every route, every error, and that an error changes nothing.
 
+mod claims;
+mod decisions;
+mod events;
+mod openapi;
+mod problems;
+mod reads;
+mod rig;

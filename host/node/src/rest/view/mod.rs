@@ -22,7 +22,9 @@ pub use history::{
 };
 pub use ledger::{AccountView, EntryView, RewardView};
 pub use nodes::{BanNow, NodeDetail, NodeView, QueueEntry, Seen, super_view};
-pub use policies::{PoliciesView, PolicyView, ReplicaView, ScheduledView, SettingsNext, SettingsView, SlotView, Slots};
+pub use policies::{
+    PoliciesView, PolicyView, ReplicaView, ScheduledView, SettingsNext, SettingsView, SlotFault, SlotView, Slots,
+};
 
 /// A view as a JSON value.
 pub fn json<T: Serialize>(view: &T) -> Value {

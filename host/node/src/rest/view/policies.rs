@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use kernel::decide::Slot;
-use kernel::id::Digest;
+use kernel::id::{Digest, RoundId};
+use kernel::outcome::RoundRecord;
 use kernel::policies::PolicyRow;
 use kernel::settings::Settings;
 use kernel::state::State;
@@ -31,10 +32,30 @@ pub struct Slots {
 }
 
 impl PoliciesView {
-    /// From state.
+    /// Rounds that [`PoliciesView::of`] wants to look at: those of faults.
     #[must_use]
-    pub fn of(state: &State) -> Self {
-        Self { slots: Slots { reward: SlotView::of(Slot::Reward, state), ban: SlotView::of(Slot::Ban, state) } }
+    pub fn rounds(state: &State) -> Vec<RoundId> {
+        Slot::ALL.into_iter().flat_map(|slot| state.slot(slot).row.faults.clone()).collect()
+    }
+
+    /// From state; what history keeps of the rounds with faults is handed in.
+    #[must_use]
+    pub fn of(state: &State, rounds: &[RoundRecord]) -> Self {
+        let view = |slot| SlotView::of(slot, state, rounds);
+        Self { slots: Slots { reward: view(Slot::Reward), ban: view(Slot::Ban) } }
+    }
+}
+
+impl SlotFault {
+    fn of(slot: Slot, round: RoundId, rounds: &[RoundRecord]) -> Self {
+        let record = rounds.iter().find(|record| record.round == round);
+        let part = record.and_then(|record| record.slots.iter().find(|part| part.slot == slot));
+        let fault = part.and_then(|part| part.fault.as_ref());
+        Self {
+            round: round.0,
+            kind: fault.map(|fault| fault.kind.name()),
+            message: fault.map(|fault| fault.message.clone()),
+        }
     }
 }
 
@@ -51,11 +72,11 @@ pub struct SlotView {
     pub shadow: Option<PolicyView>,
     /// Becomes active for a round.
     pub scheduled: Option<ScheduledView>,
-    /// Faults since the cluster was founded.
-    pub faults: u64,
-    /// Rounds of deterministic faults within the last ten: at the setting `policy_limits.return_faults` of them the
+    /// Its deterministic faults within the last ten rounds: at the setting `policy_limits.return_faults` of them the
     /// previous policy comes back.
-    pub fault_rounds: Vec<u64>,
+    pub faults: Vec<SlotFault>,
+    /// All faults since the cluster was founded.
+    pub faults_total: u64,
     /// The cap over time holds moves back until an operator accepts them.
     pub held: bool,
 }
@@ -97,10 +118,23 @@ pub struct ReplicaView {
     pub state: &'static str,
 }
 
+/// A fault of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SlotFault {
+    /// In which round.
+    pub round: u64,
+    /// As in the round; null when history does not go back that far.
+    pub kind: Option<&'static str>,
+    /// As in the round; null when history does not go back that far.
+    pub message: Option<String>,
+}
+
 /// What becomes active.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ScheduledView {
     /// Which; null = the slot becomes neutral.
+    pub digest: Option<String>,
+    /// The same, with all that is known of it.
     pub policy: Option<PolicyView>,
     /// For which round first.
     pub round: u64,
@@ -109,7 +143,7 @@ pub struct ScheduledView {
 }
 
 impl SlotView {
-    fn of(slot: Slot, state: &State) -> Self {
+    fn of(slot: Slot, state: &State, rounds: &[RoundRecord]) -> Self {
         let row = &state.slot(slot).row;
         let view = |digest: Option<Digest>, word: &'static str| {
             let (digest, policy) = digest.and_then(|digest| state.policies.get_key_value(&digest))?;
@@ -125,12 +159,13 @@ impl SlotView {
             staged: staged.map(|(digest, policy)| PolicyView::of(digest, policy, "staged", state)).collect(),
             shadow: None,
             scheduled: row.scheduled.map(|scheduled| ScheduledView {
+                digest: scheduled.policy.map(|digest| digest.to_string()),
                 policy: view(scheduled.policy, "scheduled"),
                 round: scheduled.round.0,
                 returned: scheduled.returned,
             }),
-            faults: row.faults_total,
-            fault_rounds: row.faults.iter().map(|round| round.0).collect(),
+            faults: row.faults.iter().map(|round| SlotFault::of(slot, *round, rounds)).collect(),
+            faults_total: row.faults_total,
             held: row.held,
         }
     }

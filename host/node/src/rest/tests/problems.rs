@@ -1,0 +1,159 @@
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, StatusCode};
+use axum::routing::get;
+use serde_json::json;
+
+use super::rig::{Rig, TOKEN, ask, key};
+
+#[tokio::test]
+async fn whatever_is_asked_wrongly_is_a_problem_with_a_code() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let before = rig.fingerprint();
+    let node = key(1).id();
+    for (method, path, code, status) in [
+        ("GET", "/v1/nothing".to_string(), "unknown_route", 404),
+        ("GET", "/v2/status".into(), "unknown_route", 404),
+        ("POST", "/v1/status".into(), "wrong_method", 405),
+        ("DELETE", "/v1/bans".into(), "wrong_method", 405),
+        ("GET", "/v1/claims".into(), "wrong_method", 405),
+        ("GET", "/v1/nodes?limit=0".into(), "bad_query", 400),
+        ("GET", "/v1/nodes?limit=1001".into(), "bad_query", 400),
+        ("GET", "/v1/nodes?limit=-1".into(), "bad_query", 400),
+        ("GET", "/v1/nodes?limit=many".into(), "bad_query", 400),
+        ("GET", "/v1/nodes?after=x".into(), "bad_query", 400),
+        ("GET", "/v1/nodes?lim=5".into(), "bad_query", 400),
+        ("GET", "/v1/rounds?after=x".into(), "bad_query", 400),
+        ("GET", "/v1/rounds?after=99999999999999999999999".into(), "bad_query", 400),
+        ("GET", "/v1/bans?after=1".into(), "bad_query", 400),
+        ("GET", "/v1/changes?after=1-x".into(), "bad_query", 400),
+        ("GET", "/v1/followers/queue?after=1".into(), "bad_query", 400),
+        ("GET", "/v1/nodes/abc".into(), "bad_path", 400),
+        ("GET", "/v1/nodes/%ff".into(), "bad_path", 400),
+        ("GET", format!("/v1/nodes/{}", "0".repeat(64)), "bad_path", 400),
+        ("GET", format!("/v1/nodes/{}", key(90).id()), "unknown_node", 404),
+        ("GET", format!("/v1/accounts/{}", key(90).id()), "unknown_account", 404),
+        ("GET", format!("/v1/accounts/{}/entries", key(90).id()), "unknown_account", 404),
+        ("GET", "/v1/accounts/bank".into(), "bad_path", 400),
+        ("GET", "/v1/rounds/99".into(), "unknown_round", 404),
+        ("GET", "/v1/rounds/0".into(), "unknown_round", 404),
+        ("GET", "/v1/rounds/-1".into(), "bad_path", 400),
+        ("GET", format!("/v1/nodes/{node}/explain"), "unknown_route", 404),
+    ] {
+        let answer = rig.ask(Request::builder().method(method).uri(&path).body(Body::empty()).unwrap()).await;
+        assert_eq!(
+            (answer.code().as_str(), answer.status.as_u16()),
+            (code, status),
+            "{method} {path}: {}",
+            answer.text
+        );
+        assert_eq!(answer.headers.contains_key("allow"), code == "wrong_method", "{method} {path}");
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        assert_eq!(answer.json()["instance"], format!("urn:uuid:{id}"));
+    }
+    assert_eq!(rig.fingerprint(), before);
+}
+
+/// A body that ends before it is whole.
+fn broken() -> Body {
+    let pieces =
+        [Ok(Bytes::from_static(b"{\"reason\":")), Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))];
+    Body::from_stream(tokio_stream::iter(pieces))
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_whole_and_json() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let before = rig.fingerprint();
+    let big = "x".repeat(96 * 1024 + 1);
+    let endless = || {
+        let pieces = std::iter::repeat_n(Ok::<_, Infallible>(Bytes::from_static(&[b' '; 4096])), 40);
+        Body::from_stream(tokio_stream::iter(pieces))
+    };
+    for path in ["/v1/claims", "/v1/rounds/accept"] {
+        let request =
+            |body: Body| Request::post(path).header("authorization", format!("Bearer {TOKEN}")).body(body).unwrap();
+        for (body, code, status) in [
+            (Body::from(big.clone()), "body_too_large", 413),
+            (endless(), "body_too_large", 413),
+            (broken(), "body_truncated", 400),
+        ] {
+            let answer = rig.ask(request(body)).await;
+            assert_eq!((answer.code().as_str(), answer.status.as_u16()), (code, status), "{path}");
+        }
+        let mut lying = request(Body::from("{}"));
+        lying.headers_mut().insert("content-length", "99999999999".parse().unwrap());
+        assert_eq!(rig.ask(lying).await.code(), "body_too_large");
+    }
+    for body in [
+        "{",
+        "[]",
+        "\"x\"",
+        "{\"reason\": 5}",
+        "{\"why\": \"x\"}",
+        "{\"reason\":\"a\",\"reason\":\"b\"}",
+        "nul\0l",
+        "{} {}",
+    ] {
+        let request = Request::post("/v1/rounds/accept").header("authorization", format!("Bearer {TOKEN}"));
+        let answer = rig.ask(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!((answer.code().as_str(), answer.status), ("bad_json", StatusCode::BAD_REQUEST), "{body}");
+    }
+    assert_eq!(rig.fingerprint(), before);
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    let router = axum::Router::new().route(
+        "/",
+        axum::routing::post(async |request: axum::extract::Request| {
+            crate::rest::input::body_within(request, 100, Duration::from_millis(5)).await.map(|_| ())
+        }),
+    );
+    let silent = Body::from_stream(tokio_stream::pending::<Result<Bytes, Infallible>>());
+    let answer = ask(&router, Request::post("/").body(silent).unwrap()).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::REQUEST_TIMEOUT, &json!("body_timeout")));
+}
+
+#[tokio::test]
+async fn panics_and_endless_work_end_as_problems_too() {
+    let rig = Rig::new().await;
+    let app = rig.app.clone();
+    let routes = axum::Router::new()
+        .route("/panic", get(async || -> &'static str { panic!("a secret of the house") }))
+        .route("/never", get(std::future::pending::<&'static str>));
+    let router = crate::rest::layers::around(routes, &app).with_state(app);
+    let panic = ask(&router, Request::get("/panic").body(Body::empty()).unwrap()).await;
+    assert_eq!((panic.code().as_str(), panic.status), ("internal", StatusCode::INTERNAL_SERVER_ERROR));
+    assert!(!panic.text.contains("secret"));
+    let never = ask(&router, Request::get("/never").body(Body::empty()).unwrap()).await;
+    assert_eq!((never.code().as_str(), never.status), ("outcome_unknown", StatusCode::GATEWAY_TIMEOUT));
+}
+
+#[tokio::test]
+async fn too_many_at_once_are_told_to_come_back() {
+    let rig = Rig::new().await;
+    let app = rig.app.clone();
+    let routes = axum::Router::new().route("/", get(async || "ok"));
+    let router = crate::rest::layers::around(routes, &app).with_state(app.clone());
+    let all =
+        app.inner.requests.clone().acquire_many_owned(u32::try_from(crate::rest::REQUESTS).unwrap()).await.unwrap();
+    let busy = ask(&router, Request::get("/").body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (busy.code().as_str(), &busy.headers["retry-after"]),
+        ("busy", &"1".parse::<axum::http::HeaderValue>().unwrap())
+    );
+    drop(all);
+    assert_eq!(ask(&router, Request::get("/").body(Body::empty()).unwrap()).await.text, "ok");
+}
+
+#[tokio::test]
+async fn the_table_of_codes_is_served() {
+    let rig = Rig::new().await;
+    let table = rig.read("/v1/problems").await;
+    let rows = table["problems"].as_array().unwrap();
+    assert_eq!(rows.len(), crate::rest::problem::Code::ALL.len());
+    assert!(rows.iter().all(|row| row["cause"].is_string() && row["hint"].is_string()));
+}
