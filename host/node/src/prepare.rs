@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, SettingChange, Stage};
+use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, Stage};
 use kernel::decide::{LimitSettings, Slot};
 use kernel::id::{Digest, NodeId, RoundId, Seat};
 use kernel::limits::{CHUNK_BYTES, COMPONENT_BYTES};
@@ -21,9 +21,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::builtin;
-use crate::config::{Component, Config, PolicySource};
+use crate::config::{Component, PolicySource};
 use crate::group::{Group, GroupError};
 use crate::rest::problem::Problem;
+
+mod file;
 
 /// The policies of a super: what is ready to run here, and how to bring in another one.
 #[derive(Clone)]
@@ -160,93 +162,6 @@ impl Policies {
             Ok(bytes) => self.bring(slot, source, bytes, by).await,
             Err(refused) => Ok(refused),
         }
-    }
-
-    /// Takes what the config says of policies and settings where it says something new (PROTOCOLS 11.12, 12.2).
-    ///
-    /// # Errors
-    /// As [`Policies::swap`].
-    pub async fn take_file(&self, config: &Config) -> Result<Reload, PolicyError> {
-        let _turn = self.inner.turn.lock().await;
-        let (settings, settings_refused) = self.take_settings(&config.settings_said).await?;
-        let mut slots = Vec::new();
-        for (slot, source) in &config.policies {
-            let outcome = self.take_slot(*slot, source).await?;
-            report(*slot, source, &outcome);
-            slots.push((*slot, outcome));
-            self.last_resort(*slot, source).await?;
-        }
-        Ok(Reload { slots, settings, settings_refused })
-    }
-
-    async fn take_slot(&self, slot: Slot, source: &PolicySource) -> Result<Outcome, PolicyError> {
-        let bytes = match self.read_source(source).await? {
-            Ok(bytes) => bytes,
-            Err(refused) => return Ok(refused),
-        };
-        let file = digest_of(&bytes, &source.config);
-        let row = self.inner.group.read(|state| state.slot(slot).row.clone());
-        let decides = |policy| row.active == policy || row.scheduled.is_some_and(|s| s.policy == policy);
-        if row.file_said == Some(file) {
-            return Ok(if decides(Some(file)) {
-                Outcome::Unchanged { policy: file }
-            } else {
-                Outcome::LogWins { file, active: row.active }
-            });
-        }
-        let outcome = self.bring(slot, source, bytes, Operator::File).await?;
-        match outcome {
-            Outcome::Unchanged { .. } | Outcome::Scheduled(_) => {
-                self.operate(Operator::File, "config file", Operation::FileSaid { slot, policy: file }).await?;
-            }
-            // The file is to be looked at again when it is mended.
-            Outcome::Refused { .. } | Outcome::LogWins { .. } => {}
-        }
-        Ok(outcome)
-    }
-
-    /// Settings that the file says otherwise than the last time.
-    async fn take_settings(&self, said: &[(String, String)]) -> Result<(Vec<String>, Option<String>), PolicyError> {
-        let new: Vec<String> = self.inner.group.read(|state| {
-            let before = &state.meta.file_settings;
-            let new = said.iter().filter(|one| !before.contains(one));
-            let new = new.filter(|(key, value)| state.meta.settings.value(key).as_ref() != Some(value));
-            new.map(|(key, value)| format!("{key} = {value}")).collect()
-        });
-        let said = said.iter().map(|(key, value)| SettingChange { key: key.clone(), value: value.clone() }).collect();
-        match self.operate(Operator::File, "config file", Operation::FileSettings(said)).await {
-            Ok(_) => Ok((new, None)),
-            Err(PolicyError::Rejected { reject, .. }) => {
-                let why = words(&reject);
-                tracing::warn!(why, "the cluster keeps its settings");
-                Ok((Vec::new(), Some(why)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Keeps the builtin staged: an automatic return ends there when there is nothing else to return to.
-    async fn last_resort(&self, slot: Slot, source: &PolicySource) -> Result<(), PolicyError> {
-        let builtin = builtin::of(slot);
-        let source = match &source.component {
-            Component::Builtin(_) => source.clone(),
-            Component::File(_) => PolicySource {
-                component: Component::Builtin(builtin.name.to_owned()),
-                config: builtin.config.to_owned(),
-            },
-        };
-        let Ok(bytes) = self.read_source(&source).await? else { return Ok(()) };
-        let policy = digest_of(&bytes, &source.config);
-        if self.inner.group.read(|state| state.slot(slot).row.builtin) == Some(policy) {
-            return Ok(());
-        }
-        let staged = self.inner.group.read(|state| state.policies.contains_key(&policy));
-        if !staged && let Err(findings) = self.stage(slot, &source, bytes, Operator::File).await? {
-            tracing::warn!(slot = slot.name(), ?findings, "the builtin policy is not admitted under these settings");
-            return Ok(());
-        }
-        self.operate(Operator::File, "builtin", Operation::SetBuiltin { slot, policy }).await?;
-        Ok(())
     }
 
     async fn bring(
@@ -457,30 +372,6 @@ impl Policies {
                     Err(RecvError::Closed) => return Ok(()),
                 }
             }
-        }
-    }
-}
-
-/// Tells the log what became of a slot.
-fn report(slot: Slot, source: &PolicySource, outcome: &Outcome) {
-    let (slot, component) = (slot.name(), source.component.to_string());
-    match outcome {
-        Outcome::Unchanged { policy } => tracing::info!(slot, component, %policy, "policy unchanged"),
-        Outcome::LogWins { file, active } => {
-            let active = active.map(|active| active.to_string());
-            let active = active.as_deref().unwrap_or("none");
-            tracing::warn!(
-                slot, component, %file, active,
-                "the cluster decided otherwise since the file last changed: the log wins; change the file to make it count"
-            );
-        }
-        Outcome::Scheduled(s) => {
-            let memory = memory_words(s.memory_empty);
-            tracing::info!(slot, component, policy = %s.policy, name = s.name, from = s.from.0, memory, "policy scheduled");
-        }
-        Outcome::Refused { findings, .. } => {
-            let why = findings.join("; ");
-            tracing::error!(slot, component, why, "policy refused: what decides now goes on");
         }
     }
 }

@@ -5,4 +5,5 @@ pub mod follower;
 pub mod leader;
 pub mod supernode;
 mod tell;
+mod walks;
 mod welcome;

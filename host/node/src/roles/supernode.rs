@@ -15,14 +15,15 @@ use kernel::command::{Command, Leave, Outdated};
 use kernel::id::{NodeId, ProtocolVersion, RoundId, Seat};
 use kernel::members::Refusal;
 use kernel::outcome::{Notice, Reject, Reply};
+use kernel::round::OpenRound;
 use kernel::round::lead::Lead;
-use kernel::round::walk::{Carry, Heard, PingOut, PongIn, Timing, Walk, WalkStart};
-use kernel::round::{OpenRound, SignedPartial};
+use kernel::round::walk::{Heard, PingOut, PongIn};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use wire::message::{FromFollower, Ping, ToFollower};
 
 use super::attached::Attached;
+use super::walks::Watched;
 use crate::group::{Applied, Group, GroupError, Leadership};
 use crate::keys::NodeKey;
 use crate::listen::Gate;
@@ -34,10 +35,6 @@ use crate::tasks::Tasks;
 
 /// Messages taken before deadlines are looked at again: a flood must not keep the loop from its other work.
 const TAKEN: usize = 16_384;
-/// Walks that may be open at once: the one before may still wait for its last windows.
-const WALKS: usize = 2;
-/// Rounds whose order is kept: two may be open, and a round may be opened again in a new term.
-const ORDERS: usize = 4;
 /// Results of what runs beside the loop that may wait for it.
 const DONE: usize = 1_024;
 /// How long a draining super waits for the settlement that is under way.
@@ -80,38 +77,32 @@ pub struct Order {
 pub struct Supernode {
     pub(super) node: NodeId,
     pub(super) key: Arc<NodeKey>,
-    seat: Seat,
+    pub(super) seat: Seat,
     pub(super) group: Group,
     pub(super) policies: Policies,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tasks: Tasks,
     pub(super) attached: Attached,
-    order: watch::Sender<Order>,
-    gate: Arc<Gate>,
+    pub(super) order: watch::Sender<Order>,
+    pub(super) gate: Arc<Gate>,
     /// Handshakes that the door had refused for load when the last partial report left.
-    turned_away: u64,
+    pub(super) turned_away: u64,
     mailbox: mpsc::Receiver<Mail>,
     pub(super) done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     pub(super) cores: u64,
     /// Zero of the loop's clock.
     started: Instant,
-    open_since_ms: u64,
-    walks: VecDeque<Watched>,
+    pub(super) open_since_ms: u64,
+    pub(super) walks: VecDeque<Watched>,
     /// Of the rounds that are not settled.
-    orders: VecDeque<Order>,
+    pub(super) orders: VecDeque<Order>,
     pub(super) lead: Option<Lead>,
     /// When the leader has something to do by itself.
     pub(super) lead_due_us: Option<u64>,
     pub(super) settling: Option<Settling>,
     /// Followers that are still to be told of the last settlement.
     pub(super) to_tell: VecDeque<NodeId>,
-}
-
-/// A walk, and whether its partial report has left.
-struct Watched {
-    walk: Walk,
-    said: bool,
 }
 
 /// A settlement that is under way.
@@ -383,86 +374,6 @@ impl Supernode {
 
     fn count_streams(&self) {
         self.metrics.streams.set(i64::try_from(self.attached.count()).unwrap_or(i64::MAX));
-    }
-
-    pub(super) fn newest(&mut self) -> Option<&mut Walk> {
-        self.walks.back_mut().map(|watched| &mut watched.walk)
-    }
-
-    fn walk_of(&mut self, of: (RoundId, kernel::id::Term)) -> Option<&mut Walk> {
-        let at = self.walks.iter().position(|watched| (watched.walk.open().round, watched.walk.open().term) == of);
-        let at = at.or_else(|| self.walks.len().checked_sub(1))?;
-        self.walks.get_mut(at).map(|watched| &mut watched.walk)
-    }
-
-    /// Begins a walk.
-    pub(super) fn open(&mut self, open: OpenRound, queue: Arc<[NodeId]>, waited_us: u64) {
-        let mut carry = Carry::default();
-        while self.walks.len() >= WALKS || self.walks.front().is_some_and(|watched| watched.said) {
-            if self.walks.front().is_some_and(|watched| !watched.said) {
-                self.report(0);
-            }
-            carry = self.walks.pop_front().map(|mut watched| watched.walk.carry()).unwrap_or_default();
-        }
-        let mut secret = [0; 16];
-        if let Err(error) = getrandom::fill(&mut secret) {
-            self.tasks.fail(format!("no randomness for a round's secret: {error}"));
-            return;
-        }
-        let (cluster, timing) =
-            self.group.read(|state| (state.meta.cluster.to_string(), Timing::of(&state.meta.settings)));
-        let mut walk = Walk::new(WalkStart {
-            cluster,
-            open,
-            seat: self.seat,
-            queue,
-            timing,
-            secret,
-            now_us: self.now_us(),
-            waited_us,
-            open_since_ms: self.open_since_ms,
-            open_all_round: true,
-            spread_ms: self.spread_ms(),
-            carry,
-        });
-        for (node, _) in self.attached.iter() {
-            walk.attach(node);
-        }
-        self.orders.push_back(Order { round: open.round, nodes: walk.order().collect() });
-        while self.orders.len() > ORDERS {
-            self.orders.pop_front();
-        }
-        self.walks.push_back(Watched { walk, said: false });
-    }
-
-    /// A walk is over, or must be: what it saw goes to the leader, signed.
-    fn report(&mut self, at: usize) {
-        let Some(watched) = self.walks.get_mut(at) else { return };
-        watched.said = true;
-        let turned_away = self.gate.overloaded();
-        // How many does not matter beyond that there were some.
-        (self.turned_away..turned_away).take(1_000).for_each(|_| watched.walk.refuse());
-        self.turned_away = turned_away;
-        let partial = self.group.read(|state| {
-            watched.walk.partial(|node, address| {
-                let member = state.members.get(node);
-                member.is_some_and(|member| member.profile.address.as_deref() == Some(address))
-            })
-        });
-        let lag_ms = i64::try_from(partial.lag_ms).unwrap_or(i64::MAX);
-        self.metrics.loop_lag_ms.set(lag_ms);
-        let missed = partial.asked.count().saturating_sub(partial.seen.count());
-        (0..missed).for_each(|_| self.metrics.pong(Pong::Missed));
-        (0..partial.void.count()).for_each(|_| self.metrics.pong(Pong::Void));
-        let signed: SignedPartial = self.key.sign_partial(partial.payload());
-        self.partial(signed);
-    }
-
-    /// The order of a settled round is no secret any more.
-    pub(super) fn publish_order(&self, round: RoundId) {
-        if let Some(order) = self.orders.iter().rev().find(|order| order.round == round) {
-            self.order.send_replace(order.clone());
-        }
     }
 
     fn notice(&mut self, notice: &Notice) {

@@ -1,0 +1,130 @@
+//! A group of one on disks in memory.
+
+use std::time::Duration;
+
+use kernel::command::{Ip, Join, Super};
+use kernel::id::{ClusterId, Genesis, ProtocolVersion};
+use kernel::settings::Settings;
+use store::Disk;
+
+use super::*;
+use crate::keys::NodeKey;
+
+fn found(id: &str, founder: u8) -> Found {
+    let node = NodeKey::from_seed(&[founder; 32]).id();
+    Found {
+        cluster: ClusterId { id: id.into(), genesis: Genesis([7; 16]) },
+        founder: Super { node, name: "super-1".into(), address: "127.0.0.1:7001".into() },
+        settings: Settings { joins_round: 100_000, ..Settings::default() },
+        now_ms: 0,
+    }
+}
+
+fn start(disk: &Disk, found: Found) -> Result<(Group, bool, Tasks), StartError> {
+    let store = Arc::new(Store::open(disk, 1 << 20)?);
+    let tasks = Tasks::new();
+    let (group, founded) = Group::start(store, found, Arc::new(Metrics::new()), &tasks)?;
+    Ok((group, founded, tasks))
+}
+
+fn join(seed: u16, group: &Group) -> Command {
+    let mut bytes = [9; 32];
+    bytes[..2].copy_from_slice(&seed.to_le_bytes());
+    Command::Join(Join {
+        node: NodeKey::from_seed(&bytes).id(),
+        name: String::new(),
+        version: ProtocolVersion::OURS,
+        software: String::new(),
+        ip: Ip::V4([127, 0, 0, 1]),
+        port: seed,
+        rest: None,
+        now_ms: group.now_ms(),
+    })
+}
+
+async fn end(group: &Group, tasks: &Tasks) {
+    tasks.kill();
+    group.stopped().cancelled().await;
+}
+
+#[tokio::test]
+async fn a_group_of_one_founds_once_and_leads_in_a_new_term_at_each_start() {
+    let disk = Disk::memory();
+    let (group, founded, tasks) = start(&disk, found("lab", 1)).unwrap();
+    assert!(founded);
+    assert_eq!(group.leadership().borrow().term, Term(1));
+    let genesis = group.read(|state| state.meta.cluster.clone());
+    end(&group, &tasks).await;
+    let again = Found { cluster: ClusterId { genesis: Genesis([8; 16]), ..genesis.clone() }, ..found("lab", 1) };
+    let (group, founded, tasks) = start(&disk, again).unwrap();
+    assert!(!founded);
+    assert_eq!(group.leadership().borrow().term, Term(2));
+    assert_eq!(group.read(|state| state.meta.cluster.clone()), genesis, "a restart is no founding");
+    end(&group, &tasks).await;
+}
+
+#[tokio::test]
+async fn a_store_of_another_cluster_or_key_is_refused_by_name() {
+    let disk = Disk::memory();
+    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    end(&group, &tasks).await;
+    let error = start(&disk, found("prod", 1)).unwrap_err().to_string();
+    assert!(error.contains("lab#") && error.contains("cluster.id = \"prod\""), "{error}");
+    let error = start(&disk, found("lab", 2)).unwrap_err();
+    assert!(matches!(error, StartError::OtherKey { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_kill_in_the_middle_of_a_burst() {
+    let disk = Disk::memory();
+    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let mut burst = tokio::task::JoinSet::new();
+    for seed in 0..2_000 {
+        let group = group.clone();
+        burst.spawn(async move {
+            let command = join(seed, &group);
+            let Command::Join(Join { node, .. }) = &command else { unreachable!() };
+            let node = *node;
+            matches!(group.propose(command).await, Ok(Ok(_))).then_some(node)
+        });
+    }
+    let mut acknowledged = Vec::new();
+    while let Some(done) = burst.join_next().await {
+        if let Some(node) = done.unwrap() {
+            acknowledged.push(node);
+            if acknowledged.len() == 500 {
+                tasks.kill();
+            }
+        }
+    }
+    group.stopped().cancelled().await;
+    let (again, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    assert!(acknowledged.len() >= 500);
+    again.read(|state| {
+        assert!(acknowledged.iter().all(|node| state.members.contains_key(node)));
+    });
+    end(&again, &tasks).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_ends_the_node_with_a_message() {
+    let disk = Disk::memory();
+    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let _other = Store::open(&disk, 1 << 20).unwrap();
+    assert_eq!(group.propose(join(1, &group)).await, Err(GroupError::Stopped));
+    let why = tasks.failed().await;
+    assert!(why.starts_with("a commit failed"), "{why}");
+    assert_eq!(group.propose(join(2, &group)).await, Err(GroupError::Stopped));
+}
+
+#[tokio::test]
+async fn a_draining_group_answers_what_was_proposed_before() {
+    let disk = Disk::memory();
+    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let applied = group.applied();
+    assert!(group.propose(join(1, &group)).await.unwrap().is_ok());
+    assert!(applied.has_changed().unwrap());
+    assert!(tasks.drain(Duration::from_secs(60)).await);
+    group.stopped().cancelled().await;
+    assert_eq!(group.propose(join(2, &group)).await, Err(GroupError::Stopped));
+}
