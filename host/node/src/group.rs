@@ -388,12 +388,12 @@ impl Thread {
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.commit_commands.observe(answers.len() as f64);
         self.inner.time.saw(stamp_ms);
+        self.inner.leadership.send_if_modified(|before| std::mem::replace(before, leadership) != leadership);
+        self.inner.applied.send_replace(applied);
         for (to, reply) in answers {
             // Whoever asked may have gone; the command counts all the same.
             let _ = to.send(reply);
         }
-        self.inner.leadership.send_if_modified(|before| std::mem::replace(before, leadership) != leadership);
-        self.inner.applied.send_replace(applied);
         for notice in batch.notices {
             // Nobody may be watching.
             let _ = self.inner.notices.send(Arc::new(notice));
