@@ -75,7 +75,8 @@ fn policy(text: &str) -> Result<(Slot, PolicySource), String> {
 impl Demo {
     pub fn run(self) -> Result<(), Failure> {
         let options = self.options()?;
-        self.logs.start("warn")?;
+        // What the flaky followers are told is on the screen already.
+        self.logs.start("warn,node::roles::follower=error")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::new(format!("no runtime: {error}"), "look at this process's limits"))?;

@@ -1,18 +1,26 @@
 //! Policies: the author's side, which needs no node, and the operator's.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use kernel::decide::Slot;
+use kernel::limits::COMPONENT_BYTES;
+use kernel::settings::Settings;
 use serde_json::Value;
 
-use super::operate::{AcceptPolicy, Rollback};
+use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
 use super::wait;
+use crate::config::json;
 use crate::failure::Failure;
-use crate::text::{Columns, field, list};
+use crate::text::{Columns, NONE, field, list, note, pairs, print};
 
 /// Check, look into and build rules; see and decide which ones count
 #[derive(Debug, Subcommand)]
 pub enum Policy {
+    Check(Check),
+    Inspect(Inspect),
+    Build(Build),
     List(List),
     Accept(AcceptPolicy),
     Rollback(Rollback),
@@ -21,10 +29,156 @@ pub enum Policy {
 impl Policy {
     pub fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Check(check) => check.run(),
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Build(build) => build.run(),
             Self::List(list) => wait(list.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
         }
+    }
+}
+
+/// Check whether a node would take a component: `ok` and its digests, or what is wrong with the cure, a line each
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy check my-ban.wasm --slot ban
+  pingward policy check my-ban.wasm --slot ban --config '{\"ban\":5}'
+  pingward policy check my-ban.wasm --slot ban --config config.json")]
+pub struct Check {
+    /// The component
+    file: PathBuf,
+    /// The slot that it is for
+    #[arg(long, value_parser = slot)]
+    slot: Slot,
+    /// Its config: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+}
+
+impl Check {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let place = self.file.display().to_string();
+        let engine = engine()?;
+        let limits = Settings::default().policy_limits();
+        match policy::admit(&engine, self.slot, &bytes, &config, &limits) {
+            Ok(admitted) => {
+                let description = &admitted.description;
+                print(&format!(
+                    "ok\n{}",
+                    pairs(&[
+                        ("name", format!("{} {}", description.name, description.version)),
+                        ("digest", admitted.digest.to_string()),
+                        ("component", admitted.component.to_string()),
+                        ("config", config),
+                        ("config digest", admitted.config_digest.to_string()),
+                        ("memory", memory(description)),
+                        (
+                            "extra columns",
+                            if description.extra.is_empty() { NONE.into() } else { description.extra.join(", ") }
+                        ),
+                    ])
+                ))
+            }
+            Err(findings) => {
+                let what = format!("a node would not take it for the slot {}:\n{}", self.slot, indented(&findings));
+                Err(Failure::plain(what).at(place))
+            }
+        }
+    }
+}
+
+/// Look into a component: its digest, size, imports, exports, and what it says of itself
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy inspect my-ban.wasm")]
+pub struct Inspect {
+    /// The component
+    file: PathBuf,
+    /// The config that it describes itself for: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+}
+
+impl Inspect {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let place = self.file.display().to_string();
+        let limits = Settings::default().policy_limits();
+        match policy::inspect(&engine()?, &bytes, &config, &limits) {
+            Ok(inspection) => print(&inspection_text(&inspection)),
+            Err(findings) => Err(Failure::plain(format!("this is no component:\n{}", indented(&findings))).at(place)),
+        }
+    }
+}
+
+fn inspection_text(seen: &policy::Inspection) -> String {
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.into());
+    let all = |texts: &[String]| if texts.is_empty() { NONE.into() } else { texts.join(", ") };
+    let mut rows = vec![
+        ("component", seen.digest.to_string()),
+        ("bytes", seen.size.to_string()),
+        ("world", seen.world().unwrap_or_else(|| "none of pingward's".into())),
+        ("contract", format!("{} (this release runs {})", known(&seen.wit_version), seen.wit_versions)),
+        ("imports", all(&seen.imports)),
+        ("exports", all(&seen.exports)),
+        ("name", known(&seen.name)),
+        ("version", known(&seen.version)),
+        ("description", known(&seen.description)),
+        ("authors", known(&seen.authors)),
+    ];
+    match &seen.described {
+        Ok(description) => rows.extend([
+            ("describes as", format!("{} {}", description.name, description.version)),
+            ("memory", memory(description)),
+            ("reasons", all(&description.reasons)),
+            ("extra columns", all(&description.extra)),
+        ]),
+        Err(why) => rows.push(("describes as", format!("nothing: {why}"))),
+    }
+    pairs(&rows)
+}
+
+fn memory(description: &kernel::decide::Description) -> String {
+    format!("{} bytes a member, schema `{}`", description.memory_bytes, description.memory_schema)
+}
+
+fn engine() -> Result<policy::Engine, Failure> {
+    policy::Engine::new().map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
+}
+
+fn indented(findings: &policy::Findings) -> String {
+    findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Compile a Rust package into a component
+///
+/// The package is one like plugins/template. The component is written beside it as NAME.wasm, the same bytes each time.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy build plugins/template
+  pingward policy build my-ban --out my-ban.wasm")]
+pub struct Build {
+    /// The package's folder
+    dir: PathBuf,
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Build {
+    fn run(self) -> Result<(), Failure> {
+        note(&format!("building {}", self.dir.display()));
+        let built = policy::build(&self.dir, self.out.as_deref(), &policy::BuildOptions::default())
+            .map_err(|error| Failure::plain(error.to_string()))?;
+        print(&pairs(&[
+            ("wrote", built.path.display().to_string()),
+            ("digest", built.digest.to_string()),
+            ("bytes", built.size.to_string()),
+        ]))
     }
 }
 
@@ -69,16 +223,15 @@ fn list_text(answer: &Value) -> String {
             add("staged", staged);
         }
         if let Some(scheduled) = row.get("scheduled").filter(|scheduled| scheduled.is_object()) {
-            let digest = field(scheduled, "digest");
+            let digest = scheduled.get("policy").map_or_else(|| NONE.into(), |policy| field(policy, "digest"));
             let from = field(scheduled, "round");
             remarks.push_str(&format!("{slot}: {digest} decides from round {from} on\n"));
         }
-        for fault in list(row, "faults") {
+        if row.get("faults").and_then(Value::as_u64).is_some_and(|faults| faults > 0) {
+            let (faults, lately) = (field(row, "faults"), field(row, "fault_rounds"));
             remarks.push_str(&format!(
-                "{slot}: fault in round {}: {} {}\n",
-                field(fault, "round"),
-                field(fault, "kind"),
-                field(fault, "message")
+                "{slot}: {faults} faults since the founding; lately in rounds {lately}
+"
             ));
         }
         if field(row, "held") == "yes" {
@@ -88,6 +241,40 @@ fn list_text(answer: &Value) -> String {
     format!("{}{remarks}", columns.text("no slot has a policy: nobody is paid or banned"))
 }
 
+fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |what: String, hint: &str| Failure::new(what, hint).at(file.display().to_string());
+    let size = std::fs::metadata(file)
+        .map_err(|error| {
+            failed(format!("the component cannot be read: {error}"), "`pingward policy build DIR` makes one")
+        })?
+        .len();
+    if size > COMPONENT_BYTES as u64 {
+        return Err(failed(
+            format!("the component has {size} bytes, at most {COMPONENT_BYTES} are taken"),
+            "build it for size, and leave out what it does not need",
+        ));
+    }
+    std::fs::read(file)
+        .map_err(|error| failed(format!("the component cannot be read: {error}"), "check the path and its permissions"))
+}
+
+fn read_config(text: &str) -> Result<String, Failure> {
+    let (json, place) = if text.trim_start().starts_with('{') {
+        (text.to_string(), "--config".to_string())
+    } else {
+        let read = std::fs::read_to_string(text).map_err(|error| {
+            Failure::new(
+                format!("the config cannot be read: {error}"),
+                "--config takes JSON that begins with { or the path of a file",
+            )
+            .at(text)
+        })?;
+        (read, text.to_string())
+    };
+    json::canonical(&json)
+        .map_err(|error| Failure::new(error.to_string(), "write it as JSON, such as {\"warn\":2}").at(place))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -95,11 +282,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_config_is_json_or_a_file_with_json() {
+        assert_eq!(read_config(" { \"b\": 1, \"a\": 2 }").unwrap(), r#"{"a":2,"b":1}"#);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.json");
+        std::fs::write(&file, "{ \"a\": 2 }").unwrap();
+        assert_eq!(read_config(file.to_str().unwrap()).unwrap(), r#"{"a":2}"#);
+        assert!(read_config("{\"a\":1.5}").unwrap_err().what.contains("a fraction"));
+        assert!(read_config("nowhere.json").unwrap_err().what.starts_with("the config cannot be read"));
+    }
+
+    #[test]
     fn the_list_has_a_row_for_each_place() {
-        let policy = json!({ "digest": "sha256:aa", "name": "ban-strikes", "version": "0.1.0", "config": "{}" });
+        let policy = json!({ "digest": "sha256:aa", "name": "ban-strikes", "version": "0.1.0", "config": {} });
         let answer = json!({ "slots": {
-            "reward": { "active": null, "previous": null, "staged": [], "faults": [] },
-            "ban": { "active": policy, "previous": null, "staged": [policy], "scheduled": { "digest": "sha256:bb", "round": 9 }, "faults": [], "held": true },
+            "reward": { "active": null, "previous": null, "staged": [], "scheduled": null, "faults": 0 },
+            "ban": { "active": policy, "previous": null, "staged": [policy], "scheduled": { "policy": { "digest": "sha256:bb" }, "round": 9 }, "faults": 2, "fault_rounds": [7, 8], "held": true },
         } });
         assert_eq!(
             list_text(&answer),
@@ -107,6 +305,7 @@ mod tests {
              ban   active  ban-strikes  0.1.0    sha256:aa  {}\n\
              ban   staged  ban-strikes  0.1.0    sha256:aa  {}\n\
              ban: sha256:bb decides from round 9 on\n\
+             ban: 2 faults since the founding; lately in rounds 7, 8\n\
              ban: moves are held; `pingward policy accept ban` lets them through, `pingward policy rollback ban` goes back\n"
         );
     }
