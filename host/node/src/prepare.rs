@@ -213,8 +213,14 @@ impl Policies {
             by,
             now_ms: self.inner.group.now_ms(),
         };
-        self.propose("staging", Command::Stage(stage)).await?;
+        // It is here before the state knows it, else whoever watches the state would compile it a second time.
         self.change(|all| all.insert(policy, Preparation::Ready(admitted.policy)));
+        if let Err(error) = self.propose("staging", Command::Stage(stage)).await {
+            if !self.inner.group.read(|state| state.policies.contains_key(&policy)) {
+                self.change(|all| all.remove(&policy));
+            }
+            return Err(error);
+        }
         self.acknowledge(policy).await?;
         Ok(Ok(policy))
     }

@@ -8,6 +8,7 @@
 //! is never skipped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use kernel::columns::Deciding;
@@ -66,21 +67,20 @@ impl Supernode {
         let round = gathered.open.round;
         self.settling = Some(Settling { round, since: Instant::now() });
         let (group, policies, metrics) = (self.group.clone(), self.policies.clone(), Arc::clone(&self.metrics));
-        let (done, tasks) = (self.done.clone(), self.tasks.clone());
+        let (done, clock_was_off) = (self.done.clone(), Arc::clone(&self.clock_was_off));
         let name = "settle";
         self.tasks.spawn(name, async move {
             let (decided, decides) = oneshot::channel();
             let group_there = group.clone();
             let decide = move || {
                 // Nobody waits any more when the node is killed.
-                let _gone = decided.send(decide(&group_there, &policies, &metrics, &gathered));
+                let _gone = decided.send(decide(&group_there, &policies, &metrics, &clock_was_off, &gathered));
             };
             std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(decide)?;
             let Ok(settle) = decides.await else {
                 anyhow::bail!("deciding round {round} panicked");
             };
             let reply = group.propose(Command::Settle(Box::new(settle))).await;
-            drop(tasks);
             let _gone = done.send(Done::Settled { round, reply }).await;
             anyhow::Ok(())
         });
@@ -109,11 +109,18 @@ impl Supernode {
 }
 
 /// Merges, runs the policies, makes the settlement.
-fn decide(group: &Group, policies: &Policies, metrics: &Metrics, gathered: &Gathered) -> Settle {
+fn decide(
+    group: &Group,
+    policies: &Policies,
+    metrics: &Metrics,
+    clock_was_off: &AtomicBool,
+    gathered: &Gathered,
+) -> Settle {
     let stamp = group.stamp();
-    if let Some(off_ms) = stamp.off_ms {
+    if let Some(off_ms) = stamp.off_ms.filter(|_| !clock_was_off.load(Ordering::Relaxed)) {
         tracing::warn!(off_ms, "this machine's clock is off: stamps follow the time that has passed; set the clock");
     }
+    clock_was_off.store(stamp.off_ms.is_some(), Ordering::Relaxed);
     let (deciding, limits) = group.read(|state| {
         let report = gathered.merge(state);
         let deciding = Deciding::gather(state, report, gathered.signed.clone(), stamp.now_ms);

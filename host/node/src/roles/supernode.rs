@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kernel::command::{Command, Leave, Outdated};
@@ -91,6 +92,8 @@ pub struct Supernode {
     pub(super) done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     pub(super) cores: u64,
+    /// The clock was off at the last settlement: the log says so once.
+    pub(super) clock_was_off: Arc<AtomicBool>,
     /// Zero of the loop's clock.
     started: Instant,
     pub(super) open_since_ms: u64,
@@ -140,6 +143,7 @@ impl Supernode {
             mailbox: parts.mailbox,
             done,
             results,
+            clock_was_off: Arc::default(),
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
             started: Instant::now(),
             walks: VecDeque::new(),
