@@ -390,13 +390,13 @@ impl Thread {
         self.inner.time.saw(stamp_ms);
         self.inner.leadership.send_if_modified(|before| std::mem::replace(before, leadership) != leadership);
         self.inner.applied.send_replace(applied);
-        for (to, reply) in answers {
-            // Whoever asked may have gone; the command counts all the same.
-            let _ = to.send(reply);
-        }
         for notice in batch.notices {
             // Nobody may be watching.
             let _ = self.inner.notices.send(Arc::new(notice));
+        }
+        for (to, reply) in answers {
+            // Whoever asked may have gone; the command counts all the same.
+            let _ = to.send(reply);
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let end = options.duration.map(|duration| tokio::time::Instant::now() + duration);
     let mut cluster = Cluster::start_super(&options).await?;
-    let mut screen = Screen::new(io::stdout().is_terminal());
+    let screen = Screen::new(io::stdout().is_terminal());
     screen.first(&cluster.rest_url())?;
     let started = tokio::select! {
         started = cluster.start_followers(&options) => started,

@@ -108,10 +108,7 @@ async fn answer(app: &App, request: Request) -> Result<Paid, Problem> {
         Some(answer) => answer,
         None => part.group.propose(Command::Claim(claim)).await?,
     };
-    match reply? {
-        Reply::Claimed(Claimed { paid, earned, wallet, .. }) => {
-            Ok(Paid { claim: digest.to_string(), paid: paid.0, earned: earned.0, wallet: wallet.0 })
-        }
-        other => Err(super::unexpected(&other)),
-    }
+    let reply = reply?;
+    let Reply::Claimed(Claimed { paid, earned, wallet, .. }) = reply else { return Err(super::unexpected(&reply)) };
+    Ok(Paid { claim: digest.to_string(), paid: paid.0, earned: earned.0, wallet: wallet.0 })
 }

@@ -53,17 +53,15 @@ async fn decide(app: &App, by: By, reason: String, what: Operation) -> Result<Re
 }
 
 async fn changed(app: &App, by: By, reason: String, what: Operation) -> Result<Done<Changed>, Problem> {
-    match decide(app, by, reason, what).await? {
-        Reply::Changed { count } => Ok(Done(StatusCode::OK, Changed { changed: count })),
-        other => Err(unexpected(&other)),
-    }
+    let reply = decide(app, by, reason, what).await?;
+    let Reply::Changed { count } = reply else { return Err(unexpected(&reply)) };
+    Ok(Done(StatusCode::OK, Changed { changed: count }))
 }
 
 async fn from(app: &App, by: By, reason: String, what: Operation) -> Result<Done<From>, Problem> {
-    match decide(app, by, reason, what).await? {
-        Reply::From { round, memory_empty } => Ok(Done(StatusCode::ACCEPTED, From { round: round.0, memory_empty })),
-        other => Err(unexpected(&other)),
-    }
+    let reply = decide(app, by, reason, what).await?;
+    let Reply::From { round, memory_empty } = reply else { return Err(unexpected(&reply)) };
+    Ok(Done(StatusCode::ACCEPTED, From { round: round.0, memory_empty }))
 }
 
 /// A trusted presence.
@@ -101,10 +99,9 @@ pub async fn accept_policy(
     Part(slot): Part<Slot>,
     Json(body): Json<Reason>,
 ) -> Result<Done<SlotAccepted>, Problem> {
-    match decide(&app, by, body.reason, Operation::AcceptPolicy(slot)).await? {
-        Reply::Done => Ok(Done(StatusCode::OK, SlotAccepted { slot: slot.name() })),
-        other => Err(unexpected(&other)),
-    }
+    let reply = decide(&app, by, body.reason, Operation::AcceptPolicy(slot)).await?;
+    let Reply::Done = reply else { return Err(unexpected(&reply)) };
+    Ok(Done(StatusCode::OK, SlotAccepted { slot: slot.name() }))
 }
 
 /// The previous policy counts again, or a scheduled one is taken back.
