@@ -150,7 +150,8 @@ async fn a_claim_that_does_not_count_has_no_effect_and_a_code() {
     for (by, claim, code, status) in [
         (1, with("cluster", json!("lab")), "wrong_cluster", 403),
         (1, with("cluster", json!(format!("lab#{}", "00".repeat(16)))), "wrong_cluster", 403),
-        (1, with("sequence", json!(5)), "stale_sequence", 409),
+        // Another amount: the same bytes again would be the same claim.
+        (1, payload(&rig, 5, 2), "stale_sequence", 409),
         (1, with("sequence", json!(0)), "stale_sequence", 409),
         (1, with("expires_ms", json!(now_ms.saturating_sub(1))), "expired", 400),
         (1, with("expires_ms", json!(now_ms + SIGNED_EXPIRY_MS + 600_000)), "expires_too_late", 400),
