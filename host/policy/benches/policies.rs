@@ -37,6 +37,10 @@ fn main() {
         let call = |config| Call { config, round: &round, members: &members, memory: &[] };
         let fuel = |fuel: u64| fuel / population as u64;
 
+        assert!(
+            ban.judge(&call(BAN_CONFIG)).result
+                == Ok(native::judge::<ban_strikes::Strikes>(&call(BAN_CONFIG)).expect("it judges"))
+        );
         let native_ban = time(|| {
             let judged = pingward_sdk::export::judge::<ban_strikes::Strikes>(
                 BAN_CONFIG,
@@ -49,6 +53,10 @@ fn main() {
         let component_ban = time(|| drop(black_box(ban.judge(&call(BAN_CONFIG)).result.expect("it judges"))));
         line(population, "ban", native_ban, component_ban, fuel(ban.judge(&call(BAN_CONFIG)).fuel));
 
+        assert!(
+            reward.reward(&call(REWARD_CONFIG)).result
+                == Ok(native::settle::<reward_flat::Flat>(&call(REWARD_CONFIG)).expect("it settles"))
+        );
         let native_reward = time(|| {
             let settled = pingward_sdk::export::settle::<reward_flat::Flat>(
                 REWARD_CONFIG,

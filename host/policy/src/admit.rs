@@ -118,13 +118,13 @@ pub(crate) fn is_a_component(bytes: &[u8]) -> Result<(), Findings> {
 }
 
 pub(crate) fn decodes(engine: &Engine, bytes: &[u8]) -> Result<Component, Findings> {
-    engine.compile(bytes).map_err(|error| match error.split_once("pooling allocator requirements: ") {
+    engine.compile(bytes).map_err(|error| match error.contains("pooling allocator") {
         // The pool has room for the largest component that may be, and says where another one is larger.
-        Some((_, needs)) => {
-            let what = format!("it needs more than a policy may have: {}", escape(needs, 300));
+        true => {
+            let what = format!("it needs more than a policy may have: {}", escape(&error, 300));
             Findings::one("resources", what, "make it of fewer and smaller parts")
         }
-        None => {
+        false => {
             let what = format!("it does not decode: {}", escape(&error, 300));
             let cure = "copy the file again if it is damaged; else build it for wasm32-unknown-unknown";
             Findings::one("decode", what, cure)

@@ -121,7 +121,8 @@ impl Engine {
         limits: &PolicyLimits,
         guest: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<T, String>>,
     ) -> Run<T> {
-        let turn = self.inner.turns.enter();
+        // Ends after the store has given its memory back: the next one needs that place in the pool.
+        let _turn = self.inner.turns.enter();
         let mut store = Store::new(self.wasmtime(), Guest::new(limits));
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
@@ -130,7 +131,6 @@ impl Engine {
         // Fuel is off in no config of ours, so this cannot fail; if it did, the store has none and the guest traps.
         let _ = store.set_fuel(limits.fuel);
         let outcome = guest(&mut store);
-        drop(turn);
         let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or_default());
         let guest = store.into_data();
         let result = match outcome {

@@ -1,4 +1,4 @@
-use kernel::decide::{LimitSettings, Slot};
+use kernel::decide::Slot;
 use kernel::id::Digest;
 use policy::{CHECKS, Findings, admit, inspect};
 
@@ -19,7 +19,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Findings>, check: &str, words: 
 
 #[test]
 fn both_defaults_pass_and_say_what_they_are() {
-    let limits = LimitSettings::default();
+    let limits = crate::guests::limits();
     for (slot, bytes, name) in [(Slot::Reward, REWARD_FLAT, "reward-flat"), (Slot::Ban, BAN_STRIKES, "ban-strikes")] {
         let admitted = admit(engine(), slot, bytes, "{}", &limits).unwrap();
         assert_eq!((admitted.description.name.as_str(), admitted.description.version.as_str()), (name, "0.1.0"));
@@ -31,7 +31,7 @@ fn both_defaults_pass_and_say_what_they_are() {
 
 #[test]
 fn another_config_is_another_policy() {
-    let limits = LimitSettings::default();
+    let limits = crate::guests::limits();
     let digest = |config| admit(engine(), Slot::Ban, BAN_STRIKES, config, &limits).unwrap().digest;
     assert_ne!(digest(r#"{"ban":5}"#), digest(r#"{"ban":6}"#));
     assert_eq!(digest(r#"{"ban":5}"#), digest(r#"{"ban":5}"#));
@@ -39,7 +39,7 @@ fn another_config_is_another_policy() {
 
 #[test]
 fn a_config_that_the_policy_refuses_is_refused_in_its_own_words() {
-    let admit = |config| admit(engine(), Slot::Ban, BAN_STRIKES, config, &LimitSettings::default());
+    let admit = |config| admit(engine(), Slot::Ban, BAN_STRIKES, config, &crate::guests::limits());
     refused(admit(r#"{"wran":1}"#), "config", &["unknown key `wran`; did you mean `warn`?", "which is {\"wran\":1}"]);
     refused(admit(r#"{"warn":9}"#), "config", &["`warn` (9) is above `suspend` (3)"]);
     refused(admit(&format!("{{\"a\":\"{}\"}}", "x".repeat(65_536))), "config", &["may have 65536"]);
@@ -178,7 +178,7 @@ fn a_description_out_of_bounds_is_refused() {
 
 #[test]
 fn inspection_shows_a_file_without_admitting_it() {
-    let limits = LimitSettings::default();
+    let limits = crate::guests::limits();
     let seen = inspect(engine(), BAN_STRIKES, "{}", &limits).unwrap();
     assert_eq!((seen.slot, seen.world().as_deref()), (Some(Slot::Ban), Some("ban-policy")));
     assert_eq!((seen.wit_version.as_deref(), seen.wit_versions), (Some("0.1.0"), "0.1.x"));

@@ -1,7 +1,7 @@
 //! A policy made with the SDK that misbehaves as its config says (`tests/guests/deeds`): the panic hook, the names of
 //! functions in traps, and memory, through the real thing.
 
-use kernel::decide::{FaultKind, LimitSettings, Slot};
+use kernel::decide::{FaultKind, Slot};
 use policy::{Admitted, Findings, admit};
 
 use crate::guests::{engine, judge};
@@ -10,7 +10,7 @@ const DEEDS: &[u8] = include_bytes!("../guests/deeds.wasm");
 
 fn admit_deed(deed: &str, live_only: bool) -> Result<Admitted, Findings> {
     let config = format!(r#"{{"deed":"{deed}","live_only":{live_only}}}"#);
-    admit(engine(), Slot::Ban, DEEDS, &config, &LimitSettings::default())
+    admit(engine(), Slot::Ban, DEEDS, &config, &crate::guests::limits())
 }
 
 #[test]

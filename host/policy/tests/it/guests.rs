@@ -14,6 +14,11 @@ pub const WIT: &str = include_str!("../../../../wit/policy.wit");
 pub const REWARD_FLAT: &[u8] = include_bytes!("../../../../plugins/prebuilt/reward-flat.wasm");
 pub const BAN_STRIKES: &[u8] = include_bytes!("../../../../plugins/prebuilt/ban-strikes.wasm");
 
+/// The limits of a new cluster, with a wall clock that a busy machine does not run into: fuel decides.
+pub fn limits() -> LimitSettings {
+    LimitSettings { deadline_ms: 60_000, ..LimitSettings::default() }
+}
+
 /// One for all tests: what a hostile guest leaves behind would show in the next one.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -21,7 +26,7 @@ pub fn engine() -> &'static Engine {
 }
 
 pub fn admit_ban(bytes: &[u8]) -> Result<Admitted, Findings> {
-    admit(engine(), Slot::Ban, bytes, "{}", &LimitSettings::default())
+    admit(engine(), Slot::Ban, bytes, "{}", &limits())
 }
 
 /// A ban policy in parts. Strings of text sit at fixed places: name at 16 (5 bytes), version at 32 (1), schema at 48 (1),

@@ -42,7 +42,7 @@ fn faults(guest: &Guest, kind: FaultKind, words: &str) {
     assert_eq!(fault.kind, kind, "{fault}");
     assert!(fault.message.contains(words), "{fault}\nlacks: {words}");
 
-    let limits = LimitSettings::default();
+    let limits = crate::guests::limits();
     let next = admit(engine(), Slot::Ban, BAN_STRIKES, "{}", &limits).unwrap();
     assert!(judge(&next.policy, "{}").is_ok());
 }
@@ -77,7 +77,7 @@ fn an_endless_loop_before_the_first_call_is_stopped_too() {
 #[test]
 fn the_wall_clock_is_a_net_below_the_fuel() {
     let policy = later(before("(loop $l (br $l))"));
-    let limits = LimitSettings { fuel_base: u64::MAX / 2, deadline_ms: 30, ..LimitSettings::default() };
+    let limits = LimitSettings { fuel_base: u64::MAX / 2, deadline_ms: 30, ..crate::guests::limits() };
     let fault = judge_three(&policy.with_limits(limits)).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Deadline);
     assert!(fault.message.starts_with("it took longer than 30 ms"), "{fault}");

@@ -50,7 +50,7 @@ fn judge(policy: &Prepared, population: usize, memory: &[u8]) -> Run<Judgement> 
 
 #[test]
 fn each_member_gets_back_what_was_remembered_of_it() {
-    let policy = admitted(&remembering(3), &LimitSettings::default());
+    let policy = admitted(&remembering(3), &crate::guests::limits());
     let mut memory = vec![0, 1, 2, 10, 11, 12, 255, 0, 9];
     for _ in 0..2 {
         memory = judge(&policy, 3, &memory).result.unwrap().memory;
@@ -60,7 +60,7 @@ fn each_member_gets_back_what_was_remembered_of_it() {
 
 #[test]
 fn the_largest_memory_fits_its_limits() {
-    let limits = LimitSettings { state_bytes: 4_096, deadline_ms: 60_000, ..LimitSettings::default() };
+    let limits = LimitSettings { state_bytes: 4_096, ..crate::guests::limits() };
     let guest = Guest { before: String::new(), ..remembering(4_096) };
     let policy = admitted(&guest, &limits);
     let memory = vec![7; 20_000 * 4_096];
@@ -70,7 +70,7 @@ fn the_largest_memory_fits_its_limits() {
 
 #[test]
 fn every_limit_scales_with_the_population_and_bites() {
-    let generous = LimitSettings::default();
+    let generous = crate::guests::limits();
     let policy = admitted(&remembering(200), &generous);
     let kind = |limits: LimitSettings, population: usize| {
         let run = judge(&policy.with_limits(limits), population, &vec![0; population * 200]);
@@ -93,7 +93,7 @@ fn every_limit_scales_with_the_population_and_bites() {
 
 #[test]
 fn many_evaluations_at_once_wait_their_turn() {
-    let policy = admitted(&remembering(8), &LimitSettings::default());
+    let policy = admitted(&remembering(8), &crate::guests::limits());
     let results: Vec<bool> = std::thread::scope(|scope| {
         let evaluate = || judge(&policy, 100, &[0; 800]).result.is_ok();
         let threads: Vec<_> = (0..16).map(|_| scope.spawn(move || (0..20).all(|_| evaluate()))).collect();

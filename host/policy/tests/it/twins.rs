@@ -1,6 +1,6 @@
 //! A component decides what its source says, over random rounds and configs.
 
-use kernel::decide::{Call, LimitSettings, Members, Policy, RoundInput, Slot, check_judgement, check_reward};
+use kernel::decide::{Call, Members, Policy, RoundInput, Slot, check_judgement, check_reward};
 use kernel::id::Digest;
 use policy::{Admitted, admit};
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ fn round(population: usize, suspect: bool) -> RoundInput {
 }
 
 fn admitted(slot: Slot, component: &[u8], config: &str) -> Admitted {
-    admit(engine(), slot, component, config, &LimitSettings::default()).unwrap()
+    admit(engine(), slot, component, config, &crate::guests::limits()).unwrap()
 }
 
 proptest! {
