@@ -84,6 +84,13 @@ impl Api {
         }
     }
 
+    fn place(&self, method: &Method, route: &str) -> String {
+        match &self.target {
+            Target::Tcp { .. } => format!("{method} {}{route}", self.shown()),
+            Target::Unix(path) => format!("{method} {route} over {}", path.display()),
+        }
+    }
+
     /// Reads a route.
     pub async fn get(&self, route: &str) -> Result<Value, Failure> {
         self.request(Method::GET, route, None).await
@@ -95,7 +102,7 @@ impl Api {
     }
 
     async fn request(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let place = format!("{method} {}{route}", self.shown());
+        let place = self.place(&method, route);
         let asked = async {
             let response = self.open(method, route, body, "application/json").await?;
             let status = response.status();
@@ -114,7 +121,7 @@ impl Api {
 
     /// Opens a stream of server-sent events. The answer is given when it has begun.
     pub async fn stream(&self, route: &str) -> Result<Incoming, Failure> {
-        let place = format!("GET {}{route}", self.shown());
+        let place = self.place(&Method::GET, route);
         let opened = timeout(ANSWER, async {
             let response = self.open(Method::GET, route, None, "text/event-stream").await?;
             let status = response.status();

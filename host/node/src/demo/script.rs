@@ -46,7 +46,6 @@ enum Phase {
     Earning { rounds: u32 },
     Silent { rounds: u32 },
     SittingOut,
-    Overclaiming,
     Claiming,
 }
 
@@ -86,9 +85,10 @@ impl Flaky {
                 (Phase::Earning { rounds: GOOD_ROUNDS }, Some(Act::Return { banned: false }))
             }
             Phase::Silent { rounds } => (Phase::Silent { rounds: rounds - 1 }, None),
-            Phase::SittingOut if seen.is_queued && seen.standing != Standing::Banned => (Phase::Overclaiming, None),
+            Phase::SittingOut if seen.is_queued && seen.standing != Standing::Banned => {
+                (Phase::Claiming, Some(Act::Overclaim))
+            }
             Phase::SittingOut => (Phase::SittingOut, None),
-            Phase::Overclaiming => (Phase::Claiming, Some(Act::Overclaim)),
             Phase::Claiming if seen.earned > 0 => (Phase::Earning { rounds: GOOD_ROUNDS }, Some(Act::ClaimAll)),
             Phase::Claiming => (Phase::Claiming, None),
         };
@@ -123,7 +123,7 @@ mod tests {
         round(&mut flaky, 14, seen(Standing::Probation, 35));
         assert_eq!(
             acts,
-            [(2, Act::FallSilent), (6, Act::Return { banned: true }), (13, Act::Overclaim), (14, Act::ClaimAll)]
+            [(2, Act::FallSilent), (6, Act::Return { banned: true }), (12, Act::Overclaim), (13, Act::ClaimAll)]
         );
     }
 

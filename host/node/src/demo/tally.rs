@@ -44,7 +44,8 @@ impl Tally {
                 )]
             }
             Notice::Policy { slot, what, round, detail, .. } => {
-                vec![format!("policy      {slot} {what}, round {round}: {}", printable(detail))]
+                let detail = if detail.is_empty() { String::new() } else { format!(": {}", printable(detail)) };
+                vec![format!("policy      {slot} {what}, round {round}{detail}")]
             }
             Notice::AskOperator { round, rounds } => vec![format!(
                 "suspect     round {round} is the {rounds}th suspect one in a row: if the nodes are really gone, run `pingward rounds accept`"
