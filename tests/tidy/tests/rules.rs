@@ -61,7 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/template", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
-    ("tests/bench", &["kernel", "wire", "store", "policy", "node", "reward-flat", "ban-strikes"]),
+    ("tests/bench", &["kernel", "wire", "store", "policy", "node", "pingward-sdk", "reward-flat", "ban-strikes"]),
 ];
 
 #[test]

@@ -1,0 +1,47 @@
+//! What it costs, measured where it runs: each command prints figures beside their targets.
+//!
+//! It exits 1 when a target is missed.
+//!
+//! ```text
+//! cargo run --release -p bench -- settle
+//! cargo run --release -p bench -- followers --count 1000 --seconds 60
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+
+mod figures;
+mod followers;
+mod native;
+mod process;
+mod settle;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures pingward and prints the figures beside their targets")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One round of a large cluster: both policy calls, in WebAssembly and natively, then the settlement on disk.
+    Settle(settle::Options),
+    /// Many followers on one super of this machine: pongs counted, and what the super needs for them.
+    Followers(followers::Options),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    // The super that is measured is this binary in another part, so that one command builds and runs all of it.
+    if std::env::var_os(process::AS_NODE).is_some() {
+        return Ok(node::cli::main());
+    }
+    let met = match Cli::parse().command {
+        Command::Settle(options) => settle::run(&options)?,
+        Command::Followers(options) => followers::run(&options)?,
+    };
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
