@@ -1,0 +1,5 @@
+//! The program under test: `pingward` itself.
+
+fn main() -> std::process::ExitCode {
+    node::main()
+}

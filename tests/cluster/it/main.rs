@@ -1,0 +1,17 @@
+//! End to end: what a person at a terminal does, with real processes, real sockets and real components.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that fails may panic, and says what it saw"
+)]
+
+mod support;
+
+mod demo;
+mod faults;
+mod journey;
+mod lives;
+mod rules;
