@@ -1,0 +1,94 @@
+//! A ban rule that passes admission and misbehaves afterwards, so that tests can see what a node makes of it.
+//!
+//! Config: `act` = `nothing` (default), `ban` (everybody, for ever), `panic`, `loop`, `grow`, `recurse`, `refuse`, `log`.
+//! It acts in rounds below 100 only: the host's self-test runs at round 100 and above, and must find nothing. With
+//! `always = true` it acts there too. `memory` (0) is its memory-bytes, `schema` ("a") names them; it counts rounds there.
+
+use std::hint::black_box;
+
+use pingward_sdk::{About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log};
+
+/// The rule with its config.
+pub struct Misbehave {
+    act: String,
+    always: bool,
+    memory: u32,
+    schema: String,
+}
+
+impl Policy for Misbehave {
+    fn configure(config: &mut Config) -> Result<Self, String> {
+        let act = config.string("act", "nothing")?;
+        let known = ["nothing", "ban", "panic", "loop", "grow", "recurse", "refuse", "log"];
+        if !known.contains(&act.as_str()) {
+            return Err(format!("`act` is `{act}`; it may be one of {}", known.join(", ")));
+        }
+        let always = config.boolean("always", false)?;
+        let memory = config.integer("memory", 0, 0..=64)? as u32;
+        Ok(Self { act, always, memory, schema: config.string("schema", "a")? })
+    }
+
+    fn about(&self) -> About {
+        let about = About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reason("because it can");
+        if self.memory == 0 { about } else { about.memory(self.memory, &self.schema) }
+    }
+}
+
+impl BanPolicy for Misbehave {
+    fn judge(&self, round: &Round, members: &Members<'_>, memory: &mut Memory) -> Result<Judgement, String> {
+        if round.number < 100 || self.always {
+            match self.act.as_str() {
+                "panic" => {
+                    let empty: Vec<u64> = Vec::new();
+                    let at = black_box(3);
+                    return Err(format!("never reached {}", empty.get(at).ok_or("").map_or_else(|_| fall(at), |v| *v)));
+                }
+                "loop" => spin(),
+                "grow" => grow(),
+                "recurse" => {
+                    log::debug(&format!("{}", recurse(black_box(1))));
+                }
+                "refuse" => return Err("it does not want to".into()),
+                "log" => (0..100_000).for_each(|line| log::info(&format!("line {line} of far too many"))),
+                _ => {}
+            }
+        }
+        let bans = self.act == "ban" && (round.number < 100 || self.always);
+        for block in memory.blocks() {
+            if let Some(first) = block.first_mut() {
+                *first = first.wrapping_add(1);
+            }
+        }
+        Ok(Judgement::each(members, |row| match row.presence {
+            _ if bans => Verdict { standing: Standing::Banned, strikes: 99, until: 1_000, reason: 1 },
+            Presence::Unknown | Presence::Down => Verdict::stay(&row),
+            Presence::Up => Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: 0 },
+        }))
+    }
+}
+
+#[allow(clippy::panic, reason = "panicking is what it is for")]
+fn fall(at: usize) -> u64 {
+    panic!("the rule fell over member {at}")
+}
+
+fn spin() {
+    let mut turns = 0_u64;
+    while black_box(true) {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+fn grow() {
+    let mut hoard = Vec::new();
+    while black_box(true) {
+        hoard.push(vec![1_u8; 1 << 20]);
+    }
+}
+
+#[allow(unconditional_recursion, reason = "overrunning the stack is what it is for")]
+fn recurse(depth: u64) -> u64 {
+    black_box(recurse(black_box(depth + 1)) + 1)
+}
+
+pingward_sdk::export_ban!(Misbehave);
