@@ -1,5 +1,5 @@
 //! The program under test: `pingward` itself.
 
 fn main() -> std::process::ExitCode {
-    node::main()
+    node::cli::main()
 }

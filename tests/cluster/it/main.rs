@@ -12,6 +12,5 @@ mod support;
 
 mod demo;
 mod faults;
-mod journey;
 mod lives;
 mod rules;

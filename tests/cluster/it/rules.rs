@@ -223,7 +223,7 @@ fn the_memory_of_a_rule_is_kept_or_starts_empty_as_its_schema_says() {
     let site = Site::of_super(folder.path(), "super-1", 1_000, &config("a", "nothing"));
     let process = site.start();
     let _followers = followers(&site, folder.path(), 1);
-    let mut said = |rule: &str, wanted: &str| {
+    let said = |rule: &str, wanted: &str| {
         let from = process.printed().len();
         swaps(&site, &process, rule);
         process.line_after(from, wanted, |line| line.contains(wanted)).0
