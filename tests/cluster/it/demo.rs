@@ -55,17 +55,14 @@ fn the_console_kills_restarts_overclaims_swaps_and_quits() {
     says(&mut demo, "kill follower-1", &["follower-1"]);
     until("follower-1 to be put out", || {
         let nodes = get(&api, "/v1/nodes?limit=100");
-        let node = nodes["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "follower-1").cloned().unwrap();
+        let node =
+            nodes["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "follower-1").cloned().unwrap();
         (node["standing"] == "banned" || node["standing"] == "suspended").then_some(())
     });
     says(&mut demo, "restart follower-1", &["follower-1"]);
     let before = get(&api, "/v1/policies")["slots"]["ban"]["active"]["digest"].clone();
     says(&mut demo, "swap ban nothing.wasm", &["nothing.wasm"]);
-    says(
-        &mut demo,
-        r#"swap ban builtin:ban-strikes {"warn":5,"suspend":6,"ban":7,"ban_rounds":3}"#,
-        &["ban", "round"],
-    );
+    says(&mut demo, r#"swap ban builtin:ban-strikes {"warn":5,"suspend":6,"ban":7,"ban_rounds":3}"#, &["ban", "round"]);
     until("the new rule to be active", || {
         (get(&api, "/v1/policies")["slots"]["ban"]["active"]["digest"] != before).then_some(())
     });

@@ -30,7 +30,8 @@ fn with_followers(site: &Site, parent: &std::path::Path, count: usize) -> Vec<(S
         })
         .collect();
     until("everybody to be paid", || {
-        let paid = running.iter().filter(|(f, _)| member(&site.api, &f.name).is_some_and(|m| m["earned"].as_i64() > Some(0)));
+        let paid =
+            running.iter().filter(|(f, _)| member(&site.api, &f.name).is_some_and(|m| m["earned"].as_i64() > Some(0)));
         (paid.count() == count).then_some(())
     });
     running

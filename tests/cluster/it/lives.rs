@@ -54,9 +54,7 @@ fn a_killed_follower_is_put_out_as_its_policy_says_and_comes_back_on_probation()
     standing(&site.api, "victim", "probation");
     assert!(round(&site.api) >= until_round, "it came back before its ban was over");
     standing(&site.api, "victim", "good");
-    until("its own view to follow", || {
-        (get(&victim.api, "/v1/status")["standing"] == "good").then_some(())
-    });
+    until("its own view to follow", || (get(&victim.api, "/v1/status")["standing"] == "good").then_some(()));
 
     // The other one never lost a point: it was paid for every round since it was in the queue.
     let last = round(&site.api);

@@ -63,9 +63,12 @@ fn what_fails_admission_leaves_the_running_rule_and_says_why() {
     let _followers = followers(&site, folder.path(), 2);
     let running = active(&site.api);
 
-    let builtin = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/ban-strikes.wasm")).unwrap();
-    let flipped: Vec<u8> = builtin.iter().enumerate().map(|(i, b)| if i == builtin.len() / 2 { b ^ 0xff } else { *b }).collect();
-    let reward = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/reward-flat.wasm")).unwrap();
+    let builtin =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/ban-strikes.wasm")).unwrap();
+    let flipped: Vec<u8> =
+        builtin.iter().enumerate().map(|(i, b)| if i == builtin.len() / 2 { b ^ 0xff } else { *b }).collect();
+    let reward =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/reward-flat.wasm")).unwrap();
     std::fs::write(site.folder.join("flipped.wasm"), flipped).unwrap();
     std::fs::write(site.folder.join("short.wasm"), &builtin[..builtin.len() / 2]).unwrap();
     std::fs::write(site.folder.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
@@ -92,7 +95,8 @@ fn what_fails_admission_leaves_the_running_rule_and_says_why() {
         rewrite(&site, &rule(component, &config));
         process.signal(Signal::HUP);
         let (line, _) = process.line_after(from, &format!("why {component} {config} is not taken"), |line| {
-            line.to_lowercase().contains(&words.to_lowercase()) && (line.contains("ban") || line.contains("polic"))
+            line.to_lowercase().contains(&words.to_lowercase())
+                && (line.contains("ban") || line.contains("polic"))
                 && (line.contains("WARN") || line.contains("ERROR") || line.contains("not taken"))
         });
         assert!(!line.is_empty());
@@ -147,10 +151,12 @@ fn a_rule_that_bans_everybody_is_capped_rolled_back_and_made_good() {
     let bad = swaps(&site, &process, &rule(&misbehave(), "{ act = \"ban\" }"));
     let since = round(&site.api);
     // At most five of twelve may be put out within the window: the rest of the moves are held.
-    until("the held cap to bite", || (get(&site.api, "/readyz?verbose=1") != Value::Null).then_some(()).or_else(|| {
-        let answer = crate::support::request(&site.api, "GET", "/readyz", &[], b"").ok()?;
-        (answer.status == 503 && answer.text.contains("held")).then_some(())
-    }));
+    until("the held cap to bite", || {
+        (get(&site.api, "/readyz?verbose=1") != Value::Null).then_some(()).or_else(|| {
+            let answer = crate::support::request(&site.api, "GET", "/readyz", &[], b"").ok()?;
+            (answer.status == 503 && answer.text.contains("held")).then_some(())
+        })
+    });
     let out = || {
         let nodes = get(&site.api, "/v1/nodes?limit=100");
         let nodes = nodes["nodes"].as_array().unwrap();
@@ -163,7 +169,16 @@ fn a_rule_that_bans_everybody_is_capped_rolled_back_and_made_good() {
     site.operates(&["policy", "rollback", "ban"]);
     until("the rollback", || (active(&site.api) != bad).then_some(()));
     let digest = bad.as_str().unwrap().to_string();
-    site.operates(&["bans", "lift", "--policy", &digest, "--since", &since.saturating_sub(2).to_string(), "--reason", "a wrong rule"]);
+    site.operates(&[
+        "bans",
+        "lift",
+        "--policy",
+        &digest,
+        "--since",
+        &since.saturating_sub(2).to_string(),
+        "--reason",
+        "a wrong rule",
+    ]);
     until("everybody to be good again", || (out() == 0).then_some(()));
     // What they missed meanwhile is made good by the operator.
     let last = round(&site.api);
@@ -189,7 +204,8 @@ fn a_swap_under_two_hundred_followers_loses_no_ping_and_drops_no_stream() {
         &["demo", "--rest", "127.0.0.1:0", "--followers", "200", "--flaky", "0", "--round-ms", "2000"],
     );
     let first = demo.line("its address", |line| line.contains("http://"));
-    let api = first.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/').to_string();
+    let api =
+        first.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/').to_string();
     let all_up = |number: u64| {
         let round = round_of(&api, number);
         (round["counts"]["up"].as_u64(), round["counts"]["down"].as_u64(), round["counts"]["unknown"].as_u64())
@@ -219,7 +235,9 @@ fn a_swap_under_two_hundred_followers_loses_no_ping_and_drops_no_stream() {
 #[test]
 fn the_memory_of_a_rule_is_kept_or_starts_empty_as_its_schema_says() {
     let folder = tempfile::tempdir().unwrap();
-    let config = |schema: &str, act: &str| rule(&misbehave(), &format!("{{ memory = 8, schema = \"{schema}\", act = \"{act}\" }}"));
+    let config = |schema: &str, act: &str| {
+        rule(&misbehave(), &format!("{{ memory = 8, schema = \"{schema}\", act = \"{act}\" }}"))
+    };
     let site = Site::of_super(folder.path(), "super-1", 1_000, &config("a", "nothing"));
     let process = site.start();
     let _followers = followers(&site, folder.path(), 1);

@@ -131,7 +131,12 @@ impl Process {
                 std::thread::sleep(Duration::from_millis(50));
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "{} did not end; it printed:\n{}", self.name, self.printed().join("\n"));
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{} did not end; it printed:\n{}",
+                self.name,
+                self.printed().join("\n")
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -169,7 +174,13 @@ impl Drop for Process {
 
 /// Runs a command to its end.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(program()).args(arguments).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
+    Command::new(program())
+        .args(arguments)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// Runs a command that must succeed; gives what it printed on standard output.
@@ -223,7 +234,8 @@ pub fn request(api: &str, method: &str, path: &str, headers: &[(&str, &str)], bo
     if status == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    let text = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_string() };
+    let text =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_string() };
     Ok(Answer { status, head: head.to_string(), json: serde_json::from_str(&text).unwrap_or(Value::Null), text })
 }
 

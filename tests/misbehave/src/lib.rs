@@ -6,7 +6,9 @@
 
 use std::hint::black_box;
 
-use pingward_sdk::{About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log};
+use pingward_sdk::{
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log,
+};
 
 /// The rule with its config.
 pub struct Misbehave {

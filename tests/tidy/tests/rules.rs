@@ -81,7 +81,10 @@ fn imports_go_down_the_floors_only() {
     // Plugins may meet the policy room in its tests only, as native twins: never in what is built.
     let policy = members.iter().find(|(folder, _)| folder == "host/policy").map(|(_, m)| m).unwrap();
     let built = table(policy, "dependencies").unwrap();
-    assert!(["pingward-sdk", "reward-flat", "ban-strikes"].iter().all(|plugin| !built.contains_key(*plugin)), "plugins are bytes to the host");
+    assert!(
+        ["pingward-sdk", "reward-flat", "ban-strikes"].iter().all(|plugin| !built.contains_key(*plugin)),
+        "plugins are bytes to the host"
+    );
 }
 
 #[test]
