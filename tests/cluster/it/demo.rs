@@ -1,6 +1,8 @@
 //! The one-process demo: what a newcomer sees first.
 
-use crate::support::{Process, get, settled, until};
+use crate::support::Process;
+#[cfg(feature = "journeys")]
+use crate::support::{get, settled, until};
 
 fn start(folder: &std::path::Path, more: &[&str]) -> (Process, String) {
     let mut arguments = vec!["demo", "--rest", "127.0.0.1:0"];
@@ -33,6 +35,7 @@ fn twenty_seconds_show_a_ban_a_return_and_a_penalty() {
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "it leaves no file");
 }
 
+#[cfg(feature = "journeys")]
 #[test]
 fn the_console_kills_restarts_overclaims_swaps_and_quits() {
     let folder = tempfile::tempdir().unwrap();
