@@ -16,6 +16,7 @@ use kernel::id::Digest;
 use policy::{Engine, admit, engine_name};
 
 #[path = "../tests/it/native.rs"]
+#[allow(dead_code, reason = "the bench runs the columns only, the tests run whole policies")]
 mod native;
 
 const BAN_CONFIG: &str = r#"{"ban":5,"ban_rounds":60,"suspend":3,"warn":2}"#;
