@@ -7,6 +7,7 @@
 //! cargo run --release -p bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+#![forbid(unsafe_code)]
 
 mod figures;
 mod followers;
