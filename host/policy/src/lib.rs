@@ -9,6 +9,7 @@
 //! type leaves this room.
 //!
 //! Lacks: a process of its own for compiling, which could be killed. Compiling is bounded by size alone.
+#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(
