@@ -121,7 +121,7 @@ impl World {
         let (mut facts, mut rtt, mut presence) = (Vec::new(), Vec::new(), Vec::new());
         for at in 0..members {
             asked.set(at);
-            let is_there = self.next() % MISSING != 0;
+            let is_there = !self.next().is_multiple_of(MISSING);
             if is_there {
                 seen.set(at);
             } else {
