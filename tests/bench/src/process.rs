@@ -82,7 +82,7 @@ impl SuperProcess {
 
     /// The last settled round.
     pub(crate) fn settled(&self) -> Result<u64> {
-        self.json("/v1/status")?.get("round").and_then(serde_json::Value::as_u64).context("no `round` in /v1/status")
+        self.json("/v1/status")?.get("round").and_then(Value::as_u64).context("no `round` in /v1/status")
     }
 
     /// Members in the queue.
@@ -107,8 +107,7 @@ impl SuperProcess {
         let (mut rounds, mut after) = (Vec::new(), first);
         while after < last {
             let page = self.json(&format!("/v1/rounds?after={after}&limit={PAGE}"))?;
-            let items =
-                page.get("rounds").and_then(serde_json::Value::as_array).context("no `rounds` in /v1/rounds")?;
+            let items = page.get("rounds").and_then(Value::as_array).context("no `rounds` in /v1/rounds")?;
             ensure!(!items.is_empty(), "round {} is not in /v1/rounds", after + 1);
             for item in items {
                 let number = |name: &str| item[name].as_u64().with_context(|| format!("no `{name}` in a round"));

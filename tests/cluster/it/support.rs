@@ -204,8 +204,6 @@ pub fn refused(folder: &Path, arguments: &[&str]) -> (i32, String) {
 pub struct Answer {
     /// Status code.
     pub status: u16,
-    /// Headers, as they came.
-    pub head: String,
     /// The body as JSON; null when it is none.
     pub json: Value,
     /// The body as text.
@@ -236,7 +234,7 @@ pub fn request(api: &str, method: &str, path: &str, headers: &[(&str, &str)], bo
     }
     let text =
         if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_string() };
-    Ok(Answer { status, head: head.to_string(), json: serde_json::from_str(&text).unwrap_or(Value::Null), text })
+    Ok(Answer { status, json: serde_json::from_str(&text).unwrap_or(Value::Null), text })
 }
 
 fn unchunk(mut body: &str) -> String {
@@ -344,13 +342,6 @@ impl Site {
             request(&self.api, "GET", "/livez", &[], b"").ok().filter(|answer| answer.status == 200)
         });
         process
-    }
-
-    /// Runs a command in its folder against its API.
-    pub fn runs(&self, arguments: &[&str]) -> String {
-        let mut all = arguments.to_vec();
-        all.extend(["--api", &self.api]);
-        runs(&self.folder, &all)
     }
 
     /// Runs an operator's command in its folder: the admin socket is found through `node.toml`.
