@@ -1,5 +1,7 @@
 //! Our own faults: nobody is struck for them.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::lives::books_close;
@@ -11,8 +13,9 @@ const STRICT: &str = "[policy.ban]\ncomponent = \"builtin:ban-strikes\"\n\
 /// Strikes of all members; a member that is gone counts as struck.
 fn struck(api: &str) -> Vec<String> {
     let nodes = get(api, "/v1/nodes?limit=1000");
-    let names = nodes["nodes"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap().to_string());
-    names
+    let followers = nodes["nodes"].as_array().unwrap().iter().filter(|node| node["role"] == "follower");
+    followers
+        .map(|node| node["name"].as_str().unwrap().to_string())
         .filter(|name| {
             let member = member(api, name).unwrap();
             member["standing"] != "good" || member["strikes"] != 0
@@ -37,21 +40,34 @@ fn with_followers(site: &Site, parent: &std::path::Path, count: usize) -> Vec<(S
     running
 }
 
-/// Stops the super's process for five seconds, twice in a row.
+/// Stops the super's process for five seconds, until two rounds were marked for it.
 fn a_paused_super_strikes_nobody(interval_ms: u64) {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::of_super(folder.path(), "super-1", interval_ms, STRICT);
     let process = site.start();
     let _followers = with_followers(&site, folder.path(), 3);
-    for pause in 1..=2 {
+    let suspect = || {
+        let rounds = get(&site.api, "/v1/rounds?limit=1000");
+        rounds["rounds"].as_array().unwrap().iter().filter(|round| round["suspect"] == true).count()
+    };
+    for pause in 1..=4 {
+        // The last turn is at two thirds of the window: where the pause begins so long after a settlement, it reaches
+        // into the turns of the next round. Where it does not, it costs nobody anything, and the next one may.
+        let now = round(&site.api);
+        settled(&site.api, now + 1);
+        std::thread::sleep(Duration::from_millis(interval_ms * 3 / 10));
         process.signal(Signal::STOP);
         // The pause itself is what is tested: nothing to wait for.
-        std::thread::sleep(std::time::Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(5));
         process.signal(Signal::CONT);
         let now = round(&site.api);
         settled(&site.api, now + 3);
         assert_eq!(struck(&site.api), Vec::<String>::new(), "after pause {pause}");
+        if suspect() >= 2 {
+            break;
+        }
     }
+    assert!(suspect() >= 2, "pauses are noticed");
     books_close(&site.api);
 }
 
@@ -68,17 +84,16 @@ fn a_super_paused_for_five_seconds_at_ten_second_rounds_strikes_nobody() {
 #[test]
 fn a_third_really_gone_costs_those_that_stay_nothing_and_an_operator_can_accept_it() {
     let folder = tempfile::tempdir().unwrap();
-    let rule = format!("suspect_share_bp = 3000\n{STRICT}");
+    let rule = format!("ping_timeout_ms = 1000\nsuspect_share_bp = 3000\n{STRICT}");
     let site = Site::of_super(folder.path(), "super-1", 2_000, &rule);
     let _super = site.start();
     let mut followers = with_followers(&site, folder.path(), 15);
-    // All turns of a round are over in its first half: those that die in the second half are missing in the same round.
+    // A round is settled as soon as all have answered, which is in its first half (the timeout is the other half): those
+    // that die right then are missing in the same round.
     let now = round(&site.api);
     settled(&site.api, now + 1);
-    std::thread::sleep(std::time::Duration::from_millis(1_300));
-    for (_, process) in followers.split_off(10) {
-        process.kill();
-    }
+    let gone = followers.split_off(10);
+    gone.iter().for_each(|(_, process)| process.signal(Signal::KILL));
     until("a suspect round", || (get(&site.api, "/v1/status")["suspect"] == true).then_some(()));
     let first = round(&site.api);
     let before = member(&site.api, "f-1").unwrap()["earned"].as_i64().unwrap();

@@ -7,14 +7,15 @@ use crate::support::{Site, get, member, round, round_of, settled, standing, unti
 const RULE: &str = "[policy.ban]\ncomponent = \"builtin:ban-strikes\"\n\
                     config = { warn = 2, suspend = 3, ban = 4, ban_rounds = 6 }\n[guardrails]\nprobation_rounds = 3\n";
 
-/// Presence of a member in a round as the API has it; `None` where it was not in the queue.
-fn moves_of(api: &str, name: &str) -> Vec<(u64, String)> {
-    let bans = get(api, "/v1/bans?limit=1000");
-    let moves = bans["bans"].as_array().unwrap();
-    moves
-        .iter()
-        .filter(|line| line["name"] == name)
-        .map(|line| (line["round"].as_u64().unwrap(), line["standing"].as_str().unwrap().to_string()))
+/// The changes of standing of a member, as the super's log tells them: (round, new standing).
+fn moves_of(log: &[String], key: &str) -> Vec<(u64, String)> {
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}="))?;
+        Some(rest.split(' ').next()?.trim_matches('"').to_string())
+    };
+    log.iter()
+        .filter(|line| line.contains(": standing ") && field(line, "node").as_deref() == Some(key))
+        .map(|line| (field(line, "round").unwrap().parse().unwrap(), field(line, "to").unwrap()))
         .collect()
 }
 
@@ -24,7 +25,7 @@ fn a_killed_follower_is_put_out_as_its_policy_says_and_comes_back_on_probation()
     let site = Site::of_super(folder.path(), "super-1", 1_000, RULE);
     let (steady, victim) =
         (Site::of_follower(folder.path(), "steady", &site), Site::of_follower(folder.path(), "victim", &site));
-    let _super = site.start();
+    let super_process = site.start();
     let _steady = steady.start();
     let victim_process = victim.start();
     standing(&site.api, "victim", "good");
@@ -36,7 +37,7 @@ fn a_killed_follower_is_put_out_as_its_policy_says_and_comes_back_on_probation()
     standing(&site.api, "victim", "suspended");
     let banned = standing(&site.api, "victim", "banned");
     let until_round = banned["ban"]["until_round"].as_u64().unwrap();
-    let moves = moves_of(&site.api, "victim");
+    let moves = moves_of(&super_process.printed(), banned["node"].as_str().unwrap());
     let at = |wanted: &str| moves.iter().find(|(_, s)| s == wanted).unwrap_or_else(|| panic!("{wanted}: {moves:?}")).0;
     // Suspended by the settlement of the third round that began after its death, at the latest; then one more miss.
     assert!((died + 2..=died + 4).contains(&at("suspended")), "died after {died}: {moves:?}");

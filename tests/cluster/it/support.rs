@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,16 @@ pub fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_pingward-under-test").into()
 }
 
-/// A free port of loopback.
+/// A free port of loopback, below those that the system gives to outgoing connections: one of those could be taken by
+/// anybody between this test and the process that it is for.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16;
+    until("a free port", || {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + start.wrapping_mul(97).wrapping_add(next) % 20_000;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
+    })
 }
 
 /// Asks until there is an answer.
@@ -297,19 +305,18 @@ pub struct Site {
     pub folder: PathBuf,
     /// `http://host:port` of its API.
     pub api: String,
-    /// `host:port` of its gRPC.
+    /// `host:port` of its gRPC, where it is a super.
     pub grpc: String,
 }
 
 impl Site {
-    /// Writes the config of a super; `more` is TOML after the sections that every test needs.
+    /// Writes the config of a super; `more` is TOML that goes on in `[round]`.
     pub fn of_super(parent: &Path, name: &str, interval_ms: u64, more: &str) -> Self {
         let site = Self::new(parent, name);
         let (grpc, rest) = (&site.grpc, site.api.trim_start_matches("http://"));
-        let timeout_ms = interval_ms / 2;
         let text = format!(
             "[node]\nrole = \"super\"\nname = \"{name}\"\n[listen]\ngrpc = \"{grpc}\"\nrest = \"{rest}\"\n\
-             [cluster]\nsupers = [\"{grpc}\"]\n[round]\ninterval_ms = {interval_ms}\nping_timeout_ms = {timeout_ms}\n{more}"
+             [cluster]\nsupers = [\"{grpc}\"]\n[round]\ninterval_ms = {interval_ms}\n{more}"
         );
         std::fs::write(site.folder.join("node.toml"), text).unwrap();
         site
@@ -318,10 +325,9 @@ impl Site {
     /// Writes the config of a follower of a super.
     pub fn of_follower(parent: &Path, name: &str, of: &Self) -> Self {
         let site = Self::new(parent, name);
-        let (grpc, rest, supers) = (&site.grpc, site.api.trim_start_matches("http://"), &of.grpc);
-        let port = free_port();
+        let (rest, supers, port) = (site.api.trim_start_matches("http://"), &of.grpc, free_port());
         let text = format!(
-            "[node]\nrole = \"follower\"\nname = \"{name}\"\n[listen]\ngrpc = \"{grpc}\"\nrest = \"{rest}\"\n\
+            "[node]\nrole = \"follower\"\nname = \"{name}\"\n[listen]\nrest = \"{rest}\"\n\
              [cluster]\nsupers = [\"{supers}\"]\n[follower]\nconnect_port = {port}\n"
         );
         std::fs::write(site.folder.join("node.toml"), text).unwrap();

@@ -224,7 +224,7 @@ impl Attached<'_> {
             tracing::warn!(round = at, "{warning}");
         }
         if told.round != round && at % POINTS_EVERY_ROUNDS == 0 {
-            tracing::debug!(round = at, standing = %told.standing, earned, wallet, "points");
+            tracing::info!(round = at, standing = %told.standing, earned, wallet, "points");
         }
         if told.standing == Standing::Suspended && told.until.is_none_or(|until| until <= told.round) {
             self.say(FromFollower::Return);
@@ -246,13 +246,11 @@ impl Attached<'_> {
     }
 }
 
-/// The reason of a broken stream. A status carries a cause that says more than itself.
+/// The reason of a broken stream: the super's own words, where it is not the connection that broke.
 fn said(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        text = cause.to_string();
-        source = cause.source();
+    if let Some(cause) = std::error::Error::source(status) {
+        tracing::debug!(%status, cause, "the connection broke");
+        return "the connection broke: that super, or the way to it, is gone".into();
     }
-    if text.is_empty() { status.code().description().to_owned() } else { text }
+    if status.message().is_empty() { status.code().description().to_owned() } else { status.message().to_owned() }
 }
