@@ -10,7 +10,7 @@ use crate::support::{Process, Site, get, member, round, round_of, runs, settled,
 
 /// Where the component of `tests/misbehave` is.
 fn misbehave() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/misbehave.wasm").to_string_lossy().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../misbehave/misbehave.wasm").to_string_lossy().to_string()
 }
 
 fn rule(component: &str, config: &str) -> String {

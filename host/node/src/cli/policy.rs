@@ -42,15 +42,15 @@ impl Policy {
 /// Check whether a node would take a component: `ok` and its digests, or what is wrong with the cure, a line each
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pingward policy check my-ban.wasm --slot ban
-  pingward policy check my-ban.wasm --slot ban --config '{\"ban\":5}'
+  pingward policy check my-ban.wasm
+  pingward policy check my-ban.wasm --config '{\"ban\":5}'
   pingward policy check my-ban.wasm --slot ban --config config.json")]
 pub struct Check {
     /// The component
     file: PathBuf,
-    /// The slot that it is for
+    /// The slot that it is for; the one whose world it exports when none is given
     #[arg(long, value_parser = slot)]
-    slot: Slot,
+    slot: Option<Slot>,
     /// Its config: JSON, or a file with JSON
     #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
     config: String,
@@ -63,12 +63,26 @@ impl Check {
         let place = self.file.display().to_string();
         let engine = engine()?;
         let limits = Settings::default().policy_limits();
-        match policy::admit(&engine, self.slot, &bytes, &config, &limits) {
+        let refused = |findings: &policy::Findings, slot: &str| {
+            Failure::plain(format!("a node would not take it{slot}:\n{}", indented(findings))).at(place.clone())
+        };
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => policy::inspect(&engine, &bytes, &config, &limits)
+                .map_err(|findings| refused(&findings, ""))?
+                .slot
+                .ok_or_else(|| {
+                    let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
+                    Failure::new("a node would not take it: it fills no slot", cure).at(place.clone())
+                })?,
+        };
+        match policy::admit(&engine, slot, &bytes, &config, &limits) {
             Ok(admitted) => {
                 let description = &admitted.description;
                 print(&format!(
                     "ok\n{}",
                     pairs(&[
+                        ("slot", slot.to_string()),
                         ("name", format!("{} {}", description.name, description.version)),
                         ("digest", admitted.digest.to_string()),
                         ("component", admitted.component.to_string()),
@@ -82,10 +96,7 @@ impl Check {
                     ])
                 ))
             }
-            Err(findings) => {
-                let what = format!("a node would not take it for the slot {}:\n{}", self.slot, indented(&findings));
-                Err(Failure::plain(what).at(place))
-            }
+            Err(findings) => Err(refused(&findings, &format!(" for the slot {slot}"))),
         }
     }
 }
@@ -167,12 +178,16 @@ pub struct Build {
     /// Where to write it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Refuse to change the package's Cargo.lock: what makes a build repeatable
+    #[arg(long)]
+    locked: bool,
 }
 
 impl Build {
     fn run(self) -> Result<(), Failure> {
         note(&format!("building {}", self.dir.display()));
-        let built = policy::build(&self.dir, self.out.as_deref(), &policy::BuildOptions::default())
+        let options = policy::BuildOptions { locked: self.locked, ..policy::BuildOptions::default() };
+        let built = policy::build(&self.dir, self.out.as_deref(), &options)
             .map_err(|error| Failure::plain(error.to_string()))?;
         print(&pairs(&[
             ("wrote", built.path.display().to_string()),
@@ -227,12 +242,12 @@ fn list_text(answer: &Value) -> String {
             let from = field(scheduled, "round");
             remarks.push_str(&format!("{slot}: {digest} decides from round {from} on\n"));
         }
-        if row.get("faults").and_then(Value::as_u64).is_some_and(|faults| faults > 0) {
-            let (faults, lately) = (field(row, "faults"), field(row, "fault_rounds"));
-            remarks.push_str(&format!(
-                "{slot}: {faults} faults since the founding; lately in rounds {lately}
-"
-            ));
+        if row.get("faults_total").and_then(Value::as_u64).is_some_and(|faults| faults > 0) {
+            remarks.push_str(&format!("{slot}: {} faults since the founding\n", field(row, "faults_total")));
+        }
+        for fault in list(row, "faults") {
+            let (round, kind, message) = (field(fault, "round"), field(fault, "kind"), field(fault, "message"));
+            remarks.push_str(&format!("{slot}: fault in round {round}, {kind}: {message}\n"));
         }
         if field(row, "held") == "yes" {
             remarks.push_str(&format!("{slot}: moves are held; `pingward policy accept {slot}` lets them through, `pingward policy rollback {slot}` goes back\n"));
@@ -296,8 +311,8 @@ mod tests {
     fn the_list_has_a_row_for_each_place() {
         let policy = json!({ "digest": "sha256:aa", "name": "ban-strikes", "version": "0.1.0", "config": {} });
         let answer = json!({ "slots": {
-            "reward": { "active": null, "previous": null, "staged": [], "scheduled": null, "faults": 0 },
-            "ban": { "active": policy, "previous": null, "staged": [policy], "scheduled": { "policy": { "digest": "sha256:bb" }, "round": 9 }, "faults": 2, "fault_rounds": [7, 8], "held": true },
+            "reward": { "active": null, "previous": null, "staged": [], "scheduled": null, "faults": [], "faults_total": 0 },
+            "ban": { "active": policy, "previous": null, "staged": [policy], "scheduled": { "policy": { "digest": "sha256:bb" }, "round": 9 }, "faults": [{ "round": 8, "kind": "trap", "message": "it fell" }], "faults_total": 2, "held": true },
         } });
         assert_eq!(
             list_text(&answer),
@@ -305,7 +320,8 @@ mod tests {
              ban   active  ban-strikes  0.1.0    sha256:aa  {}\n\
              ban   staged  ban-strikes  0.1.0    sha256:aa  {}\n\
              ban: sha256:bb decides from round 9 on\n\
-             ban: 2 faults since the founding; lately in rounds 7, 8\n\
+             ban: 2 faults since the founding\n\
+             ban: fault in round 8, trap: it fell\n\
              ban: moves are held; `pingward policy accept ban` lets them through, `pingward policy rollback ban` goes back\n"
         );
     }

@@ -11,8 +11,8 @@
 mod guests;
 
 mod admission;
-mod deeds;
 mod hostile;
 mod limits;
+mod misbehave;
 mod native;
 mod twins;
