@@ -13,4 +13,5 @@ mod support;
 mod demo;
 mod faults;
 mod lives;
+mod readme;
 mod rules;
