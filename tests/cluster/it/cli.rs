@@ -64,6 +64,23 @@ fn an_unknown_key_of_a_config_is_named_with_its_line_and_the_one_that_was_meant(
 }
 
 #[test]
+fn a_rule_that_refuses_its_config_is_found_before_the_node_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |rule: &str| {
+        let text = format!("[node]\nrole = \"super\"\n[policy.ban]\n{rule}\n");
+        std::fs::write(folder.path().join("node.toml"), text).unwrap();
+    };
+    config("config = { warn = 9, suspend = 3 }");
+    let (code, text) = refused(folder.path(), &["config", "check", "node.toml"]);
+    assert!(code == 1 && text.contains("[policy.ban]") && text.contains("warn"), "{code}: {text}");
+    config("component = \"gone.wasm\"");
+    let (code, text) = refused(folder.path(), &["config", "check", "node.toml"]);
+    assert!(code == 1 && text.contains("gone.wasm"), "{code}: {text}");
+    config("config = { warn = 1, suspend = 2 }");
+    assert_eq!(runs(folder.path(), &["config", "check", "node.toml"]), "ok\n");
+}
+
+#[test]
 fn completions_are_for_a_shell_that_exists() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
 use super::wait;
-use crate::config::json;
+use crate::builtin;
+use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, field, list, note, pairs, print};
 
@@ -151,6 +152,19 @@ fn inspection_text(seen: &policy::Inspection) -> String {
         Err(why) => rows.push(("describes as", format!("nothing: {why}"))),
     }
     pairs(&rows)
+}
+
+/// Whether a node would take the policy that its config names for a slot.
+pub fn check_named(slot: Slot, source: &PolicySource, settings: &Settings) -> Result<(), Failure> {
+    let bytes = match &source.component {
+        Component::File(file) => read_component(file)?,
+        // That there is one of this name was checked when the config was read.
+        Component::Builtin(name) => builtin::find(name).map(|builtin| builtin.component.to_vec()).unwrap_or_default(),
+    };
+    let admitted = policy::admit(&engine()?, slot, &bytes, &source.config, &settings.policy_limits());
+    admitted.map(|_| ()).map_err(|findings| {
+        Failure::plain(format!("the {slot} rule {} would not be taken:\n{}", source.component, indented(&findings)))
+    })
 }
 
 fn memory(description: &kernel::decide::Description) -> String {
