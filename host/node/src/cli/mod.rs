@@ -235,6 +235,7 @@ mod tests {
             "claim --key node.key --amount all",
             "claim --key node.key --amount 5 --to 00 --sequence 7",
             "policy list",
+            "policy new my-rule --slot ban --lang rust",
             "policy check a.wasm",
             "policy check a.wasm --slot ban --config {}",
             "policy inspect a.wasm",
