@@ -60,6 +60,8 @@ pub const FAULT_WINDOW_ROUNDS: u64 = 10;
 pub const DEADLINE_FAULTS: u32 = 3;
 /// A refused follower tries again after at most this time.
 pub const REFUSED_WAIT_MS: u64 = 10 * 60 * 1_000;
+/// Rounds after which whoever found no room is asked back: room comes with a settlement only, and not with each one.
+pub const FULL_RETRY_ROUNDS: u64 = 10;
 /// First wait of a follower's reconnect; it doubles.
 pub const BACKOFF_MS: u64 = 500;
 

@@ -284,6 +284,8 @@ pub enum Refusal {
     Full {
         /// Which, with its bound.
         what: String,
+        /// Come back after, ms.
+        retry_ms: u64,
     },
     /// Too many joins in this round.
     SlowDown {

@@ -381,7 +381,9 @@ impl From<&Refusal> for Problem {
             Refusal::Busy { retry_ms } => {
                 Self::new(Code::Busy, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
             }
-            Refusal::Full { what } => Self::new(Code::Full, format!("full: {what}")),
+            Refusal::Full { what, retry_ms } => {
+                Self::new(Code::Full, format!("full: {what}; come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
+            }
             Refusal::SlowDown { retry_ms } => {
                 Self::new(Code::SlowDown, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
             }
@@ -430,7 +432,7 @@ mod tests {
             Refusal::PortMismatch { declared: 1, seen: 2 },
             Refusal::PortTaken,
             Refusal::Busy { retry_ms: 5 },
-            Refusal::Full { what: "the queue".into() },
+            Refusal::Full { what: "the queue".into(), retry_ms: 5 },
             Refusal::SlowDown { retry_ms: 5 },
             Refusal::WrongRole,
             Refusal::Malformed { what: "the name".into() },
