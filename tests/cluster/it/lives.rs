@@ -125,7 +125,7 @@ fn a_super_that_is_killed_twenty_times_under_claims_loses_and_doubles_nothing() 
                         match answer["paid"].as_i64() {
                             Some(points) => paid += points,
                             // A typed refusal is an answer: nothing was paid.
-                            None if text.contains("overclaim") => {}
+                            None if text.contains("overclaim") || text.contains("slow_down") => {}
                             None => lost += 1,
                         }
                     }
