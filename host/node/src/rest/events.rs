@@ -37,7 +37,7 @@ pub struct EventsQuery {
     /// Go on after this event; the header `Last-Event-ID`, which browsers send by themselves, does the same.
     pub after: Option<String>,
     /// Only these kinds, separated by commas: `round`, `standing`, `ban`, `claim`, `policy`, `leader`, `settings`,
-    /// `change`, `suspect`.
+    /// `change`, `suspect`, `clock`.
     pub kinds: Option<String>,
     /// Begin with so many of the last events that are kept; not with `after`.
     pub recent: Option<u16>,
