@@ -64,7 +64,7 @@ pub async fn events(
         (None, Some(value)) => Some(value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)),
         (None, None) => None,
     };
-    let Ok(permit) = app.inner.event_streams.clone().try_acquire_owned() else {
+    let Ok(permit) = app.places.event_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
     let subscription = match (after, query.recent) {

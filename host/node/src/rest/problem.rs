@@ -384,7 +384,8 @@ impl From<&Refusal> for Problem {
                 Self::new(Code::Busy, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
             }
             Refusal::Full { what, retry_ms } => {
-                Self::new(Code::Full, format!("full: {what}; come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
+                Self::new(Code::Full, format!("full: {what}; come back after {retry_ms} ms"))
+                    .with("retry_ms", *retry_ms)
             }
             Refusal::SlowDown { retry_ms } => {
                 Self::new(Code::SlowDown, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
