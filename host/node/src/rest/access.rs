@@ -210,13 +210,16 @@ mod tests {
         for _ in 0..50 {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(TOKEN_FILE);
+            let (ready, looks) = std::sync::mpsc::sync_channel(0);
             let looking = std::thread::spawn(move || {
+                ready.send(()).unwrap();
                 loop {
-                    if let Ok(text) = std::fs::read_to_string(&path) {
-                        return text.len();
+                    if let Ok(file) = std::fs::metadata(&path) {
+                        return file.len();
                     }
                 }
             });
+            looks.recv().unwrap();
             Admin::in_dir(dir.path()).unwrap();
             assert_eq!(looking.join().unwrap(), 65);
             let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
