@@ -150,7 +150,7 @@ async fn super_checks(app: &App) -> Result<Vec<Check>, Problem> {
         (Some(leader), false) => Some(format!("{leader} leads and has not taken over yet; wait")),
         (Some(_), true) => None,
     };
-    let slots = app.watch(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.active, state.slot(slot).row.held)));
+    let slots = app.read(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.active, state.slot(slot).row.held)));
     let slots = slots.await?.body;
     let unprepared = slots.iter().filter_map(|(slot, active, _)| {
         let digest = active.filter(|digest| part.policies.prepared(digest).is_none())?;
@@ -176,7 +176,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
         metrics.leading.set(i64::from(leadership.ready && leadership.leader == Some(app.context().node)));
         metrics.streams.set(i64::try_from(part.streams.count()).unwrap_or(i64::MAX));
         let to = metrics.clone();
-        app.watch(move |state| {
+        app.read_in_turn(&app.places.counts, move |state| {
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             to.settled_round.set(number(state.meta.settled.0));
             to.queue.set(number(state.queue.len() as u64));

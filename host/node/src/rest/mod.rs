@@ -51,7 +51,7 @@ use crate::context::{Context, SuperPart};
 use access::{Admin, Caller};
 use answer::Read;
 use order::Orders;
-use places::{Places, Queue};
+use places::{Places, Turns, blocking};
 use problem::{Code, Problem};
 
 /// All that routes work on, as seen from one entrance.
@@ -160,31 +160,24 @@ impl App {
         }
     }
 
-    /// Reads the state, on a thread that may wait: a commit holds it for as long as the disk takes. What looks must be
-    /// bounded, a page at most: commands wait meanwhile.
+    /// Reads a little of the state, on a thread that may wait: a commit holds it for as long as the disk takes.
     async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem> {
-        self.read_from(&self.places.state, look).await
+        let group = self.part()?.group.clone();
+        blocking(move || group.read(|state| Read { applied: state.meta.applied, body: look(state) })).await
     }
 
-    /// The same for machines that watch this node: they stand in no queue with others.
-    async fn watch<T: Send + 'static>(
+    /// Reads much of the state, in turn. Commands wait meanwhile, so what looks must be bounded.
+    async fn read_in_turn<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&State) -> T + Send + 'static,
-    ) -> Result<Read<T>, Problem> {
-        self.read_from(&self.places.health, look).await
-    }
-
-    async fn read_from<T: Send + 'static>(
-        &self,
-        queue: &Queue,
+        turns: &Turns,
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem> {
         let group = self.part()?.group.clone();
         let look = move || group.read(|state| Read { applied: state.meta.applied, body: look(state) });
-        queue.run(self.patience(), look).await
+        turns.run(self.patience(), look).await
     }
 
     /// Reads history, then the state to name what is in it.

@@ -128,7 +128,7 @@ pub async fn nodes(
     query.check()?;
     let (limit, after) = (limit(query.limit, PAGE)?, after::<NodeId>(query.after.as_deref())?);
     let eyes = eyes(&app, caller)?;
-    app.read(move |state| page(state, &query, &eyes, after, limit, ROWS_READ)).await
+    app.read_in_turn(&app.places.lists, move |state| page(state, &query, &eyes, after, limit, ROWS_READ)).await
 }
 
 /// A page, after at most so many rows of members.

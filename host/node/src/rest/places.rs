@@ -1,9 +1,10 @@
 //! How much can be under way at once at one entrance. More is told to come back.
 //!
-//! Reads cost processor time that the pings of the same machine need, so only a few run at once and one core stays free
-//! of them. Those of history may decode for a second, so they have a queue of their own: a claim, which reads a little
-//! state, never stands behind them. Health routes take no place among the requests, and one read of theirs is always
-//! possible: a flood must not look like a dead node.
+//! Lists and history cost processor time that the pings of the same machine need, so only a few are read at once and one
+//! core stays free of lists. History may be decoded for a second, so it has a queue of its own. Reads of a row or two
+//! take no turn: they cost nothing but a wait for the commit that is under way, and claims that waited one behind the
+//! other would be committed one by one. Health routes take no place among the requests: a flood must not look like a dead
+//! node.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,12 +25,12 @@ pub struct Places {
     pub requests: Arc<Semaphore>,
     /// Event streams.
     pub event_streams: Arc<Semaphore>,
-    /// Reads of the state, short ones.
-    pub state: Queue,
-    /// Reads of history, long ones.
-    pub history: Queue,
-    /// Reads of the state for health routes.
-    pub health: Queue,
+    /// Pages of the state.
+    pub lists: Turns,
+    /// Reads of history.
+    pub history: Turns,
+    /// Counts of all members.
+    pub counts: Turns,
 }
 
 impl Default for Places {
@@ -38,22 +39,22 @@ impl Default for Places {
         Self {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-            state: Queue::of(cores - 1),
-            history: Queue::of(cores / 2),
-            health: Queue::of(1),
+            lists: Turns::of(cores - 1),
+            history: Turns::of(cores / 2),
+            counts: Turns::of(1),
         }
     }
 }
 
 /// Reads that take turns.
 #[derive(Debug)]
-pub struct Queue {
-    turns: Arc<Semaphore>,
+pub struct Turns {
+    free: Arc<Semaphore>,
 }
 
-impl Queue {
+impl Turns {
     fn of(turns: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(turns.max(1))) }
+        Self { free: Arc::new(Semaphore::new(turns.max(1))) }
     }
 
     /// Runs a read on a thread that may wait, when it is its turn.
@@ -65,7 +66,7 @@ impl Queue {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let turn = tokio::time::timeout(patience, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = tokio::time::timeout(patience, Arc::clone(&self.free).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Problem::new(Code::Busy, "as many reads are under way as this node takes at once"));
         };
@@ -75,17 +76,25 @@ impl Queue {
             drop(turn);
             done
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| {
-            tracing::error!(%error, "a read panicked or the node is stopping");
-            Problem::of(Code::Internal)
-        })
+        blocking(work).await
     }
 
     /// All its turns, until they are dropped.
     #[cfg(test)]
     pub fn all(&self) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| Arc::clone(&self.turns).try_acquire_owned().ok()).collect()
+        std::iter::from_fn(|| Arc::clone(&self.free).try_acquire_owned().ok()).collect()
     }
+}
+
+/// Runs a read on a thread that may wait.
+///
+/// # Errors
+/// `internal` when it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a read panicked or the node is stopping");
+        Problem::of(Code::Internal)
+    })
 }
 
 /// A request's place, kept until its answer is made. One without a body takes it at once, one with a body when that is

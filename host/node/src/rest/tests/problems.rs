@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
+use kernel::envelope::CLAIM_TYPE;
 use serde_json::json;
 use tower::ServiceExt as _;
 
@@ -180,7 +181,7 @@ async fn health_and_the_operators_entrance_have_places_of_their_own() {
     let app = patient(&rig);
     let (tcp, all) = (router(app.clone()), u32::try_from(REQUESTS).unwrap());
     let _requests = app.places.requests.clone().acquire_many_owned(all).await.unwrap();
-    let _reads = (app.places.state.all(), app.places.history.all());
+    let _reads = (app.places.lists.all(), app.places.history.all());
     let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
     assert_eq!(ask(&tcp, get("/v1/nodes")).await.code(), "busy");
     assert_eq!(ask(&tcp, get("/livez")).await.text, "ok\n");
@@ -215,11 +216,23 @@ async fn reads_take_turns_and_whoever_waits_too_long_is_told_to_come_back() {
         assert_eq!((busy.code().as_str(), busy.status), ("busy", StatusCode::SERVICE_UNAVAILABLE), "{path}");
         assert!(busy.headers.contains_key("retry-after"));
     }
-    assert_eq!(ask(&router, get("/v1/nodes")).await.status, StatusCode::OK, "short reads have turns of their own");
+    assert_eq!(ask(&router, get("/v1/nodes")).await.status, StatusCode::OK, "lists have turns of their own");
     drop(history);
     assert_eq!(ask(&router, get("/v1/bans?after=0")).await.status, StatusCode::OK);
-    let _state = app.places.state.all();
-    assert_eq!(ask(&router, get("/v1/nodes?name=zzz")).await.code(), "busy");
+    let _lists = (app.places.lists.all(), app.places.history.all());
+    for path in ["/v1/nodes?name=zzz", "/v1/followers/queue", "/v1/rewards"] {
+        assert_eq!(ask(&router, get(path)).await.code(), "busy", "{path}");
+    }
+    // What reads a row or two stands behind nobody, claims above all.
+    let cluster = rig.group.read(|state| state.meta.cluster.to_string());
+    let expires_ms = rig.group.now_ms() + 60_000;
+    let payload = json!({ "cluster": cluster, "sequence": 1, "expires_ms": expires_ms, "amount": 1 }).to_string();
+    let claim = serde_json::to_string(&key(1).envelope(CLAIM_TYPE, payload.as_bytes())).unwrap();
+    let claim = Request::post("/v1/claims").body(Body::from(claim)).unwrap();
+    assert_eq!(ask(&router, claim).await.code(), "overclaim");
+    for path in ["/v1/status", "/v1/accounts/treasury", "/metrics"] {
+        assert_eq!(ask(&router, get(path)).await.status, StatusCode::OK, "{path}");
+    }
 }
 
 #[tokio::test]
