@@ -119,6 +119,14 @@ pub struct LastClaim {
     /// What it was answered.
     #[n(2)]
     pub answer: ClaimAnswer,
+    /// The round that was settled last when it was answered.
+    #[n(3)]
+    #[cbor(default)]
+    pub round: RoundId,
+    /// Claims of this key that were answered since that settlement, this one among them.
+    #[n(4)]
+    #[cbor(default)]
+    pub since_round: u32,
 }
 
 /// See [`LastClaim::answer`].
@@ -284,6 +292,8 @@ pub enum Refusal {
     Full {
         /// Which, with its bound.
         what: String,
+        /// Come back after, ms.
+        retry_ms: u64,
     },
     /// Too many joins in this round.
     SlowDown {
