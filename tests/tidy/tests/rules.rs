@@ -61,6 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/template", &["pingward-sdk"]),
     ("plugins/template-reward", &["pingward-sdk"]),
     ("plugins/cookbook/ntp-pool", &["pingward-sdk"]),
+    ("plugins/cookbook/cosmos-window", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
