@@ -62,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/template-reward", &["pingward-sdk"]),
     ("plugins/cookbook/ntp-pool", &["pingward-sdk"]),
     ("plugins/cookbook/cosmos-window", &["pingward-sdk"]),
+    ("plugins/cookbook/storj-online", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
