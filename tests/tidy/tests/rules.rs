@@ -63,6 +63,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/cookbook/ntp-pool", &["pingward-sdk"]),
     ("plugins/cookbook/cosmos-window", &["pingward-sdk"]),
     ("plugins/cookbook/storj-online", &["pingward-sdk"]),
+    ("plugins/cookbook/ripe-atlas", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
