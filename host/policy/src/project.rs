@@ -22,13 +22,14 @@ macro_rules! files {
 }
 
 /// What the SDK is made of.
-const SDK_FILES: [(&str, &str); 11] = files![
+const SDK_FILES: [(&str, &str); 12] = files![
     "plugins/sdk/Cargo.toml",
     "plugins/sdk/src/bindings.rs",
     "plugins/sdk/src/config.rs",
     "plugins/sdk/src/decision.rs",
     "plugins/sdk/src/export.rs",
     "plugins/sdk/src/fixed.rs",
+    "plugins/sdk/src/heap.rs",
     "plugins/sdk/src/lib.rs",
     "plugins/sdk/src/log.rs",
     "plugins/sdk/src/members.rs",
