@@ -13,7 +13,7 @@ use crate::limits::{GOODBYE_WINDOW_MS, GOODBYES, PONG_ADDRESS_CHARS};
 use crate::members::{Hello, Member, Place, Profile, Refusal, is_printable, network};
 use crate::outcome::{Author, Move, Reject, Reply};
 use crate::standing::Standing;
-use crate::state::{Effects, Group, State};
+use crate::state::{Effects, Group, Meta, State};
 
 impl State {
     /// Whether a hello is welcome. `Ok(true)`: it must join through the log first; `Ok(false)`: it is in the queue, or on
@@ -91,11 +91,12 @@ impl State {
         {
             return Err(Reject::Banned { until: member.hot.until, reason: member.profile.reason.clone() });
         }
-        if known.is_none_or(|member| member.hot.place.is_out()) {
+        let (enters, moves) = (enters(known), moves(known, &join.ip));
+        if enters {
             self.has_room(known.is_none())?;
         }
-        if known.is_none_or(|member| network(&member.profile.ip) != network(&join.ip)) {
-            self.has_room_in_group(&join.ip)?;
+        if enters || moves {
+            self.has_room_in_group(&join.ip, moves)?;
         }
         Ok(())
     }
@@ -116,11 +117,12 @@ impl State {
         Ok(())
     }
 
-    /// Whether one more may come from the network group of an address; a key that moves there counts like a new one.
-    fn has_room_in_group(&self, ip: &Ip) -> Result<(), Reject> {
+    /// Whether one more may come from the network group of an address. A key that `moves` there counts like a new one; one
+    /// that returns is a member of it already and uses up a join only.
+    fn has_room_in_group(&self, ip: &Ip, moves: bool) -> Result<(), Reject> {
         let settings = &self.meta.settings;
         let Some(group) = self.groups.get(&network(ip)).filter(|_| !is_loopback(ip)) else { return Ok(()) };
-        if u64::from(group.members) >= settings.group_members {
+        if moves && u64::from(group.members) >= settings.group_members {
             return Err(Reject::Full { what: alloc::format!("the network group: {} members", settings.group_members) });
         }
         let joined = self.meta.group_joins.iter().find(|(index, _)| *index == group.index).map_or(0, |(_, n)| *n);
@@ -136,7 +138,12 @@ impl State {
         let probation = u32::try_from(self.meta.settings.probation_rounds).unwrap_or(u32::MAX);
         let index = fx.index;
         let settled = self.meta.settled;
+        let known = self.members.get(&join.node);
+        let counts = enters(known) || moves(known, &join.ip);
         let group = self.regroup(join);
+        if counts {
+            self.count_in_group(group);
+        }
         let new = !self.members.contains_key(&join.node);
         if new {
             let number = self.meta.next_number;
@@ -216,12 +223,14 @@ impl State {
         let unused = self.groups.values().map(|group| group.index.saturating_add(1)).max().unwrap_or(0);
         let group = self.groups.entry(to).or_insert(Group { index: unused, members: 0 });
         group.members += 1;
-        let index = group.index;
+        group.index
+    }
+
+    fn count_in_group(&mut self, index: u32) {
         match self.meta.group_joins.iter_mut().find(|(group, _)| *group == index) {
             Some((_, joins)) => *joins = joins.saturating_add(1),
             None => self.meta.group_joins.push((index, 1)),
         }
-        index
     }
 
     pub(crate) fn ungroup(&mut self, network: Ip) {
@@ -248,6 +257,7 @@ impl State {
         if member.hot.place == Place::Entering {
             member.hot.place = Place::Out;
             member.hot.left = self.meta.settled;
+            self.meta.uncount_join(member.profile.group);
         } else {
             member.hot.place = Place::Leaving;
         }
@@ -265,6 +275,7 @@ impl State {
         member.profile.version = outdated.version;
         if member.hot.place == Place::Entering {
             member.hot.left = self.meta.settled;
+            self.meta.uncount_join(member.profile.group);
         }
         member.hot.place = match member.hot.place {
             Place::Queued | Place::Leaving | Place::Outdated => Place::Outdated,
@@ -274,6 +285,27 @@ impl State {
         fx.hot(member.profile.number);
         Ok(Reply::Done)
     }
+}
+
+impl Meta {
+    /// A member that was to enter the queue does not. Without this, one key that comes and goes would use up the joins of
+    /// everybody.
+    fn uncount_join(&mut self, group: u32) {
+        self.joins = self.joins.saturating_sub(1);
+        if let Some((_, joins)) = self.group_joins.iter_mut().find(|(index, _)| *index == group) {
+            *joins = joins.saturating_sub(1);
+        }
+    }
+}
+
+/// Whether a join makes its node enter the queue: it uses up one of the round's.
+fn enters(known: Option<&Member>) -> bool {
+    known.is_none_or(|member| member.hot.place.is_out())
+}
+
+/// Whether a join brings its node into another network group.
+fn moves(known: Option<&Member>, to: &Ip) -> bool {
+    known.is_none_or(|member| network(&member.profile.ip) != network(to))
 }
 
 impl Member {
