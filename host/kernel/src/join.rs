@@ -8,8 +8,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::{Ip, Join, Leave, Outdated};
-use crate::id::{MemberNumber, RoundId, is_name};
-use crate::limits::{GOODBYE_WINDOW_MS, GOODBYES, PONG_ADDRESS_CHARS};
+use crate::id::{MemberNumber, NodeId, ProtocolVersion, RoundId, is_name};
+use crate::limits::{GOODBYE_WINDOW_MS, GOODBYES, HELLOS_ROUND, PONG_ADDRESS_CHARS};
 use crate::members::{Hello, Member, Place, Profile, Refusal, is_printable, network};
 use crate::outcome::{Author, Move, Reject, Reply};
 use crate::standing::Standing;
@@ -47,10 +47,7 @@ impl State {
             return Err(Refusal::Busy { retry_ms });
         }
         match self.may_join(join) {
-            Ok(()) => {
-                Ok(known
-                    .is_none_or(|m| m.hot.place != Place::Queued && m.hot.place != Place::Entering || !m.says(join)))
-            }
+            Ok(()) => Ok(known.is_none_or(|member| member.is_told_by(join))),
             Err(Reject::WrongRole) => Err(Refusal::WrongRole),
             Err(Reject::SlowDown) => Err(Refusal::SlowDown { retry_ms: meta.settings.interval_ms }),
             Err(Reject::Full { what }) => Err(Refusal::Full { what }),
@@ -98,7 +95,25 @@ impl State {
         if enters || moves {
             self.has_room_in_group(&join.ip, moves)?;
         }
+        if known.is_some_and(|member| member.is_told_by(join) && self.has_said_enough(member)) {
+            return Err(Reject::SlowDown);
+        }
         Ok(())
+    }
+
+    /// Whether as many hellos of a member went through the log since the last settlement as may.
+    const fn has_said_enough(&self, member: &Member) -> bool {
+        let (since, hellos) = member.profile.hellos;
+        since.0 == self.meta.settled.0 && hellos >= HELLOS_ROUND
+    }
+
+    /// Whether a version that is not accepted is to be told to the log: it is a member's, and news.
+    #[must_use]
+    pub fn is_outdated_by(&self, node: &NodeId, version: ProtocolVersion) -> bool {
+        self.members.get(node).is_some_and(|member| {
+            let known = matches!(member.hot.place, Place::Outdated | Place::OutOutdated);
+            !(known && member.profile.version == version) && !self.has_said_enough(member)
+        })
     }
 
     /// Whether one more may enter the queue.
@@ -166,6 +181,7 @@ impl State {
                 reason: String::new(),
                 decided_by: None,
                 claim: None,
+                hellos: (settled, 0),
             };
             self.members.insert(join.node, Member::new(profile));
         }
@@ -173,6 +189,7 @@ impl State {
         let number = member.profile.number;
         let was_out = member.hot.place.is_out();
         member.hear(join, group);
+        member.profile.count_hello(settled);
         match member.hot.place {
             Place::Queued | Place::Entering => {}
             // A goodbye or an old version that has not taken effect is taken back.
@@ -245,15 +262,12 @@ impl State {
     pub(crate) fn leave(&mut self, leave: &Leave, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(leave.now_ms);
         let member = self.members.get_mut(&leave.node).ok_or(Reject::UnknownNode)?;
-        if member.hot.place.is_out() || member.hot.place == Place::Leaving {
-            return Ok(Reply::Done);
+        match member.hot.place {
+            Place::Queued | Place::Entering => {}
+            // It is on its way out or out already. Who goes because of its version stays unpaid.
+            Place::Leaving | Place::Outdated | Place::Out | Place::OutOutdated => return Ok(Reply::Done),
         }
-        let lately = |at: &u64| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS;
-        if member.profile.goodbyes.iter().filter(|at| lately(at)).count() >= GOODBYES {
-            return Err(Reject::SlowDown);
-        }
-        member.profile.goodbyes.retain(lately);
-        member.profile.goodbyes.push(now_ms);
+        member.profile.say_goodbye(now_ms)?;
         if member.hot.place == Place::Entering {
             member.hot.place = Place::Out;
             member.hot.left = self.meta.settled;
@@ -267,12 +281,23 @@ impl State {
     }
 
     pub(crate) fn outdated(&mut self, outdated: &Outdated, fx: &mut Effects) -> Result<Reply, Reject> {
-        self.stamp(outdated.now_ms);
-        if self.meta.settings.accept_versions.accepts(outdated.version) {
+        let now_ms = self.stamp(outdated.now_ms);
+        let (node, version) = (outdated.node, outdated.version);
+        let accept = &self.meta.settings.accept_versions;
+        if accept.accepts(version) {
             return Ok(Reply::Done);
         }
-        let member = self.members.get_mut(&outdated.node).ok_or(Reject::UnknownNode)?;
-        member.profile.version = outdated.version;
+        if self.members.contains_key(&node) && !self.is_outdated_by(&node, version) {
+            return Err(Reject::SlowDown);
+        }
+        let member = self.members.get_mut(&node).ok_or(Reject::UnknownNode)?;
+        // Where the version that it had would still do, it is the member that went, and that is a goodbye.
+        let by_itself = accept.accepts(member.profile.version);
+        if by_itself && matches!(member.hot.place, Place::Queued | Place::Entering) {
+            member.profile.say_goodbye(now_ms)?;
+        }
+        member.profile.version = version;
+        member.profile.count_hello(self.meta.settled);
         if member.hot.place == Place::Entering {
             member.hot.left = self.meta.settled;
             self.meta.uncount_join(member.profile.group);
@@ -281,7 +306,7 @@ impl State {
             Place::Queued | Place::Leaving | Place::Outdated => Place::Outdated,
             Place::Entering | Place::Out | Place::OutOutdated => Place::OutOutdated,
         };
-        fx.profile(outdated.node, member);
+        fx.profile(node, member);
         fx.hot(member.profile.number);
         Ok(Reply::Done)
     }
@@ -298,6 +323,24 @@ impl Meta {
     }
 }
 
+impl Profile {
+    fn count_hello(&mut self, settled: RoundId) {
+        let (since, hellos) = self.hellos;
+        self.hellos = (settled, if since == settled { hellos.saturating_add(1) } else { 1 });
+    }
+
+    /// Counts a goodbye, while it takes effect.
+    fn say_goodbye(&mut self, now_ms: u64) -> Result<(), Reject> {
+        let lately = |at: &u64| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS;
+        if self.goodbyes.iter().filter(|at| lately(at)).count() >= GOODBYES {
+            return Err(Reject::SlowDown);
+        }
+        self.goodbyes.retain(lately);
+        self.goodbyes.push(now_ms);
+        Ok(())
+    }
+}
+
 /// Whether a join makes its node enter the queue: it uses up one of the round's.
 fn enters(known: Option<&Member>) -> bool {
     known.is_none_or(|member| member.hot.place.is_out())
@@ -309,11 +352,12 @@ fn moves(known: Option<&Member>, to: &Ip) -> bool {
 }
 
 impl Member {
-    /// Whether a hello says nothing new.
-    fn says(&self, join: &Join) -> bool {
+    /// Whether a hello has news of it, which go through the log.
+    fn is_told_by(&self, join: &Join) -> bool {
         let p = &self.profile;
-        (&p.name, p.version, &p.software, p.ip, p.port, &p.rest)
-            == (&join.name, join.version, &join.software, join.ip, join.port, &join.rest)
+        !matches!(self.hot.place, Place::Queued | Place::Entering)
+            || (&p.name, p.version, &p.software, p.ip, p.port, &p.rest)
+                != (&join.name, join.version, &join.software, join.ip, join.port, &join.rest)
     }
 
     fn hear(&mut self, join: &Join, group: u32) {
@@ -339,7 +383,6 @@ fn is_loopback(ip: &Ip) -> bool {
 mod tests {
     use super::*;
     use crate::command::{Command, Operation};
-    use crate::id::ProtocolVersion;
     use crate::scripts::world::{Seen, World, node};
     use crate::settings::Settings;
 
@@ -414,6 +457,32 @@ mod tests {
         assert_eq!(world.state.admits(&newer), Ok(true));
         world.apply(Command::Leave(Leave { node: node("A"), now_ms: world.now_ms }));
         assert_eq!(world.state.admits(&first), Ok(true), "a goodbye is taken back through the log");
+    }
+
+    #[test]
+    fn the_log_hears_so_many_hellos_of_a_member_in_a_round() {
+        let mut world = World::found(Settings::default(), &[]);
+        let mut hello = hello(&world, "A");
+        world.apply(Command::Join(hello.join.clone()));
+        for n in 1..HELLOS_ROUND {
+            hello.join.software = format!("0.1.{n}");
+            assert_eq!(world.state.admits(&hello), Ok(true));
+            world.apply(Command::Join(hello.join.clone()));
+        }
+        let retry_ms = world.state.meta.settings.interval_ms;
+        let (same, old) = (hello.clone(), ProtocolVersion { major: 9, minor: 9 });
+        hello.join.software = "0.2.0".into();
+        assert_eq!(world.state.admits(&hello), Err(Refusal::SlowDown { retry_ms }));
+        assert_eq!(world.state.admits(&same), Ok(false), "no news are no entry");
+        let outdated = Outdated { node: node("A"), version: old, now_ms: world.now_ms };
+        assert!(!world.state.is_outdated_by(&node("A"), old));
+        assert_eq!(world.apply(Command::Outdated(outdated.clone())).reply, Err(Reject::SlowDown));
+        world.settle(&Seen::default());
+        assert_eq!(world.state.admits(&hello), Ok(true));
+        assert!(world.state.is_outdated_by(&node("A"), old));
+        world.apply(Command::Outdated(outdated));
+        assert!(!world.state.is_outdated_by(&node("A"), old), "told once");
+        assert!(!world.state.is_outdated_by(&node("B"), old), "no member");
     }
 
     #[test]

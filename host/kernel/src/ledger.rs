@@ -146,7 +146,8 @@ impl State {
     /// Uses up the claim's sequence and keeps its answer for whoever asks again.
     fn answered(&mut self, claim: &Claim, answer: ClaimAnswer, fx: &mut Effects) {
         let Some(member) = self.members.get_mut(&claim.node) else { return };
-        member.profile.claim = Some(LastClaim { sequence: claim.sequence, digest: claim.digest, answer });
+        let Claim { sequence, digest, expires_ms, .. } = *claim;
+        member.profile.claim = Some(LastClaim { sequence, digest, answer, expires_ms });
         fx.hot(member.profile.number);
         fx.profile(claim.node, member);
     }

@@ -16,10 +16,13 @@ pub const SUSPECT_LAG_DIVISOR: u64 = 2;
 pub const LOAD_GRACE_ROUNDS: u32 = 10;
 /// Longest reconnect spread: twice of it is the least grace of a super.
 pub const RECONNECT_SPREAD_MS: u64 = 60_000;
-/// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour.
+/// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour. A member
+/// that comes with a version that is not accepted, while the one that it had still is, says goodbye too.
 pub const GOODBYES: usize = 3;
 /// See [`GOODBYES`].
 pub const GOODBYE_WINDOW_MS: u64 = 24 * HOUR_MS;
+/// Hellos of a member that go through the log in a round: whoever says something else each time fills it.
+pub const HELLOS_ROUND: u32 = 10;
 /// An activation or a setting counts from this many rounds after the last settled one: the next settlement is in flight.
 pub const NOTICE_ROUNDS: u64 = 2;
 /// Component size: compiling time and the size of a snapshot.

@@ -105,6 +105,9 @@ pub struct Profile {
     /// Its last claim.
     #[n(15)]
     pub claim: Option<LastClaim>,
+    /// Hellos that went through the log since that round was settled.
+    #[n(16)]
+    pub hellos: (RoundId, u32),
 }
 
 /// The last claim of a node: what a retry is answered with.
@@ -119,6 +122,9 @@ pub struct LastClaim {
     /// What it was answered.
     #[n(2)]
     pub answer: ClaimAnswer,
+    /// When it expires: until then it could be asked for again.
+    #[n(3)]
+    pub expires_ms: u64,
 }
 
 /// See [`LastClaim::answer`].

@@ -19,6 +19,7 @@ impl State {
     /// Moves members in and out of the queue and forgets those that are long gone. The queue changes here and nowhere else.
     pub(crate) fn turn_queue(&mut self, round: RoundId, fx: &mut Effects) {
         let keep_rounds = self.meta.settings.rounds_in_days(self.meta.settings.forget_days);
+        let stamp_ms = self.meta.stamp_ms;
         let mut queue = Vec::with_capacity(self.queue.len() + self.meta.joins as usize);
         let mut closed = Vec::new();
         let mut forgotten = Vec::new();
@@ -40,7 +41,11 @@ impl State {
                 hot.trusted_up = false;
                 hot.rtt_us = 0;
                 closed.push(*node);
-            } else if hot.earned == Points::ZERO && round.since(hot.left.max(hot.until)) > keep_rounds {
+            } else if hot.earned == Points::ZERO
+                && round.since(hot.left.max(hot.until)) > keep_rounds
+                // Rounds can have been longer than they are. A claim that is alive must not outlive its counter.
+                && member.profile.claim.as_ref().is_none_or(|claim| claim.expires_ms <= stamp_ms)
+            {
                 forgotten.push(*node);
                 continue;
             }

@@ -50,7 +50,7 @@ impl State {
         for slot in Slot::ALL {
             self.switch(slot, round.next(), fx);
         }
-        self.switch_settings(round.next());
+        self.switch_settings(round.next(), fx);
 
         sort_by_number(&mut record);
         fx.notices.push(Notice::Round(Box::new(record.clone())));
@@ -159,11 +159,16 @@ impl State {
         self.meta.group_joins.clear();
     }
 
-    /// Puts settings that wait for the next round in force.
-    fn switch_settings(&mut self, next: RoundId) {
-        if let Some((_, settings)) = self.meta.settings_next.take_if(|(from, _)| *from <= next) {
-            self.meta.settings = settings;
-            self.meta.settings_version = self.meta.settings_version.saturating_add(1);
+    /// Puts settings that wait for the next round in force. No ban and no earliest return is further away than the longest
+    /// ban under them: what is counted in rounds of half a second must not last for centuries of rounds of an hour.
+    fn switch_settings(&mut self, next: RoundId, fx: &mut Effects) {
+        let Some((_, settings)) = self.meta.settings_next.take_if(|(from, _)| *from <= next) else { return };
+        self.meta.settings = settings;
+        self.meta.settings_version = self.meta.settings_version.saturating_add(1);
+        let latest = self.meta.settled.plus(self.meta.settings.longest_ban_rounds());
+        for member in self.members.values_mut().filter(|member| member.hot.until > latest) {
+            member.hot.until = latest;
+            fx.hot(member.profile.number);
         }
     }
 }

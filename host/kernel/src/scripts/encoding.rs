@@ -106,6 +106,7 @@ fn rows_have_these_bytes() {
         sequence: 1,
         digest: policy("a"),
         answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
+        expires_ms: 3,
     };
     check(&[
         ("hot", hash(&vec![(MemberNumber(1), hot())]), "fbe332d4"),
@@ -114,7 +115,7 @@ fn rows_have_these_bytes() {
         ("move", hash(&moved), "96000736"),
         ("line", hash(&line), "f8460598"),
         ("change", hash(&change), "02c82896"),
-        ("last claim", hash(&claim), "cba149c0"),
+        ("last claim", hash(&claim), "b5b10fdb"),
         ("settings", hash(&Settings::default()), "46305d6d"),
     ]);
 }
@@ -147,7 +148,7 @@ fn what_a_first_round_leaves_has_these_bytes() {
     }
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
-        ("profile, meta, profile, round, meta", rows.join(" "), "a2539abb 0197956c b7c885b4 6515ae31 d47b32c7"),
+        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 0197956c 1ca27929 6515ae31 d47b32c7"),
         ("policy", hash(&staged), "c1d88329"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
