@@ -53,6 +53,11 @@ pub const SIGNED_EXPIRY_MS: u64 = 24 * HOUR_MS;
 pub const EMPTY_WALLET_MS: u64 = 24 * HOUR_MS;
 /// A leader whose clock is further off than this stamps last stamp + elapsed: one bad clock must not freeze time.
 pub const CLOCK_OFF_MS: u64 = 30_000;
+/// A clock that is off and has not been set for this long is approached, half a second a second: after a start with a wrong
+/// clock the stamps are wrong, and the clock that was set since is right.
+pub const CLOCK_EVEN_MS: u64 = 10 * 60 * 1_000;
+/// A clock that moved by more than this against the elapsed time was set.
+pub const CLOCK_UNEVEN_MS: u64 = 1_000;
 /// Members in a block of stored columns and of policy memory.
 pub const BLOCK_MEMBERS: u32 = 256;
 /// Upper bound of the members setting; every column and bitmap is sized by it.
