@@ -47,15 +47,15 @@ impl State {
             Operation::FileSettings(said) => self.file_settings(said, decision, fx),
             Operation::Activate { slot, policy, round } => {
                 let before = self.slot(*slot).row.active;
-                let reply = self.activate(*slot, *policy, *round, fx)?;
+                let reply = self.activate(*slot, *policy, *round, decision.by, fx)?;
                 Ok(decision.scheduled(*slot, (before, Some(*policy)), reply, fx))
             }
             Operation::Rollback(slot) => {
-                let before = self.slot(*slot).row.scheduled.map_or(self.slot(*slot).row.active, |s| s.policy);
-                let reply = self.rollback(*slot, fx)?;
-                let row = &self.slot(*slot).row;
-                let after = row.scheduled.map_or(row.active, |s| s.policy);
-                Ok(decision.scheduled(*slot, (before, after), reply, fx))
+                let before = self.slot(*slot).row.clone();
+                let reply = self.rollback(*slot, decision.by, fx)?;
+                let scheduled = self.slot(*slot).row.scheduled.filter(|_| self.slot(*slot).row != before);
+                let after = scheduled.map_or(before.active, |s| s.policy);
+                Ok(decision.scheduled(*slot, (before.active, after), reply, fx))
             }
             Operation::SetBuiltin { slot, policy } => self.set_builtin(*slot, *policy, decision, fx),
             Operation::FileSaid { slot, policy } => self.file_said(*slot, *policy, decision, fx),
