@@ -202,7 +202,6 @@ impl State {
             member.hot.probation_left = probation;
             member.hot.until = RoundId(0);
             member.profile.reason = "the ban is over".into();
-            member.profile.decided_by = None;
             moved = Some(Move {
                 index,
                 node: join.node,

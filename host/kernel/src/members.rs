@@ -99,7 +99,7 @@ pub struct Profile {
     /// Why it has the standing that it has; empty = none.
     #[n(13)]
     pub reason: String,
-    /// The policy behind its standing.
+    /// The policy behind its standing; on probation the one that banned it.
     #[n(14)]
     pub decided_by: Option<Digest>,
     /// Its last claim.

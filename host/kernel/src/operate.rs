@@ -15,7 +15,7 @@ use crate::ledger::Account;
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
 use crate::members::Member;
 use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
-use crate::policies::name_of;
+use crate::policies::{name_of, same_schema};
 use crate::round::Presence;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -133,8 +133,8 @@ impl State {
         Ok(Reply::Changed { count: nodes.len() as u64 })
     }
 
-    /// Undoes what a policy did since a round: who was put out by it, and not judged by another one since, is good again;
-    /// whose move was held back has no strikes any more.
+    /// Undoes what a policy did since a round: who was put out by it, or by another one after its own wish was held back,
+    /// is good again, also when it is back on probation; whose move was held back has no strikes any more.
     fn lift_policy(
         &mut self,
         policy: Digest,
@@ -142,11 +142,12 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
+        let held = |member: &Member| member.hot.held_by == Some(policy) && member.hot.held_at >= since;
         let put_out = |member: &Member| {
             let hot = &member.hot;
-            hot.standing.is_out() && hot.moved_out >= since && member.profile.decided_by == Some(policy)
+            let suffers = hot.standing.is_out() || hot.standing == Standing::Probation;
+            suffers && hot.moved_out >= since && (member.profile.decided_by == Some(policy) || held(member))
         };
-        let held = |member: &Member| member.hot.held_by == Some(policy) && member.hot.held_at >= since;
         let touched: Vec<(NodeId, bool)> = self
             .members
             .iter()
@@ -172,7 +173,11 @@ impl State {
         let Some(number) = self.members.get(&node).map(|member| member.profile.number) else { return };
         let row = &self.slot(Slot::Ban).row;
         let (active, previous) = (row.active == Some(policy), row.previous == Some(policy));
-        let apart = !self.slot(Slot::Ban).saved.blocks.is_empty();
+        let describe = |digest: Option<Digest>| digest.and_then(|d| self.policies.get(&d)).map(|row| &row.description);
+        let apart = match (describe(row.active), describe(row.previous)) {
+            (Some(active), Some(previous)) => !same_schema(active, previous),
+            _ => !self.slot(Slot::Ban).saved.blocks.is_empty(),
+        };
         if active || !(previous && apart) {
             self.clear_memory(Slot::Ban, false, number, fx);
         }

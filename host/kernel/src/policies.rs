@@ -132,6 +132,14 @@ impl Memory {
         bytes.get_mut(range)
     }
 
+    /// A block as it is to be stored; one that is all zero is dropped, so that who comes and goes leaves nothing behind.
+    pub(crate) fn stored(&mut self, block: u32) -> Option<Vec<u8>> {
+        if self.blocks.get(&block).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            self.blocks.remove(&block);
+        }
+        self.blocks.get(&block).cloned()
+    }
+
     /// Sets a member's row to zero; `true` when it was not.
     pub fn clear(&mut self, number: MemberNumber) -> bool {
         let (block, range) = self.place(number);
@@ -363,7 +371,7 @@ impl State {
     }
 }
 
-fn same_schema(a: &Description, b: &Description) -> bool {
+pub(crate) fn same_schema(a: &Description, b: &Description) -> bool {
     a.memory_bytes == b.memory_bytes && a.memory_schema == b.memory_schema
 }
 

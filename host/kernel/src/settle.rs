@@ -367,7 +367,7 @@ pub(crate) fn remember(
         slot,
         saved: false,
         block,
-        bytes: memory.blocks.get(&block).cloned(),
+        bytes: memory.stored(block),
     }));
 }
 
