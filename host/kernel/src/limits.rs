@@ -31,11 +31,12 @@ pub const COMPONENT_BYTES: usize = 4 << 20;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Candidates staged per slot.
 pub const STAGED: usize = 4;
-/// A staged candidate that nothing refers to is dropped after this many rounds.
+/// A candidate that nothing refers to is dropped after this many rounds, and so is a component that no policy uses yet.
 pub const STAGED_ROUNDS: u64 = 1_000;
 /// Bytes of a policy's config as JSON.
 pub const CONFIG_BYTES: usize = 64 << 10;
-/// Uploads under way at once: each holds up to a component in memory.
+/// Components that no policy uses yet, under way or complete: each is held in memory. The one of which nothing came for the
+/// longest time gives way to another one, so that uploads that were given up are in nobody's way.
 pub const UPLOADS: usize = 4;
 /// Bytes of a reason, an operator's or a policy's.
 pub const REASON_BYTES: usize = 200;

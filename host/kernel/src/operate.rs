@@ -15,7 +15,7 @@ use crate::ledger::Account;
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
 use crate::members::Member;
 use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
-use crate::policies::{name_of, same_schema};
+use crate::policies::{SlotRow, name_of, same_schema};
 use crate::round::Presence;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -352,6 +352,7 @@ impl State {
         let row = &mut self.slot_mut(slot).row;
         let from = row.builtin.replace(policy);
         fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        self.note_unused(slot, &SlotRow { builtin: from, ..SlotRow::default() }, fx);
         if from != Some(policy) {
             let from = from.map_or_else(String::new, |digest| digest.to_string());
             decision.change(format!("policy {slot} builtin"), from, policy.to_string(), fx);

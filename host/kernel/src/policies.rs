@@ -38,9 +38,12 @@ pub struct PolicyRow {
     /// Seats that have compiled and self-tested it.
     #[n(5)]
     pub ready: Vec<Seat>,
-    /// When it was staged: unreferenced ones are dropped after a while.
+    /// When it was staged.
     #[n(6)]
     pub staged: RoundId,
+    /// When it was staged, or when the last slot let go of it: what nothing refers to is dropped after a while.
+    #[n(7)]
+    pub unused_since: RoundId,
 }
 
 /// A slot.
@@ -232,6 +235,7 @@ impl State {
             let scheduled = row.scheduled.take().ok_or(Reject::NothingToRollBack)?;
             fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
             self.cancelled(slot, scheduled, active, Some(by), fx);
+            self.note_unused(slot, &SlotRow { scheduled: Some(scheduled), ..SlotRow::default() }, fx);
             return Ok(Reply::From { round: self.meta.settled.next(), memory_empty: 0 });
         };
         let round = self.meta.settled.plus(NOTICE_ROUNDS);
@@ -262,6 +266,7 @@ impl State {
         fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
         if let Some(gone) = gone.filter(|gone| *gone != scheduled) {
             self.cancelled(slot, gone, scheduled.policy, by, fx);
+            self.note_unused(slot, &SlotRow { scheduled: Some(gone), ..SlotRow::default() }, fx);
         }
         fx.notices.push(Notice::Policy {
             slot,
@@ -330,6 +335,7 @@ impl State {
         let (old, new) = (describe(self.slot(slot).row.active), describe(scheduled.policy));
         let kept = matches!((&old, &new), (Some(old), Some(new)) if same_schema(old, new));
         let state = self.slot_mut(slot);
+        let row = state.row.clone();
         let before = (state.memory.clone(), state.saved.clone());
         let from = state.row.active;
         if !kept && from != scheduled.policy {
@@ -366,6 +372,7 @@ impl State {
             fx.writes.extend(gone.chain(there).map(|(block, bytes)| Write::Memory { slot, saved, block, bytes }));
         }
         fx.writes.push(Write::Slot(slot, Box::new(state.row.clone())));
+        self.note_unused(slot, &row, fx);
         let what = if scheduled.policy.is_some() { "active" } else { "neutral" };
         fx.notices.push(Notice::Policy { slot, policy: scheduled.policy, what, round: next, detail: String::new() });
     }

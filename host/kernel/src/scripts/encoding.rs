@@ -148,8 +148,8 @@ fn what_a_first_round_leaves_has_these_bytes() {
     }
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
-        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 0197956c 1ca27929 6515ae31 d47b32c7"),
-        ("policy", hash(&staged), "c1d88329"),
+        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 47c50a4c 1ca27929 6515ae31 83b0d93e"),
+        ("policy", hash(&staged), "31e0d73a"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
     ]);
