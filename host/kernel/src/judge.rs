@@ -171,7 +171,9 @@ impl<'a> Settlement<'a> {
         let other_reason = verdict.counts && is_news && profile.reason != verdict.reason;
         let other_author = verdict.counts && verdict.to.is_out() && profile.decided_by != decided_by;
         if moves || other_reason || other_author {
-            profile.reason = verdict.reason.to_string();
+            if moves || other_reason {
+                profile.reason = verdict.reason.to_string();
+            }
             profile.decided_by = decided_by;
             fx.profile(**node, member);
         }

@@ -4,6 +4,7 @@
 //! decision about rules counts from a round on (PROTOCOLS 4.4, 6.8, 7, 11, 12).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -86,6 +87,10 @@ impl State {
 
     /// Moves of a slot up to here do not count towards its cap over time.
     fn accept_policy(&mut self, slot: Slot, decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        if slot != Slot::Ban {
+            let what = format!("the slot: the {slot} policy moves nobody, nothing of it is held back; use ban");
+            return Err(Reject::Malformed { what });
+        }
         let settled = self.meta.settled;
         let row = &mut self.slot_mut(slot).row;
         let from = if row.held { "held".into() } else { String::new() };
@@ -112,22 +117,24 @@ impl State {
 
     /// Makes members good again, with no strikes and nothing remembered.
     fn lift_nodes(&mut self, nodes: &[NodeId], decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
-        if nodes.len() > LIFTS {
+        // Whoever is named twice is lifted once.
+        let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        if nodes.is_empty() || nodes.len() > LIFTS {
             return Err(Reject::OutOfBounds { what: "nodes".into(), min: 1, max: LIFTS as u64 });
         }
         if nodes.iter().any(|node| !self.members.contains_key(node)) {
             return Err(Reject::UnknownNode);
         }
-        for node in nodes {
+        for node in &nodes {
             self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
             let Some(number) = self.members.get(node).map(|member| member.profile.number) else { continue };
             for saved in [false, true] {
                 self.clear_memory(Slot::Ban, saved, number, fx);
             }
         }
-        let to = match nodes {
-            [node] => format!("{node} is good"),
-            _ => format!("{} members are good", nodes.len()),
+        let to = match (nodes.first(), nodes.len()) {
+            (Some(node), 1) => format!("{node} is good"),
+            (_, count) => format!("{count} members are good"),
         };
         decision.change("bans lifted".into(), String::new(), to, fx);
         Ok(Reply::Changed { count: nodes.len() as u64 })
@@ -319,8 +326,7 @@ impl State {
         if said.len() > SETTING_CHANGES {
             return Err(Reject::OutOfBounds { what: "settings".into(), min: 0, max: SETTING_CHANGES as u64 });
         }
-        let name = |key: &str| Settings::full_name(key).to_string();
-        let mut now: Vec<(String, String)> = said.iter().map(|one| (name(&one.key), one.value.clone())).collect();
+        let mut now: Vec<(String, String)> = said.iter().map(plain).collect();
         now.sort();
         now.dedup_by(|a, b| a.0 == b.0);
         let last = &self.meta.file_settings;
@@ -408,6 +414,14 @@ impl Decision<'_> {
         }
         reply
     }
+}
+
+/// A setting with its full name and its value as the settings write it: `10_000` is no other value than `10000`. One that
+/// they do not take stays as it is, to be refused.
+fn plain(said: &SettingChange) -> (String, String) {
+    let mut settings = Settings::default();
+    let value = settings.put(&said.key, &said.value).ok().and_then(|()| settings.value(&said.key));
+    (Settings::full_name(&said.key).to_string(), value.unwrap_or_else(|| said.value.clone()))
 }
 
 fn check_reason(reason: &str) -> Result<(), Reject> {
