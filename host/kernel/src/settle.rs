@@ -374,11 +374,14 @@ pub(crate) fn remember(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Command;
+    use crate::command::{BanColumns, Command, RewardColumns};
+    use crate::decide::Tariff;
     use crate::id::Seat;
-    use crate::round::At;
+    use crate::policies::delta;
+    use crate::round::{At, cause};
     use crate::scripts::world::{Seen, World, node};
     use crate::settings::Settings;
+    use crate::standing::Standing;
 
     fn cluster() -> World {
         let mut world = World::found(Settings::default(), &["flat", "strikes"]);
@@ -441,6 +444,49 @@ mod tests {
         assert_eq!(rows.len(), 1);
         let row = &rows[0];
         assert_eq!((row.came, row.grace_until, row.load_rounds, row.open_since_ms), (false, RoundId(9), 2, 77));
+    }
+
+    /// A settlement need not come from an honest leader: what a suspect round forbids is forbidden here.
+    #[test]
+    fn of_a_suspect_round_only_the_rows_that_are_up_are_paid_and_nobody_is_judged() {
+        let mut world = World::found(Settings::default(), &["count", "strikes"]);
+        for name in ["A", "B", "C"] {
+            let join = world.join(name);
+            world.apply(Command::Join(join));
+        }
+        world.settle(&Seen::default());
+        let seen = Seen { down: [node("B")].into(), unknown: [node("C")].into(), ..Seen::default() };
+        let mut settle = world.settlement(&seen);
+        settle.report.marks.causes = cause::LAG;
+        settle.ban.answer = Answer::Columns(BanColumns {
+            strikes: vec![9; 3],
+            standing: vec![Standing::Banned.code(); 3],
+            until: vec![5; 3],
+            reasons: vec![1; 3],
+            delta: delta(&[0; 3], &[7; 3]),
+        });
+        settle.reward.answer = Answer::Columns(RewardColumns {
+            points: vec![10, 20, -5],
+            reasons: vec![1; 3],
+            tariff: Tariff::default(),
+            delta: delta(&[0; 12], &[8; 12]),
+        });
+        let before = world.state.members.clone();
+        let outcome = world.apply(Command::Settle(Box::new(settle)));
+        for (name, paid, remembered) in [("A", 10, [8; 4]), ("B", 0, [0; 4]), ("C", 0, [0; 4])] {
+            let (then, hot) = (&before[&node(name)].hot, &world.state.members[&node(name)].hot);
+            assert_eq!(hot.earned.0, then.earned.0 + paid, "{name}");
+            assert_eq!((hot.standing, hot.strikes), (Standing::Good, 0), "{name}");
+            let number = world.state.members[&node(name)].profile.number;
+            let (mut reward, mut ban) = (Vec::new(), Vec::new());
+            world.state.slot(Slot::Reward).memory.read(number, &mut reward);
+            world.state.slot(Slot::Ban).memory.read(number, &mut ban);
+            assert_eq!((reward, ban), (remembered.to_vec(), vec![0]), "{name}");
+        }
+        let record =
+            outcome.writes.iter().find_map(|write| if let Write::Round(record) = write { Some(record) } else { None });
+        let called: Vec<bool> = record.unwrap().slots.iter().map(|slot| slot.called).collect();
+        assert_eq!(called, [true, false]);
     }
 
     #[test]

@@ -283,7 +283,7 @@ proptest! {
             .collect();
         let report = merge(&state, &OPEN, &walked, &partials);
         prop_assert!(report.is_well_formed(state.queue.len()));
-        prop_assert_eq!(report.marks, guard::derive(&report, &state));
+        let (mut missing, mut asked_twice, mut disputed) = (0, 0, 0);
         for (at, node) in state.queue.iter().enumerate() {
             let hot = &state.members[node].hot;
             let base = walked.iter().position(|walked| walked == node);
@@ -306,12 +306,18 @@ proptest! {
                 Presence::Unknown
             };
             prop_assert_eq!(report.presence(at), expected);
+            missing += u32::from(expected == Presence::Down);
+            asked_twice += u32::from(seen.len() + missed.len() >= 2);
+            disputed += u32::from(!seen.is_empty() && !missed.is_empty());
             let asked: BTreeSet<u8> = seen.union(&missed).copied().collect();
             prop_assert_eq!(report.asked[at], asked.iter().fold(0, |bits, seat| bits | 1 << seat));
             prop_assert_eq!(report.seen[at], seen.iter().fold(0, |bits, seat| bits | 1 << seat));
             // Unknown is never down: who was not in the walked queue was not looked for.
             prop_assert!(base.is_some() || report.presence(at) == Presence::Unknown);
         }
+        let marks = report.marks;
+        prop_assert_eq!((marks.missing, marks.asked_twice, marks.disputed), (missing, asked_twice, disputed));
+        prop_assert_eq!((marks.trusted_up as usize, marks.partials as usize), (state.queue.len(), partials.len()));
     }
 }
 
