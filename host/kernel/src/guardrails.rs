@@ -186,7 +186,8 @@ mod tests {
             tariff_fits(&tariff, &Settings { tariff_max: 500, ..Settings::default() })
         };
         assert!(fits(&|_| {}));
-        let numbers: [(&str, fn(&mut Tariff, u32), u32); 4] = [
+        type Set = fn(&mut Tariff, u32);
+        let numbers: [(&str, Set, u32); 4] = [
             ("overclaim_bp", |tariff, n| tariff.overclaim_bp = n, 10_000),
             ("overclaim_min", |tariff, n| tariff.overclaim_min = n, 500),
             ("record_fee", |tariff, n| tariff.record_fee = n, 500),

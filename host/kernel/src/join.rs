@@ -111,8 +111,8 @@ impl State {
     #[must_use]
     pub fn is_outdated_by(&self, node: &NodeId, version: ProtocolVersion) -> bool {
         self.members.get(node).is_some_and(|member| {
-            let known = matches!(member.hot.place, Place::Outdated | Place::OutOutdated);
-            !(known && member.profile.version == version) && !self.has_said_enough(member)
+            let went = matches!(member.hot.place, Place::Outdated | Place::OutOutdated);
+            (!went || member.profile.version != version) && !self.has_said_enough(member)
         })
     }
 
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(world.state.admits(&same), Ok(false), "no news are no entry");
         let outdated = Outdated { node: node("A"), version: old, now_ms: world.now_ms };
         assert!(!world.state.is_outdated_by(&node("A"), old));
-        assert_eq!(world.apply(Command::Outdated(outdated.clone())).reply, Err(Reject::SlowDown));
+        assert_eq!(world.apply(Command::Outdated(outdated)).reply, Err(Reject::SlowDown));
         world.settle(&Seen::default());
         assert_eq!(world.state.admits(&hello), Ok(true));
         assert!(world.state.is_outdated_by(&node("A"), old));
