@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use crate::command::{Ip, Join, Leave, Outdated};
 use crate::id::{MemberNumber, NodeId, ProtocolVersion, RoundId, is_name};
-use crate::limits::{GOODBYE_WINDOW_MS, GOODBYES, HELLOS_ROUND, PONG_ADDRESS_CHARS};
+use crate::limits::{
+    FULL_RETRY_ROUNDS, GOODBYE_WINDOW_MS, GOODBYES, HELLOS_ROUND, PONG_ADDRESS_CHARS, REFUSED_WAIT_MS,
+};
 use crate::members::{Hello, Member, Place, Profile, Refusal, is_printable, network};
 use crate::outcome::{Author, Move, Reject, Reply};
 use crate::standing::Standing;
@@ -50,7 +52,10 @@ impl State {
             Ok(()) => Ok(known.is_none_or(|member| member.is_told_by(join))),
             Err(Reject::WrongRole) => Err(Refusal::WrongRole),
             Err(Reject::SlowDown) => Err(Refusal::SlowDown { retry_ms: meta.settings.interval_ms }),
-            Err(Reject::Full { what }) => Err(Refusal::Full { what }),
+            Err(Reject::Full { what }) => {
+                let rounds_ms = meta.settings.interval_ms.saturating_mul(FULL_RETRY_ROUNDS);
+                Err(Refusal::Full { what, retry_ms: rounds_ms.min(REFUSED_WAIT_MS) })
+            }
             Err(Reject::Malformed { what }) => Err(Refusal::Malformed { what }),
             // The checks above have covered what else a join may be refused for.
             Err(_) => Err(Refusal::Busy { retry_ms: meta.settings.interval_ms }),
@@ -428,6 +433,21 @@ mod tests {
         hello.join.node = node("B");
         hello.join.software = "new\nline".into();
         assert_eq!(code(&hello), Err("malformed"));
+    }
+
+    #[test]
+    fn who_finds_no_room_is_told_when_to_come_back() {
+        for (interval_ms, retry_ms) in [(1_000, 10_000), (10_000, 100_000), (3_600_000, REFUSED_WAIT_MS)] {
+            let mut settings = Settings::default();
+            settings.put("guardrails.members", "1").unwrap();
+            settings.put("round.interval_ms", &interval_ms.to_string()).unwrap();
+            let mut world = World::found(settings, &[]);
+            let join = world.join("A");
+            world.apply(Command::Join(join));
+            world.settle(&Seen::default());
+            let refusal = world.state.admits(&hello(&world, "B")).unwrap_err();
+            assert_eq!(refusal, Refusal::Full { what: "the queue: 1 members".into(), retry_ms });
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use minicbor::{Decode, Encode};
 
 use crate::command::{Amount, Claim};
 use crate::id::{LogIndex, NodeId};
-use crate::limits::{EMPTY_WALLET_MS, SIGNED_EXPIRY_MS};
-use crate::members::{ClaimAnswer, Hot, LastClaim};
+use crate::limits::{CLAIMS_ROUND, EMPTY_WALLET_MS, SIGNED_EXPIRY_MS};
+use crate::members::{ClaimAnswer, Hot, LastClaim, Member};
 use crate::outcome::{Claimed, Kind, Line, Notice, Reject, Reply, Write};
 use crate::state::{Effects, Meta, State};
 use crate::units::{BasisPoints, Points};
@@ -55,7 +55,8 @@ pub struct Wallet {
 impl State {
     /// Moves earned points to a wallet (PROTOCOLS 9.2 to 9.4, 9.8). The same digest again gets the same answer; whatever
     /// else is not a new, live and payable claim costs nothing and uses up no sequence; an over-claim costs its penalty
-    /// and uses up its sequence, in one.
+    /// and uses up its sequence, in one. Between two settlements a key gets so many answers and no more: an over-claim of
+    /// a key without points would be free otherwise, and each one is kept for ever.
     pub(crate) fn claim(&mut self, claim: &Claim, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(claim.now_ms);
         if let Some(answer) = self.answer_to_claim(claim) {
@@ -69,8 +70,8 @@ impl State {
         }
     }
 
-    /// The answer to a claim that changes nothing: one that was answered before, or that is not new, live and of a
-    /// member. `None`: the log decides. Whoever asks before proposing keeps such claims out of the log.
+    /// The answer to a claim that changes nothing: one that was answered before, or that is not new, live, payable and of
+    /// a member, or of a key that claims too often. `None`: the log decides. Whoever asks before proposing keeps such claims out of the log.
     #[must_use]
     pub fn answer_to_claim(&self, claim: &Claim) -> Option<Result<Reply, Reject>> {
         let now_ms = self.meta.stamp_ms.max(claim.now_ms);
@@ -93,7 +94,30 @@ impl State {
         if claim.amount == Amount::Exactly(0) {
             return Some(Err(Reject::OutOfBounds { what: "amount".into(), min: 1, max: i64::MAX as u64 }));
         }
+        let (earned, fee) = (member.hot.earned, self.opening_fee(claim));
+        let asked = match claim.amount {
+            Amount::Exactly(amount) => points(amount),
+            Amount::All => earned,
+        };
+        if asked <= earned && asked <= fee {
+            return Some(Err(Reject::NothingToPay { least: fee.plus(Points(1)), earned }));
+        }
+        if self.answered_since_round(member) >= CLAIMS_ROUND {
+            return Some(Err(Reject::SlowDown));
+        }
         None
+    }
+
+    /// What it costs that a claim opens a wallet that is not the node's own (PROTOCOLS 9.8).
+    fn opening_fee(&self, claim: &Claim) -> Points {
+        let opens = claim.to != claim.node && !self.wallets.contains_key(&claim.to);
+        if opens { points(self.meta.settings.wallet_fee) } else { Points::ZERO }
+    }
+
+    /// Claims of a member that were answered since the last settlement.
+    fn answered_since_round(&self, member: &Member) -> u32 {
+        let last = member.profile.claim.as_ref().filter(|last| last.round == self.meta.settled);
+        last.map_or(0, |last| last.since_round)
     }
 
     fn penalise(&mut self, claim: &Claim, amount: u64, now_ms: u64, fx: &mut Effects) -> Reject {
@@ -118,12 +142,8 @@ impl State {
     }
 
     fn pay_out(&mut self, claim: &Claim, amount: Points, now_ms: u64, fx: &mut Effects) -> Result<Reply, Reject> {
-        let opens = claim.to != claim.node && !self.wallets.contains_key(&claim.to);
-        let fee = if opens { points(self.meta.settings.wallet_fee) } else { Points::ZERO };
+        let fee = self.opening_fee(claim);
         let Some(member) = self.members.get_mut(&claim.node) else { return Err(Reject::UnknownNode) };
-        if amount <= fee {
-            return Err(Reject::NothingToPay { least: fee.plus(Points(1)), earned: member.hot.earned });
-        }
         let paid = amount.minus(fee);
         member.hot.earned = member.hot.earned.minus(amount);
         member.hot.claimed = member.hot.claimed.plus(amount);
@@ -145,9 +165,12 @@ impl State {
 
     /// Uses up the claim's sequence and keeps its answer for whoever asks again.
     fn answered(&mut self, claim: &Claim, answer: ClaimAnswer, fx: &mut Effects) {
+        let round = self.meta.settled;
+        let before = self.members.get(&claim.node).map_or(0, |member| self.answered_since_round(member));
         let Some(member) = self.members.get_mut(&claim.node) else { return };
         let Claim { sequence, digest, expires_ms, .. } = *claim;
-        member.profile.claim = Some(LastClaim { sequence, digest, answer, expires_ms });
+        let since_round = before.saturating_add(1);
+        member.profile.claim = Some(LastClaim { sequence, digest, answer, round, since_round, expires_ms });
         fx.hot(member.profile.number);
         fx.profile(claim.node, member);
     }

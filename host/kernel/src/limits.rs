@@ -50,6 +50,9 @@ pub const SETTING_CHANGES: usize = 100;
 pub const LIFTS: usize = 10_000;
 /// A signed claim may expire at most this far ahead: what must be remembered is bounded.
 pub const SIGNED_EXPIRY_MS: u64 = 24 * HOUR_MS;
+/// Claims of one key that are answered by the log between two settlements. An over-claim of a key that has earned nothing
+/// costs it nothing, but each one is a durable entry, a row of history and an event.
+pub const CLAIMS_ROUND: u32 = 8;
 /// An empty wallet is dropped after this time.
 pub const EMPTY_WALLET_MS: u64 = 24 * HOUR_MS;
 /// A leader whose clock is further off than this stamps last stamp + elapsed: one bad clock must not freeze time.
@@ -69,6 +72,8 @@ pub const FAULT_WINDOW_ROUNDS: u64 = 10;
 pub const DEADLINE_FAULTS: u32 = 3;
 /// A refused follower tries again after at most this time.
 pub const REFUSED_WAIT_MS: u64 = 10 * 60 * 1_000;
+/// Rounds after which whoever found no room is asked back: room comes with a settlement only, and not with each one.
+pub const FULL_RETRY_ROUNDS: u64 = 10;
 /// First wait of a follower's reconnect; it doubles.
 pub const BACKOFF_MS: u64 = 500;
 

@@ -107,6 +107,7 @@ pub struct Profile {
     pub claim: Option<LastClaim>,
     /// Hellos that went through the log since that round was settled.
     #[n(16)]
+    #[cbor(default)]
     pub hellos: (RoundId, u32),
 }
 
@@ -122,8 +123,17 @@ pub struct LastClaim {
     /// What it was answered.
     #[n(2)]
     pub answer: ClaimAnswer,
-    /// When it expires: until then it could be asked for again.
+    /// The round that was settled last when it was answered.
     #[n(3)]
+    #[cbor(default)]
+    pub round: RoundId,
+    /// Claims of this key that were answered since that settlement, this one among them.
+    #[n(4)]
+    #[cbor(default)]
+    pub since_round: u32,
+    /// When it expires: until then it could be asked for again.
+    #[n(5)]
+    #[cbor(default)]
     pub expires_ms: u64,
 }
 
@@ -290,6 +300,8 @@ pub enum Refusal {
     Full {
         /// Which, with its bound.
         what: String,
+        /// Come back after, ms.
+        retry_ms: u64,
     },
     /// Too many joins in this round.
     SlowDown {

@@ -165,7 +165,7 @@ pub enum Reject {
         #[n(0)]
         what: String,
     },
-    /// Too many joins in this round: try again after it.
+    /// Too many joins, or claims of one key, in this round: try again after it.
     #[n(9)]
     SlowDown,
     /// A name, address or reason is too long or has characters that are not allowed.

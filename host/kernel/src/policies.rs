@@ -43,6 +43,7 @@ pub struct PolicyRow {
     pub staged: RoundId,
     /// When it was staged, or when the last slot let go of it: what nothing refers to is dropped after a while.
     #[n(7)]
+    #[cbor(default)]
     pub unused_since: RoundId,
 }
 

@@ -101,6 +101,7 @@ pub struct Meta {
     /// Components that no policy uses yet, complete or not: the latest first, each with the round that was settled last when
     /// something of it came.
     #[n(24)]
+    #[cbor(default)]
     pub loose: Vec<(Digest, RoundId)>,
 }
 

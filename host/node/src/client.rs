@@ -278,6 +278,7 @@ fn answer(status: u16, bytes: &[u8]) -> Result<Value, Failure> {
             hint: text(&body, "hint"),
             code: Some(text(&body, "code").unwrap_or_else(|| status.to_string())),
             usage: false,
+            unread: false,
         }),
         Err(_) => Err(Failure::new(
             format!("answered {status}, and not in JSON"),

@@ -46,11 +46,13 @@ pub enum Kind {
     Change,
     /// Suspect rounds go on: an operator should say whether the loss is real.
     Suspect,
+    /// The leader's clock is off.
+    Clock,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Round,
         Self::Standing,
         Self::Ban,
@@ -60,6 +62,7 @@ impl Kind {
         Self::Settings,
         Self::Change,
         Self::Suspect,
+        Self::Clock,
     ];
 
     /// The word in the stream.
@@ -75,6 +78,7 @@ impl Kind {
             Self::Settings => "settings",
             Self::Change => "change",
             Self::Suspect => "suspect",
+            Self::Clock => "clock",
         }
     }
 }
@@ -248,6 +252,12 @@ impl Events {
             // Streams are closed by the supers; the standing event says why.
             Notice::Closed(_) => {}
         }
+    }
+
+    /// This machine's clock is off by so much.
+    pub fn clock_off(&self, now_ms: u64, off_ms: i64) {
+        let hint = "stamps follow the time that has passed; set this machine's clock";
+        self.publish(Kind::Clock, now_ms, json!({ "off_ms": off_ms, "hint": hint }));
     }
 
     /// A follower's own line after a settlement.

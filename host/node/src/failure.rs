@@ -16,12 +16,14 @@ pub struct Failure {
     pub code: Option<String>,
     /// The command line was wrong: exit code 2.
     pub usage: bool,
+    /// Nobody reads any more what is printed, as after `| head`: an end, not an error. Exit code 0, nothing is said.
+    pub unread: bool,
 }
 
 impl Failure {
     /// A failure with its cure.
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), place: None, hint: Some(hint.into()), code: None, usage: false }
+        Self { what: what.into(), place: None, hint: Some(hint.into()), code: None, usage: false, unread: false }
     }
 
     /// A wrong command line.
@@ -31,7 +33,12 @@ impl Failure {
 
     /// A failure whose text says all, such as a list of config problems.
     pub fn plain(what: impl Into<String>) -> Self {
-        Self { what: what.into(), place: None, hint: None, code: None, usage: false }
+        Self { what: what.into(), place: None, hint: None, code: None, usage: false, unread: false }
+    }
+
+    /// Whoever read standard output has gone.
+    pub fn unread() -> Self {
+        Self { unread: true, ..Self::plain("nobody reads standard output") }
     }
 
     /// The same with its place.

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -22,11 +24,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -54,6 +56,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// For the first byte, for the head of an HTTP request, and for the first gRPC stream.
     pub first_bytes: Duration,
+    /// For the other side to take something of an HTTP answer that waits, one of events included.
+    pub write: Duration,
 }
 
 impl Limits {
@@ -64,6 +68,7 @@ impl Limits {
         handshakes: 64,
         handshake: Duration::from_secs(5),
         first_bytes: Duration::from_secs(5),
+        write: Duration::from_secs(20),
     };
     /// For nodes: many share an address behind one router or in one data centre.
     pub const GRPC: Self = Self { connections: 20_000, per_address: 256, handshakes: 256, ..Self::HTTP };
@@ -279,7 +284,7 @@ pub async fn serve_http(listener: TcpListener, gate: Arc<Gate>, router: axum::Ro
         let (gate, router, stop) = (Arc::clone(&of), router.clone(), stopping.clone());
         async move {
             if first_byte(&socket, gate.limits.first_bytes).await {
-                serve_http_connection(socket, Some(from), router, gate.limits.first_bytes, stop).await;
+                serve_http_connection(socket, Some(from), router, &gate.limits, stop).await;
             } else {
                 gate.turn_away();
             }
@@ -294,7 +299,7 @@ pub async fn serve_http_connection<I>(
     io: I,
     from: Option<SocketAddr>,
     router: axum::Router,
-    head: Duration,
+    limits: &Limits,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -307,10 +312,10 @@ pub async fn serve_http_connection<I>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(limits.first_bytes)
         .max_headers(HEADERS)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Taken::within(limits.write, io)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -321,6 +326,67 @@ pub async fn serve_http_connection<I>(
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "an HTTP connection ended");
+    }
+}
+
+/// A connection that fails when the other side takes nothing of what waits for it. Without that, whoever asks and does
+/// not read keeps its place for ever, and a few addresses take all of them.
+#[derive(Debug)]
+struct Taken<I> {
+    io: I,
+    within: Duration,
+    /// Since something waits.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I> Taken<I> {
+    const fn within(within: Duration, io: I) -> Self {
+        Self { io, within, deadline: None }
+    }
+
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.deadline = None;
+            return wrote;
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.within)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Taken<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Taken<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.in_time(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.in_time(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    // A socket has nothing to flush, so that says nothing about the other side.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -256,7 +256,7 @@ impl Metrics {
         self.policy_seconds.get_or_create(&BySlot { slot: slot.name() }).observe(seconds);
     }
 
-    /// A claim was answered: `paid`, or the code of its problem.
+    /// A claim was answered: `paid`, the code of its problem, or `repeated` for one that was answered before.
     pub fn claim(&self, outcome: &'static str) {
         self.claims.get_or_create(&ByOutcome { outcome }).inc();
     }

@@ -21,8 +21,8 @@ use crate::keys::{self, NodeKey};
 use crate::listen::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, PolicyError, Reload};
-use crate::rest;
 use crate::rest::access::Admin;
+use crate::rest::{self, Entrances};
 use crate::roles::follower::FollowerFaults;
 use crate::tasks::Tasks;
 
@@ -251,15 +251,15 @@ impl Base {
     fn serve_rest(self, context: &Arc<Context>) -> anyhow::Result<()> {
         let folder = Some(&self.config.data_dir).filter(|_| self.has_folder && self.config.role == Role::Super);
         let admin = folder.map_or_else(|| Ok(Admin::none()), |folder| Admin::in_dir(folder))?;
-        let router = rest::router(Arc::clone(context), admin);
+        let Entrances { tcp, socket: operators } = rest::entrances(Arc::clone(context), admin);
         let socket = folder.map(|folder| rest::serve::bind_socket(folder)).transpose()?;
         let limits = Limits::HTTP.within(self.descriptors / 8, 0);
         let gate = Gate::new(limits, self.metrics.connections_refused.clone());
         let stop = self.tasks.draining();
-        let served = rest::serve::serve(self.rest, gate, router.clone(), stop.clone());
+        let served = rest::serve::serve(self.rest, gate, tcp, stop.clone());
         self.tasks.spawn("REST", endless(served));
         if let Some(socket) = socket {
-            self.tasks.spawn("the admin socket", endless(socket.serve(router, stop)));
+            self.tasks.spawn("the admin socket", endless(socket.serve(operators, stop)));
         }
         Ok(())
     }

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// Writes results to standard output. A reader that has gone, such as `head`, is no error.
+/// Writes results to standard output. A reader that has gone, such as `head`, ends the command without an error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::unread()),
         Err(error) => Err(Failure::new(
             format!("standard output cannot be written: {error}"),
             "free some space, or print elsewhere",

@@ -74,7 +74,7 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The folder is no package.
-    #[error("{}: no Cargo.toml here; copy plugins/template to start from", dir.display())]
+    #[error("{}: no Cargo.toml here; `pingward policy new NAME --slot SLOT` makes a folder to start from", dir.display())]
     NoPackage {
         /// The folder.
         dir: PathBuf,

@@ -33,6 +33,7 @@ mod text;
 
 mod build;
 mod pack;
+mod project;
 
 pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit};
 pub use build::{BuildError, BuildOptions, Built, TARGET, build};
@@ -40,4 +41,5 @@ pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
 pub use pack::{Label, PackError, pack};
 pub use prepared::Prepared;
+pub use project::{ProjectError, project};
 pub use sandbox::{Engine, EngineError, STACK_BYTES, engine_name};

@@ -169,7 +169,7 @@ fn read_refusal(refusal: pb::Refusal) -> Result<Refusal, Malformed> {
         Why::PortMismatch(why) => Refusal::PortMismatch { declared: port(why.declared)?, seen: port(why.seen)? },
         Why::PortTaken(pb::refusal::PortTaken {}) => Refusal::PortTaken,
         Why::Busy(why) => Refusal::Busy { retry_ms: why.retry_ms },
-        Why::Full(why) => Refusal::Full { what: said(why.what)? },
+        Why::Full(why) => Refusal::Full { what: said(why.what)?, retry_ms: why.retry_ms },
         Why::SlowDown(why) => Refusal::SlowDown { retry_ms: why.retry_ms },
         Why::WrongRole(pb::refusal::WrongRole {}) => Refusal::WrongRole,
         Why::Malformed(why) => Refusal::Malformed { what: said(why.what)? },
@@ -189,7 +189,7 @@ fn write_refusal(refusal: Refusal) -> Why {
         }
         Refusal::PortTaken => Why::PortTaken(to::PortTaken {}),
         Refusal::Busy { retry_ms } => Why::Busy(to::Busy { retry_ms }),
-        Refusal::Full { what } => Why::Full(to::Full { what: sayable(&what) }),
+        Refusal::Full { what, retry_ms } => Why::Full(to::Full { what: sayable(&what), retry_ms }),
         Refusal::SlowDown { retry_ms } => Why::SlowDown(to::SlowDown { retry_ms }),
         Refusal::WrongRole => Why::WrongRole(to::WrongRole {}),
         Refusal::Malformed { what } => Why::Malformed(to::Malformed { what: sayable(&what) }),

@@ -1,10 +1,10 @@
 //! What it costs, measured where it runs: each command prints figures beside their targets.
 //!
-//! It exits 1 when a target is missed.
+//! It exits 3 when a target is missed, 1 when it could not measure.
 //!
 //! ```text
-//! cargo run --release -p bench -- settle
-//! cargo run --release -p bench -- followers --count 1000 --seconds 60
+//! cargo run --release --bin bench -- settle
+//! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 #![forbid(unsafe_code)]
@@ -19,6 +19,9 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Exit code when a target is missed: another one than for what went wrong.
+const MISSED: u8 = 3;
 
 #[derive(Parser)]
 #[command(about = "Measures pingward and prints the figures beside their targets")]
@@ -44,5 +47,5 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Settle(options) => settle::run(&options)?,
         Command::Followers(options) => followers::run(&options)?,
     };
-    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
 }

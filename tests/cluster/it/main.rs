@@ -10,7 +10,9 @@
 
 mod support;
 
+mod cli;
 mod demo;
 mod faults;
 mod lives;
+mod readme;
 mod rules;

@@ -74,13 +74,19 @@ fn what_fails_admission_leaves_the_running_rule_and_says_why() {
     std::fs::write(site.folder.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
     std::fs::write(site.folder.join("reward.wasm"), reward).unwrap();
     std::fs::write(site.folder.join("text.wasm"), "(component)").unwrap();
+    std::fs::write(site.folder.join("empty.wasm"), "").unwrap();
+    let clock =
+        r#"(component (import "wasi:clocks/monotonic-clock@0.2.0" (instance (export "now" (func (result u64))))))"#;
+    std::fs::write(site.folder.join("clock.wasm"), wat::parse_str(clock).unwrap()).unwrap();
 
     let always = |act: &str| format!("{{ act = \"{act}\", always = true }}");
     for (component, config, words) in [
         ("gone.wasm", "{}".to_string(), "gone.wasm"),
-        ("flipped.wasm", "{}".to_string(), ""),
-        ("short.wasm", "{}".to_string(), ""),
-        ("text.wasm", "{}".to_string(), ""),
+        ("flipped.wasm", "{}".to_string(), "it does not decode"),
+        ("short.wasm", "{}".to_string(), "section range"),
+        ("text.wasm", "{}".to_string(), "no WebAssembly"),
+        ("empty.wasm", "{}".to_string(), "the file is empty"),
+        ("clock.wasm", "{}".to_string(), "wasi:clocks/monotonic-clock"),
         ("core.wasm", "{}".to_string(), "core module"),
         ("reward.wasm", "{}".to_string(), "reward"),
         ("builtin:ban-strikes", "{ warn = 9, suspend = 3 }".to_string(), "warn"),
@@ -90,6 +96,8 @@ fn what_fails_admission_leaves_the_running_rule_and_says_why() {
         (&misbehave(), always("grow"), "memory"),
         (&misbehave(), always("recurse"), "stack"),
         (&misbehave(), always("refuse"), "it does not want to"),
+        (&misbehave(), always("length"), "memory"),
+        (&misbehave(), always("huge"), "more than"),
     ] {
         let from = process.printed().len();
         rewrite(&site, &rule(component, &config));
@@ -104,6 +112,16 @@ fn what_fails_admission_leaves_the_running_rule_and_says_why() {
         settled(&site.api, now + 1);
         assert_eq!(active(&site.api), running, "{component} {config}");
     }
+    // A file that is no config at all changes nothing either, and the line is named.
+    let from = process.printed().len();
+    rewrite(&site, &rule("builtin:ban-strikes", "{ warn = }"));
+    process.signal(Signal::HUP);
+    process.line_after(from, "the line of the file", |line| line.contains("node.toml:") && line.contains("not TOML"));
+    rewrite(&site, &rule("builtin:ban-strikes", "{ warn = 1 }\nconfgi = 1"));
+    process.signal(Signal::HUP);
+    process.line_after(from, "a suggestion", |line| line.contains("confgi"));
+    let now = round(&site.api);
+    settled(&site.api, now + 2);
     assert_eq!(decided_by(&site.api, round(&site.api)), running);
 }
 
@@ -122,6 +140,8 @@ fn a_rule_that_misbehaves_later_is_contained_and_replaced_by_the_last_good_one()
         ("recurse", "stack", "stack"),
         ("refuse", "refused", "it does not want to"),
         ("log", "log", "log"),
+        ("length", "length", "memory"),
+        ("huge", "output", "bytes"),
     ] {
         let bad = swaps(&site, &process, &rule(&misbehave(), &format!("{{ act = \"{act}\" }}")));
         let from = round(&site.api);

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -102,7 +102,8 @@ impl Process {
 
     /// All that it printed, both streams as they came.
     pub fn printed(&self) -> Vec<String> {
-        self.lines.lines.lock().unwrap().clone()
+        // A test that failed while it looked may still be told what there was.
+        self.lines.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line, from a place on; gives the line and the place after it.
@@ -298,6 +299,7 @@ pub fn round_of(api: &str, number: u64) -> Value {
 }
 
 /// A super or follower in a folder of its own: `node.toml`, key and data.
+#[derive(Clone)]
 pub struct Site {
     /// Its name.
     pub name: String,

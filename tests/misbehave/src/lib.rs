@@ -1,6 +1,7 @@
 //! A ban rule that passes admission and misbehaves afterwards, so that tests can see what a node makes of it.
 //!
-//! Config: `act` = `nothing` (default), `ban` (everybody, for ever), `panic`, `index`, `loop`, `grow`, `recurse`, `refuse`, `log`.
+//! Config: `act` = `nothing` (default), `ban` (everybody, for ever), `panic`, `index`, `loop`, `grow`, `recurse`, `refuse`, `log`, `length`
+//! (memory of another length), `huge` (far more memory than there is).
 //! It acts in rounds below 100 only: the host's self-test runs at round 100 and above, and must find nothing. With
 //! `always = true` it acts there too. `memory` (0) is its memory-bytes, `schema` ("a") names them; it counts rounds there.
 
@@ -21,7 +22,7 @@ pub struct Misbehave {
 impl Policy for Misbehave {
     fn configure(config: &mut Config) -> Result<Self, String> {
         let act = config.string("act", "nothing")?;
-        let known = ["nothing", "ban", "panic", "index", "loop", "grow", "recurse", "refuse", "log"];
+        let known = ["nothing", "ban", "panic", "index", "loop", "grow", "recurse", "refuse", "log", "length", "huge"];
         if !known.contains(&act.as_str()) {
             return Err(format!("`act` is `{act}`; it may be one of {}", known.join(", ")));
         }
@@ -49,6 +50,8 @@ impl BanPolicy for Misbehave {
                 }
                 "refuse" => return Err("it does not want to".into()),
                 "log" => (0..100_000).for_each(|line| log::info(&format!("line {line} of far too many"))),
+                "length" => *memory = Memory::new(vec![1; members.len() + 1], members.len() + 1, 1)?,
+                "huge" => *memory = Memory::new(vec![1; 8 << 20], 8 << 20, 1)?,
                 _ => {}
             }
         }

@@ -59,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/reward-flat", &["pingward-sdk"]),
     ("plugins/ban-strikes", &["pingward-sdk"]),
     ("plugins/template", &["pingward-sdk"]),
+    ("plugins/template-reward", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
@@ -99,8 +100,8 @@ fn members_are_listed_from_the_ground_up() {
 fn every_room_takes_the_workspace_lints_and_versions() {
     for (folder, manifest) in members() {
         let lints = table(&manifest, "lints").and_then(|t| t.get("workspace")).and_then(Value::as_bool);
-        // The template is copied out of the workspace, where there is nothing to inherit.
-        if folder != "plugins/template" {
+        // The templates go out of the workspace, where there is nothing to inherit.
+        if !folder.starts_with("plugins/template") {
             assert_eq!(lints, Some(true), "{folder}: add [lints] workspace = true");
         }
         for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {

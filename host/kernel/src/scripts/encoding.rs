@@ -106,7 +106,9 @@ fn rows_have_these_bytes() {
         sequence: 1,
         digest: policy("a"),
         answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
-        expires_ms: 3,
+        round: RoundId(2),
+        since_round: 3,
+        expires_ms: 4,
     };
     check(&[
         ("hot", hash(&vec![(MemberNumber(1), hot())]), "fbe332d4"),
@@ -115,9 +117,26 @@ fn rows_have_these_bytes() {
         ("move", hash(&moved), "96000736"),
         ("line", hash(&line), "f8460598"),
         ("change", hash(&change), "02c82896"),
-        ("last claim", hash(&claim), "b5b10fdb"),
+        ("last claim", hash(&claim), "14a1c577"),
         ("settings", hash(&Settings::default()), "46305d6d"),
     ]);
+}
+
+#[test]
+fn a_last_claim_of_before_its_round_was_kept_can_be_read() {
+    let claim = LastClaim {
+        sequence: 1,
+        digest: policy("a"),
+        answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
+        round: RoundId(0),
+        since_round: 0,
+        expires_ms: 0,
+    };
+    let mut bytes = minicbor::to_vec(&claim).unwrap();
+    // A list of six fields becomes one of three.
+    assert_eq!((bytes[0], bytes.pop(), bytes.pop(), bytes.pop()), (0x86, Some(0), Some(0), Some(0)));
+    bytes[0] = 0x83;
+    assert_eq!(minicbor::decode::<LastClaim>(&bytes).unwrap(), claim);
 }
 
 #[test]

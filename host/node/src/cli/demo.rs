@@ -23,7 +23,7 @@ const FOLLOWERS: i64 = 2_000;
 /// disks, which are in memory unless --data-dir is given. The first line is the address of the REST API.
 #[derive(Debug, Args)]
 #[command(after_help = "While it runs, standard input is a console of faults: kill NAME, restart NAME, overclaim NAME,
-swap SLOT FILE|builtin:NAME [JSON], status, help, quit.
+swap SLOT FILE|builtin:NAME [JSON], accept rounds|SLOT, rollback SLOT, status, help, quit.
 
 Examples:
   pingward demo

@@ -84,6 +84,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command.run() {
         Ok(code) => code,
+        Err(failure) if failure.unread => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
             ExitCode::from(if failure.usage { 2 } else { 1 })
@@ -227,15 +228,19 @@ mod tests {
             "bans lift --policy sha256:00 --since 5 --reason test",
             "rounds",
             "rounds 5",
+            "rounds accept",
             "rounds accept --reason gone",
             "events --follow",
             "accounts follower-1",
             "claim --key node.key --amount all",
             "claim --key node.key --amount 5 --to 00 --sequence 7",
             "policy list",
+            "policy new my-rule --slot ban --lang rust",
+            "policy check a.wasm",
             "policy check a.wasm --slot ban --config {}",
             "policy inspect a.wasm",
             "policy build dir --out a.wasm",
+            "policy accept ban",
             "policy accept ban --reason x",
             "policy rollback reward --reason x",
             "compensate lines.csv",

@@ -36,7 +36,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// A token wins over the socket: whoever gives one means another machine or another user.
+    /// What was typed wins over what stands in the environment; of what was typed, a token wins over the socket: whoever
+    /// gives one means another machine or another user.
     fn client(&self) -> Result<Api, Failure> {
         let variable = std::env::var("PINGWARD_TOKEN").ok().filter(|token| !token.is_empty());
         self.client_with(variable)
@@ -121,7 +122,7 @@ fn reason(text: &str) -> Result<String, String> {
   pingward rounds accept --reason \"the rack is gone for good\"")]
 pub struct AcceptRound {
     /// Why; kept in the change log
-    #[arg(long, value_parser = reason)]
+    #[arg(long, value_parser = reason, default_value = "accepted by hand")]
     reason: String,
     #[command(flatten)]
     admin: Admin,
@@ -246,7 +247,7 @@ pub struct AcceptPolicy {
     #[arg(value_parser = slot)]
     slot: kernel::decide::Slot,
     /// Why; kept in the change log
-    #[arg(long, value_parser = reason)]
+    #[arg(long, value_parser = reason, default_value = "accepted by hand")]
     reason: String,
     #[command(flatten)]
     admin: Admin,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use kernel::decide::Slot;
 use kernel::limits::COMPONENT_BYTES;
 use kernel::settings::Settings;
@@ -11,13 +11,15 @@ use serde_json::Value;
 use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
 use super::wait;
-use crate::config::json;
+use crate::builtin;
+use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, field, list, note, pairs, print};
 
 /// Check, look into and build rules; see and decide which ones count
 #[derive(Debug, Subcommand)]
 pub enum Policy {
+    New(New),
     Check(Check),
     Inspect(Inspect),
     Build(Build),
@@ -29,6 +31,7 @@ pub enum Policy {
 impl Policy {
     pub fn run(self) -> Result<(), Failure> {
         match self {
+            Self::New(new) => new.run(),
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Build(build) => build.run(),
@@ -36,6 +39,46 @@ impl Policy {
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
         }
+    }
+}
+
+/// Make a project to start a rule from: it builds, and passes its own test
+///
+/// The folder NAME gets the source of a small rule with its test, and the SDK that it is built with. Nothing is
+/// overwritten. Change src/lib.rs, `cargo test`, then `pingward policy build NAME`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy new my-ban-rule --slot ban
+  pingward policy new rules/tempo --slot reward")]
+pub struct New {
+    /// The project's folder; its last part is the rule's name
+    name: PathBuf,
+    /// The slot that the rule is for
+    #[arg(long, value_parser = slot)]
+    slot: Slot,
+    /// The language
+    #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+    lang: Language,
+}
+
+/// Languages of projects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// Rust, with the SDK.
+    #[default]
+    Rust,
+}
+
+impl New {
+    fn run(self) -> Result<(), Failure> {
+        let Language::Rust = self.lang;
+        let name = self.name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        policy::project(&self.name, name, self.slot).map_err(|error| Failure::plain(error.to_string()))?;
+        let dir = self.name.display();
+        note(&format!(
+            "made {dir}; the rule is in {dir}/src/lib.rs\ntest it:  cargo test --manifest-path {dir}/Cargo.toml\nbuild it: pingward policy build {dir}"
+        ));
+        print(&pairs(&[("project", dir.to_string()), ("slot", self.slot.to_string())]))
     }
 }
 
@@ -151,6 +194,19 @@ fn inspection_text(seen: &policy::Inspection) -> String {
         Err(why) => rows.push(("describes as", format!("nothing: {why}"))),
     }
     pairs(&rows)
+}
+
+/// Whether a node would take the policy that its config names for a slot.
+pub fn check_named(slot: Slot, source: &PolicySource, settings: &Settings) -> Result<(), Failure> {
+    let bytes = match &source.component {
+        Component::File(file) => read_component(file)?,
+        // That there is one of this name was checked when the config was read.
+        Component::Builtin(name) => builtin::find(name).map(|builtin| builtin.component.to_vec()).unwrap_or_default(),
+    };
+    let admitted = policy::admit(&engine()?, slot, &bytes, &source.config, &settings.policy_limits());
+    admitted.map(|_| ()).map_err(|findings| {
+        Failure::plain(format!("the {slot} rule {} would not be taken:\n{}", source.component, indented(&findings)))
+    })
 }
 
 fn memory(description: &kernel::decide::Description) -> String {

@@ -264,6 +264,9 @@ fn node_text(node: &Value) -> String {
         rows.push(("banned until round", field(ban, "until_round")));
         rows.push(("banned until", format!("about {}", time(ban, "until_ms"))));
         rows.push(("ban reason", field(ban, "reason")));
+        if ban.get("over").and_then(Value::as_bool) == Some(true) {
+            rows.push(("ban over", "it may come back, on probation".into()));
+        }
     }
     pairs(&rows)
 }

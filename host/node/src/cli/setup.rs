@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use kernel::id::is_name;
 
 use super::output::{Format, Output};
+use super::policy::check_named;
 use crate::config::{self, Role, template};
 use crate::failure::Failure;
 use crate::keys::{NodeKey, write_new};
@@ -241,6 +242,12 @@ impl ConfigCommand {
                 let config = config::load(&file, &config::environment())?;
                 for remark in &config.notes {
                     note(&format!("note: {remark}"));
+                }
+                if config.role == Role::Super {
+                    for (slot, source) in &config.policies {
+                        check_named(*slot, source, &config.settings)
+                            .map_err(|failure| failure.at(format!("{}, [policy.{slot}]", file.display())))?;
+                    }
                 }
                 print("ok\n")
             }

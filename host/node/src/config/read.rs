@@ -36,7 +36,11 @@ impl Read {
         for error in errors {
             let span = error.span().unwrap_or(source.len()..source.len());
             let what = format!("this is not TOML: {}", error.message());
-            self.problems.push(Problem { place: Place::of(path, source, &span), what, hint: String::new() });
+            let problem = Problem { place: Place::of(path, source, &span), what, hint: String::new() };
+            // The parser may stumble over one place more than once.
+            if self.problems.last() != Some(&problem) {
+                self.problems.push(problem);
+            }
         }
         // What a broken line means is a guess: only whole files are looked into.
         if self.problems.is_empty() {

@@ -174,6 +174,12 @@ fn what_is_not_toml_is_shown_with_its_line() {
 }
 
 #[test]
+fn a_place_that_is_not_toml_is_told_once() {
+    let error = read("[node]\nrole = \"super\"\n[policy.ban]\nconfig = { warn = }\n").unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+}
+
+#[test]
 fn variables_override_the_file() {
     let config = with(
         "[node]\nrole = \"super\"\n[round]\ninterval_ms = 10000\n",

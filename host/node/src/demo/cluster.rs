@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kernel::command::{Amount, Operator};
+use kernel::command::{Amount, Command, Operate, Operation, Operator};
 use kernel::decide::Slot;
 use kernel::id::NodeId;
-use kernel::outcome::Notice;
+use kernel::outcome::{Notice, Reply};
 use kernel::standing::Standing;
 use kernel::state::State;
 use store::Disk;
@@ -22,6 +22,7 @@ use crate::context::{Context, SuperPart};
 use crate::failure::Failure;
 use crate::keys::NodeKey;
 use crate::prepare::{Outcome, memory_words};
+use crate::rest::problem::Problem;
 use crate::roles::follower::FollowerFaults;
 use crate::server::{Node, StartParts};
 
@@ -327,6 +328,24 @@ impl Cluster {
                 return Err(Failure::plain(what));
             }
         })
+    }
+
+    /// An operator's decision, as the console's.
+    pub async fn operate(&self, what: Operation) -> Result<String, Failure> {
+        let Some(part) = self.lead_part() else {
+            return Err(Failure::new(format!("{SUPER} is killed"), format!("`restart {SUPER}` first")));
+        };
+        let by = Operator::Console;
+        let operate = Operate { by, reason: "typed by hand".into(), now_ms: part.group.now_ms(), what };
+        match part.group.propose(Command::Operate(operate)).await {
+            Ok(Ok(Reply::From { round, .. })) => Ok(format!("it counts from round {round} on")),
+            Ok(Ok(Reply::Changed { count })) => {
+                Ok(format!("accepted: the {count} members that were up in the last round are the measure from now on"))
+            }
+            Ok(Ok(_)) => Ok("accepted: it takes effect with the next settlement".into()),
+            Ok(Err(reject)) => Err(Failure::plain(Problem::from(reject).detail)),
+            Err(error) => Err(Failure::plain(error.to_string())),
+        }
     }
 
     /// What the table shows above its rows.

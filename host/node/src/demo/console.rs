@@ -18,11 +18,13 @@ pub const HELP: &str =
   restart NAME                         starts it again with its key and its disk
   overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
   swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config
+  accept rounds|SLOT                   the missing nodes are really gone; or: the moves of a rule that are held are right
+  rollback SLOT                        the rule before this one decides again
   status                               the table of all nodes
   help                                 this list
   quit                                 ends the demo";
 
-const WORDS: [&str; 7] = ["kill", "restart", "overclaim", "swap", "status", "help", "quit"];
+const WORDS: [&str; 9] = ["kill", "restart", "overclaim", "swap", "accept", "rollback", "status", "help", "quit"];
 
 /// What somebody typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub enum Order {
         /// Its config as JSON.
         config: Option<String>,
     },
+    /// The loss of the last rounds is real, or the held moves of a slot are right.
+    Accept(Option<Slot>),
+    /// The rule before decides again.
+    Rollback(Slot),
     /// The table.
     Status,
     /// The words.
@@ -88,6 +94,15 @@ fn parse(line: &str) -> Option<Result<Order, String>> {
         "restart" => name(Order::Restart),
         "overclaim" => name(Order::Overclaim),
         "swap" => swap(line, &rest),
+        "accept" => match rest.as_slice() {
+            ["rounds"] => Ok(Order::Accept(None)),
+            [name] => slot(name).map(|slot| Order::Accept(Some(slot))),
+            _ => Err("write `accept rounds` or `accept SLOT`, such as `accept ban`".into()),
+        },
+        "rollback" => match rest.as_slice() {
+            [name] => slot(name).map(Order::Rollback),
+            _ => Err("write `rollback SLOT`, such as `rollback ban`".into()),
+        },
         "status" => alone(Order::Status),
         "help" | "?" => alone(Order::Help),
         "quit" | "exit" => alone(Order::Quit),
@@ -101,12 +116,16 @@ fn parse(line: &str) -> Option<Result<Order, String>> {
 
 fn swap(line: &str, rest: &[&str]) -> Result<Order, String> {
     let usage = "write `swap SLOT FILE`, such as `swap ban my-ban.wasm` or `swap ban builtin:ban-strikes {\"warn\":3}`";
-    let (Some(slot), Some(component)) = (rest.first(), rest.get(1)) else { return Err(usage.into()) };
-    let slot = slot.parse().map_err(|error| format!("`{slot}`: {error}"))?;
-    // The config is the rest of the line as it was typed: text in it may have spaces.
+    let [name, component, ..] = rest else { return Err(usage.into()) };
+    // The config is the rest of the line as it was typed, after three words: text in it may have spaces.
     let config =
-        line.split_once(component).map(|(_, config)| config.trim().to_string()).filter(|config| !config.is_empty());
-    Ok(Order::Swap { slot, component: (*component).to_string(), config })
+        (0..3).fold(line, |left, _| left.trim_start().split_once(char::is_whitespace).map_or("", |(_, left)| left));
+    let config = Some(config.trim().to_string()).filter(|config| !config.is_empty());
+    Ok(Order::Swap { slot: slot(name)?, component: (*component).to_string(), config })
+}
+
+fn slot(name: &str) -> Result<Slot, String> {
+    name.parse().map_err(|error| format!("`{}`: {error}", crate::client::printable(name)))
 }
 
 #[cfg(test)]
@@ -119,7 +138,18 @@ mod tests {
             assert!(HELP.lines().any(|line| line.trim().starts_with(word)), "{word}");
         }
         assert_eq!(HELP.lines().count(), WORDS.len());
-        for line in ["kill super-1", "restart a", "overclaim a", "swap ban a.wasm", "status", "help", "quit"] {
+        for line in [
+            "kill super-1",
+            "restart a",
+            "overclaim a",
+            "swap ban a.wasm",
+            "accept rounds",
+            "accept ban",
+            "rollback ban",
+            "status",
+            "help",
+            "quit",
+        ] {
             assert!(parse(line).unwrap().is_ok(), "{line}");
         }
     }
@@ -129,6 +159,8 @@ mod tests {
         let order = parse("swap ban builtin:ban-strikes {\"warn\": 3, \"text\": \"a b\"}\n").unwrap().unwrap();
         let config = Some("{\"warn\": 3, \"text\": \"a b\"}".into());
         assert_eq!(order, Order::Swap { slot: Slot::Ban, component: "builtin:ban-strikes".into(), config });
+        let order = parse(" swap  reward reward {}").unwrap().unwrap();
+        assert_eq!(order, Order::Swap { slot: Slot::Reward, component: "reward".into(), config: Some("{}".into()) });
         let order = parse("swap reward r.wasm").unwrap().unwrap();
         assert_eq!(order, Order::Swap { slot: Slot::Reward, component: "r.wasm".into(), config: None });
     }
@@ -141,6 +173,9 @@ mod tests {
             ("kill a b", "write `kill NAME`"),
             ("swap signing a.wasm", "the slots are `reward` and `ban`"),
             ("swap ban", "write `swap SLOT FILE`"),
+            ("accept", "write `accept rounds`"),
+            ("accept dance", "the slots are `reward` and `ban`"),
+            ("rollback", "write `rollback SLOT`"),
             ("quit now", "`quit` stands alone"),
             ("kil a", "did you mean `kill`?"),
             ("partition a", "the words are:\n  kill NAME"),

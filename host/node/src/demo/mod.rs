@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel::command::Operation;
 use kernel::decide::Slot;
 use kernel::outcome::Notice;
 use tokio::sync::broadcast::Receiver;
@@ -68,12 +69,12 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let screen = Screen::new(io::stdout().is_terminal());
     screen.first(&cluster.rest_url())?;
     let started = tokio::select! {
-        started = cluster.start_followers(&options) => started,
-        () = signals.ended() => Ok(()),
+        started = cluster.start_followers(&options) => started.map(|()| true),
+        () = signals.ended() => Ok(false),
     };
-    if let Err(failure) = started {
+    if !matches!(started, Ok(true)) {
         cluster.stop().await;
-        return Err(failure);
+        return started.map(|_| ());
     }
     let mut demo = Demo {
         flaky: cluster.flaky().into_iter().enumerate().map(|(at, name)| Flaky::new(name, at)).collect(),
@@ -230,6 +231,9 @@ impl Demo {
                 Err(failure) => Err(failure),
             },
             Order::Swap { slot, component, config } => self.cluster.swap(slot, &component, config.as_deref()).await,
+            Order::Accept(None) => self.cluster.operate(Operation::AcceptRound).await,
+            Order::Accept(Some(slot)) => self.cluster.operate(Operation::AcceptPolicy(slot)).await,
+            Order::Rollback(slot) => self.cluster.operate(Operation::Rollback(slot)).await,
             Order::Status => Ok(screen::table(&self.cluster.rows(), &self.cluster.headline()).join("\n")),
             Order::Help => Ok(console::HELP.to_string()),
             Order::Quit => Ok(String::new()),

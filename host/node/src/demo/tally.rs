@@ -48,7 +48,7 @@ impl Tally {
                 vec![format!("policy      {slot} {what}, round {round}{detail}")]
             }
             Notice::AskOperator { round, rounds } => vec![format!(
-                "suspect     round {round} is the {rounds}th suspect one in a row: if the nodes are really gone, run `pingward rounds accept`"
+                "suspect     round {round} is the {rounds}th suspect one in a row: if the nodes are really gone, type `accept rounds`"
             )],
             Notice::Leader { term, .. } => vec![format!("leader      super-1 leads in term {term}")],
             Notice::Changed(change) => {

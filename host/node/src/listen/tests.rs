@@ -62,6 +62,34 @@ async fn connections_that_never_finish_a_request_are_closed() {
     assert_eq!(server.gate.inside(), 0);
 }
 
+/// An answer that has no end.
+async fn endless() -> axum::body::Body {
+    let pieces = std::iter::repeat_with(|| Ok::<_, std::convert::Infallible>(vec![b'x'; 64 << 10]));
+    axum::body::Body::from_stream(tokio_stream::iter(pieces))
+}
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_loses_its_connection() {
+    let limits = Limits { write: Duration::from_millis(500), ..Limits::HTTP };
+    let server = serve(limits, Router::new().route("/", get(endless))).await;
+    let mut reads = TcpStream::connect(server.address).await.unwrap();
+    reads.write_all(REQUEST).await.unwrap();
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    silent.write_all(REQUEST).await.unwrap();
+    let mut piece = vec![0; 64 << 10];
+    let (mut both, mut one) = (false, false);
+    patient(async {
+        while !one {
+            // Whoever reads, however long the answer is, stays.
+            assert!(reads.read(&mut piece).await.unwrap() > 0);
+            both |= server.gate.inside() == 2;
+            one = both && server.gate.inside() == 1;
+        }
+    })
+    .await;
+    assert!(reads.read(&mut piece).await.unwrap() > 0);
+}
+
 #[tokio::test]
 async fn beyond_the_cap_connections_are_closed_at_once_and_counted() {
     let server = serve(Limits { connections: 2, ..Limits::HTTP }, hello()).await;

@@ -3,9 +3,9 @@
 //! The token is 32 random bytes in hex, made at the first start in `data_dir/admin.token`, mode 0600. In memory there is
 //! only its SHA-256, and a token that is presented is compared by its hash, which tells nothing by its timing.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use axum::extract::{FromRequestParts, Request};
@@ -19,6 +19,7 @@ use kernel::id::Digest;
 
 use super::App;
 use super::problem::{Code, Problem};
+use crate::keys::write_new;
 
 /// The token's file in the data folder.
 pub const TOKEN_FILE: &str = "admin.token";
@@ -98,9 +99,7 @@ impl Admin {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let token = fresh()?;
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-                file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+                write_new(&path, format!("{token}\n").as_bytes()).map_err(failed)?;
                 Ok(Self::with_token(&token))
             }
             Err(error) => Err(failed(error)),
@@ -203,6 +202,29 @@ mod tests {
             assert_eq!(again.check(&headers(&[("authorization", wrong)])).unwrap_err().code, Code::BadToken, "{wrong}");
         }
         assert!(Admin::none().check(&headers(&[("authorization", &bearer)])).is_err());
+    }
+
+    #[test]
+    fn the_token_is_never_seen_half_written() {
+        // Whoever looks while it is made sees what a node that was killed then would find at its next start.
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(TOKEN_FILE);
+            let (ready, looks) = std::sync::mpsc::sync_channel(0);
+            let looking = std::thread::spawn(move || {
+                ready.send(()).unwrap();
+                loop {
+                    if let Ok(file) = std::fs::metadata(&path) {
+                        return file.len();
+                    }
+                }
+            });
+            looks.recv().unwrap();
+            Admin::in_dir(dir.path()).unwrap();
+            assert_eq!(looking.join().unwrap(), 65);
+            let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+            assert_eq!(left, [TOKEN_FILE], "no draft stays");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use kernel::command::{Amount, Claim, Command};
 use kernel::envelope::CLAIM_TYPE;
 use kernel::id::NodeId;
-use kernel::outcome::{Claimed, Reply};
+use kernel::outcome::{Claimed, Reject, Reply};
 
 use super::App;
 use super::answer::Done;
@@ -77,15 +77,28 @@ pub struct Paid {
 /// Moves earned points to a wallet. Sending the same claim again is harmless and gives the same answer.
 #[utoipa::path(post, path = "/v1/claims", tag = "signed", request_body(content = Envelope,
         description = "The payload is a ClaimPayload, type application/vnd.pingward.claim+json"),
-    responses((status = 200, body = Paid), (status = 409, description = "overclaim, stale_sequence, nothing_to_pay")))]
+    responses((status = 200, body = Paid), (status = 409, description = "overclaim, stale_sequence, nothing_to_pay"),
+        (status = 429, description = "slow_down: too many claims of this key in one round")))]
 pub async fn claim(State(app): State<App>, request: Request) -> Result<Done<Paid>, Problem> {
-    let result = answer(&app, request).await;
-    let outcome = result.as_ref().map_or_else(|problem| problem.code.row().code, |_| "paid");
+    let Answer { result, repeated } =
+        answer(&app, request).await.unwrap_or_else(|problem| Answer { result: Err(problem), repeated: false });
+    let outcome = match &result {
+        _ if repeated => "repeated",
+        Ok(_) => "paid",
+        Err(problem) => problem.code.row().code,
+    };
     app.context().metrics.claim(outcome);
     result.map(|paid| Done(StatusCode::OK, paid))
 }
 
-async fn answer(app: &App, request: Request) -> Result<Paid, Problem> {
+/// What a claim is answered.
+struct Answer {
+    result: Result<Paid, Problem>,
+    /// It was answered so before: nothing was paid or taken for this request.
+    repeated: bool,
+}
+
+async fn answer(app: &App, request: Request) -> Result<Answer, Problem> {
     let part = app.part()?;
     let body = body(request, BODY_BYTES).await?;
     let Verified { signer, payload, digest } = open::<ClaimPayload>(&body, CLAIM_TYPE)?;
@@ -101,14 +114,23 @@ async fn answer(app: &App, request: Request) -> Result<Paid, Problem> {
         now_ms: part.group.now_ms(),
     };
     // What would change nothing is answered from the state: strangers cannot fill the log.
-    let known = app.read(move |state| (state.meta.cluster.clone(), state.answer_to_claim(&claim))).await?.body;
-    let (cluster, known) = known;
+    let known = app.read(move |state| {
+        (state.meta.cluster.clone(), state.answer_to_claim(&claim), state.meta.settings.interval_ms)
+    });
+    let (cluster, known, interval_ms) = known.await?.body;
     same_cluster(&payload.cluster, &cluster)?;
+    let repeated = matches!(known, Some(Ok(_) | Err(Reject::Overclaim { .. })));
     let reply = match known {
         Some(answer) => answer,
         None => part.group.propose(Command::Claim(claim)).await?,
     };
-    let reply = reply?;
-    let Reply::Claimed(Claimed { paid, earned, wallet, .. }) = reply else { return Err(super::unexpected(&reply)) };
-    Ok(Paid { claim: digest.to_string(), paid: paid.0, earned: earned.0, wallet: wallet.0 })
+    match reply {
+        Ok(Reply::Claimed(Claimed { paid, earned, wallet, .. })) => {
+            let paid = Paid { claim: digest.to_string(), paid: paid.0, earned: earned.0, wallet: wallet.0 };
+            Ok(Answer { result: Ok(paid), repeated })
+        }
+        Ok(reply) => Err(super::unexpected(&reply)),
+        Err(Reject::SlowDown) => Err(Problem::from(Reject::SlowDown).with("retry_ms", interval_ms)),
+        Err(reject) => Ok(Answer { result: Err(reject.into()), repeated }),
+    }
 }

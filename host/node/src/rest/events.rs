@@ -37,7 +37,7 @@ pub struct EventsQuery {
     /// Go on after this event; the header `Last-Event-ID`, which browsers send by themselves, does the same.
     pub after: Option<String>,
     /// Only these kinds, separated by commas: `round`, `standing`, `ban`, `claim`, `policy`, `leader`, `settings`,
-    /// `change`, `suspect`.
+    /// `change`, `suspect`, `clock`.
     pub kinds: Option<String>,
     /// Begin with so many of the last events that are kept; not with `after`.
     pub recent: Option<u16>,
@@ -64,7 +64,7 @@ pub async fn events(
         (None, Some(value)) => Some(value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)),
         (None, None) => None,
     };
-    let Ok(permit) = app.inner.event_streams.clone().try_acquire_owned() else {
+    let Ok(permit) = app.places.event_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
     let subscription = match (after, query.recent) {

@@ -41,6 +41,9 @@ pub fn head() -> OpenApi {
     Head::openapi()
 }
 
+/// Routes that take no place among the requests.
+pub const ALWAYS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// Completes a description: every route may answer with a problem, and operators prove themselves with a token.
 pub fn described(mut api: OpenApi) -> OpenApi {
     let components = api.components.get_or_insert_default();
@@ -173,7 +176,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
         metrics.leading.set(i64::from(leadership.ready && leadership.leader == Some(app.context().node)));
         metrics.streams.set(i64::try_from(part.streams.count()).unwrap_or(i64::MAX));
         let to = metrics.clone();
-        app.read(move |state| {
+        app.read_in_turn(&app.places.counts, move |state| {
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             to.settled_round.set(number(state.meta.settled.0));
             to.queue.set(number(state.queue.len() as u64));

@@ -16,6 +16,7 @@ use kernel::id::{LogIndex, NodeId, RoundId};
 use store::{LineKey, MoveKey};
 
 use super::App;
+use super::places::Place;
 use super::problem::{Code, Problem};
 
 /// Bytes of a body: an envelope of the largest record, base64.
@@ -54,10 +55,10 @@ pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-/// The whole body of a request, within its bytes and its time.
+/// The whole body of a request, within its bytes and its time. The request takes its place when the body is there.
 ///
 /// # Errors
-/// `body_too_large`, `body_timeout`, `body_truncated`.
+/// `body_too_large`, `body_timeout`, `body_truncated`, `busy`.
 pub async fn body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     body_within(request, limit, BODY_TIME).await
 }
@@ -75,10 +76,14 @@ pub async fn body_within(request: Request, limit: usize, within: Duration) -> Re
     if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|bytes| bytes > limit as u64) {
         return Err(too_large());
     }
+    let place = request.extensions().get::<Place>().cloned();
     let whole = Limited::<Body>::new(request.into_body(), limit).collect();
     match tokio::time::timeout(within, whole).await {
         Err(_) => Err(Problem::of(Code::BodyTimeout)),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => {
+            place.map_or(Ok(()), |place| place.take())?;
+            Ok(collected.to_bytes())
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::of(Code::BodyTruncated)),
     }

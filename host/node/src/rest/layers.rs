@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::access::same_site;
+use super::places::Place;
 use super::problem::{Code, Problem};
 use crate::tasks::panic_text;
 
@@ -80,10 +81,17 @@ async fn named_and_counted(State(app): State<App>, request: Request, next: Next)
 
 /// Refuses what is too much at once, and gives up what takes too long. The head of an answer only: an event stream may
 /// go on for ever.
-async fn bounded(State(app): State<App>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = app.inner.requests.try_acquire() else {
-        return Problem::of(Code::Busy).into_response();
-    };
+async fn bounded(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let place = Place::among(&app.places.requests);
+    if !route.is_some_and(|route| super::health::ALWAYS.contains(&route)) {
+        if request.method().is_safe()
+            && let Err(busy) = place.take()
+        {
+            return busy.into_response();
+        }
+        request.extensions_mut().insert(place.clone());
+    }
     match tokio::time::timeout(app.inner.answer_time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::of(Code::OutcomeUnknown).into_response(),

@@ -23,6 +23,7 @@ mod layers;
 mod nodes;
 mod operate;
 mod order;
+mod places;
 mod policies;
 mod queue;
 mod rewards;
@@ -41,7 +42,6 @@ use std::time::Duration;
 use axum::Router;
 use kernel::state::State;
 use store::{Store, StoreError};
-use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -51,46 +51,48 @@ use crate::context::{Context, SuperPart};
 use access::{Admin, Caller};
 use answer::Read;
 use order::Orders;
+use places::{Places, Turns, blocking};
 use problem::{Code, Problem};
 
-/// Requests under way at once; more are told to come back. Each may hold a body and a thread that reads.
-const REQUESTS: usize = 256;
-/// Event streams open at once.
-const EVENT_STREAMS: usize = 256;
-
-/// All that routes work on.
+/// All that routes work on, as seen from one entrance.
 #[derive(Clone)]
 pub(crate) struct App {
     inner: Arc<Inner>,
+    places: Arc<Places>,
 }
 
 struct Inner {
     context: Arc<Context>,
     admin: Admin,
-    requests: Arc<Semaphore>,
-    event_streams: Arc<Semaphore>,
     answer_time: Duration,
     orders: Orders,
     openapi: String,
 }
 
+/// The same routes twice, each with places of its own: whatever strangers do over TCP, an operator gets in.
+#[derive(Clone, Debug)]
+pub struct Entrances {
+    /// For everybody.
+    pub tcp: Router,
+    /// For the admin socket.
+    pub socket: Router,
+}
+
 /// The routes of a node. `admin` says who may decide over TCP.
-pub fn router(context: Arc<Context>, admin: Admin) -> Router {
-    let app = app(context, admin, layers::ANSWER_TIME);
+pub fn entrances(context: Arc<Context>, admin: Admin) -> Entrances {
+    let tcp = app(context, admin, layers::ANSWER_TIME);
+    let socket = App { inner: Arc::clone(&tcp.inner), places: Arc::default() };
+    Entrances { tcp: router(tcp), socket: router(socket) }
+}
+
+fn router(app: App) -> Router {
     layers::around(routes().split_for_parts().0, &app).with_state(app)
 }
 
 fn app(context: Arc<Context>, admin: Admin, answer_time: Duration) -> App {
-    let inner = Inner {
-        context,
-        admin,
-        requests: Arc::new(Semaphore::new(REQUESTS)),
-        answer_time,
-        event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-        orders: Orders::default(),
-        openapi: health::openapi_text(&openapi()),
-    };
-    App { inner: Arc::new(inner) }
+    let openapi = health::openapi_text(&openapi());
+    let inner = Inner { context, admin, answer_time, orders: Orders::default(), openapi };
+    App { inner: Arc::new(inner), places: Arc::default() }
 }
 
 /// The description of all routes, as `/openapi.json` serves it.
@@ -158,13 +160,24 @@ impl App {
         }
     }
 
-    /// Reads the state, on a thread that may wait: a commit holds it for as long as the disk takes.
+    /// Reads a little of the state, on a thread that may wait: a commit holds it for as long as the disk takes.
     async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem> {
         let group = self.part()?.group.clone();
         blocking(move || group.read(|state| Read { applied: state.meta.applied, body: look(state) })).await
+    }
+
+    /// Reads much of the state, in turn. Commands wait meanwhile, so what looks must be bounded.
+    async fn read_in_turn<T: Send + 'static>(
+        &self,
+        turns: &Turns,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<Read<T>, Problem> {
+        let group = self.part()?.group.clone();
+        let look = move || group.read(|state| Read { applied: state.meta.applied, body: look(state) });
+        turns.run(self.patience(), look).await
     }
 
     /// Reads history, then the state to name what is in it.
@@ -178,11 +191,16 @@ impl App {
     {
         let part = self.part()?;
         let (group, store) = (part.group.clone(), Arc::clone(&part.store));
-        let found = blocking(move || {
+        let found = self.places.history.run(self.patience(), move || {
             let found = read(&store)?;
             Ok(group.read(|state| Read { applied: state.meta.applied, body: look(found, state) }))
         });
         found.await?.map_err(store_failed)
+    }
+
+    /// How long a read waits for its turn: whoever is told to come back is told so well before an answer is given up.
+    fn patience(&self) -> Duration {
+        self.inner.answer_time / 10
     }
 
     /// Whether whoever asks may see ip, port and address of nodes.
@@ -195,13 +213,6 @@ impl App {
 fn store_failed(error: StoreError) -> Problem {
     tracing::error!(%error, "history cannot be read");
     Problem::of(Code::StoreFailed)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a read panicked or the node is stopping");
-        Problem::of(Code::Internal)
-    })
 }
 
 /// The kernel answered a command with another kind of reply than it has for it.

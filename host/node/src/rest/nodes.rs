@@ -1,10 +1,14 @@
 //! Nodes: the list, one, and how one's standing changed.
 
+use std::ops::Bound;
+
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use kernel::id::NodeId;
+use kernel::members::Member;
+use kernel::round::SeatRow;
 use kernel::state::State as Cluster;
 use store::MoveKey;
 
@@ -21,7 +25,7 @@ use crate::streams::Streams;
 pub struct Nodes {
     /// Supers and members, in the queue or not.
     pub nodes: Vec<NodeView>,
-    /// There is more: ask again with `after` = this.
+    /// There is more: ask again with `after` = this. With a filter a page may have fewer items than asked and still a `next`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -47,11 +51,23 @@ pub struct NodesQuery {
     pub read: Option<ReadLevel>,
 }
 
+/// A row of the state that may be shown.
+#[derive(Clone, Copy, Debug)]
+enum Row<'a> {
+    Member(&'a Member),
+    Super(&'a SeatRow),
+}
+
 impl NodesQuery {
-    fn wants(&self, node: &NodeView) -> bool {
-        self.name.as_ref().is_none_or(|name| node.name.as_ref() == Some(name))
-            && self.standing.as_deref().is_none_or(|standing| node.standing == Some(standing))
-            && self.role.as_deref().is_none_or(|role| node.role == role)
+    /// Whether a row is asked for; before a view of it is made, because most may not be.
+    fn wants(&self, row: Row<'_>) -> bool {
+        let (name, standing, role) = match row {
+            Row::Member(member) => (&member.profile.name, Some(member.hot.standing.name()), "follower"),
+            Row::Super(seat) => (&seat.holder.name, None, "super"),
+        };
+        self.name.as_ref().is_none_or(|asked| asked == name && !name.is_empty())
+            && self.standing.as_deref().is_none_or(|asked| standing == Some(asked))
+            && self.role.as_deref().is_none_or(|asked| asked == role)
     }
 
     fn check(&self) -> Result<(), Problem> {
@@ -70,12 +86,18 @@ impl NodesQuery {
 
 const STANDINGS: [&str; 5] = ["good", "warned", "suspended", "banned", "probation"];
 
+/// Rows looked at for one page of a list that shows few of them: a few ms, in which commands wait.
+const ROWS_READ: usize = 20_000;
+
 /// What this super sees right now, beside the state.
 #[derive(Clone, Debug)]
-struct Eyes {
-    ours: NodeId,
-    streams: Streams,
-    addresses: bool,
+pub struct Eyes {
+    /// Its own key.
+    pub ours: NodeId,
+    /// Who is connected to it.
+    pub streams: Streams,
+    /// Addresses are shown.
+    pub addresses: bool,
 }
 
 impl Eyes {
@@ -106,24 +128,44 @@ pub async fn nodes(
     query.check()?;
     let (limit, after) = (limit(query.limit, PAGE)?, after::<NodeId>(query.after.as_deref())?);
     let eyes = eyes(&app, caller)?;
-    app.read(move |state| page(state, &query, &eyes, after, limit)).await
+    app.read_in_turn(&app.places.lists, move |state| page(state, &query, &eyes, after, limit, ROWS_READ)).await
 }
 
-fn page(state: &Cluster, query: &NodesQuery, eyes: &Eyes, after: Option<NodeId>, limit: usize) -> Nodes {
-    let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-    let members = state.members.range((from, std::ops::Bound::Unbounded));
-    let mut found: Vec<(NodeId, NodeView)> = members
-        .map(|(node, member)| (*node, NodeView::of(node, member, &eyes.on(node))))
-        .filter(|(_, view)| query.wants(view))
-        .take(limit + 1)
-        .collect();
-    let supers = state.meta.seats.iter().map(|row| (row.holder.node, super_view(row, &eyes.on(&row.holder.node))));
-    found.extend(supers.filter(|(node, view)| after.is_none_or(|after| *node > after) && query.wants(view)));
+/// A page, after at most so many rows of members.
+pub fn page(
+    state: &Cluster,
+    query: &NodesQuery,
+    eyes: &Eyes,
+    after: Option<NodeId>,
+    limit: usize,
+    rows: usize,
+) -> Nodes {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let (mut found, mut read, mut stopped) = (Vec::new(), None, None);
+    for (at, (node, member)) in state.members.range((from, Bound::Unbounded)).enumerate() {
+        if at == rows {
+            stopped = read;
+            break;
+        }
+        read = Some(*node);
+        found.extend(Some((*node, Row::Member(member))).filter(|(_, row)| query.wants(*row)));
+        if found.len() > limit {
+            break;
+        }
+    }
+    let supers = state.meta.seats.iter().map(|seat| (seat.holder.node, Row::Super(seat)));
+    // Supers behind the row at which reading stopped belong to a later page.
+    let here = |node: &NodeId| after.is_none_or(|after| *node > after) && stopped.is_none_or(|last| *node <= last);
+    found.extend(supers.filter(|(node, row)| here(node) && query.wants(*row)));
     found.sort_by_key(|(node, _)| *node);
     let more = found.len() > limit;
     found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|(node, _)| node.write());
-    Nodes { nodes: found.into_iter().map(|(_, view)| view).collect(), next }
+    let next = if more { found.last().map(|(node, _)| *node) } else { stopped };
+    let view = |(node, row): &(NodeId, Row<'_>)| match row {
+        Row::Member(member) => NodeView::of(node, member, &eyes.on(node)),
+        Row::Super(seat) => super_view(seat, &eyes.on(node)),
+    };
+    Nodes { nodes: found.iter().map(view).collect(), next: next.map(|node| node.write()) }
 }
 
 /// All about one node.

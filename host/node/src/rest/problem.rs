@@ -172,8 +172,9 @@ codes! {
         "two nodes share one address and port", "give each its own follower.connect_port";
     Full "full" 503 "the cluster is full",
         "the queue, the table of members or the network group has no room", "try again later, or raise the bound";
-    SlowDown "slow_down" 503 "too many nodes join at once",
-        "the joins of this round are used up", "try again after the next round";
+    SlowDown "slow_down" 429 "too much in one round",
+        "the joins of this round, or the claims of this key in it, are used up; nothing of it counts",
+        "try again after the next round, a signed request as it is";
     NotReady "not_ready" 503 "this node is not ready",
         "see `checks`", "see the hint of each check";
 }
@@ -268,8 +269,9 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pingward\""));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
+            let wait_s = self.more.get("retry_ms").and_then(Value::as_u64).map_or(1, |ms| ms.div_ceil(1_000).max(1));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         }
         response.extensions_mut().insert(self);
         response
@@ -381,7 +383,10 @@ impl From<&Refusal> for Problem {
             Refusal::Busy { retry_ms } => {
                 Self::new(Code::Busy, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
             }
-            Refusal::Full { what } => Self::new(Code::Full, format!("full: {what}")),
+            Refusal::Full { what, retry_ms } => {
+                Self::new(Code::Full, format!("full: {what}; come back after {retry_ms} ms"))
+                    .with("retry_ms", *retry_ms)
+            }
             Refusal::SlowDown { retry_ms } => {
                 Self::new(Code::SlowDown, format!("come back after {retry_ms} ms")).with("retry_ms", *retry_ms)
             }
@@ -430,7 +435,7 @@ mod tests {
             Refusal::PortMismatch { declared: 1, seen: 2 },
             Refusal::PortTaken,
             Refusal::Busy { retry_ms: 5 },
-            Refusal::Full { what: "the queue".into() },
+            Refusal::Full { what: "the queue".into(), retry_ms: 5 },
             Refusal::SlowDown { retry_ms: 5 },
             Refusal::WrongRole,
             Refusal::Malformed { what: "the name".into() },

@@ -61,7 +61,7 @@ pub async fn queue(
             (newest.round, newest.nodes)
         }
     };
-    app.read(move |state| page(state, round, &order, after, limit, addresses)).await
+    app.read_in_turn(&app.places.lists, move |state| page(state, round, &order, after, limit, addresses)).await
 }
 
 fn too_late() -> Problem {

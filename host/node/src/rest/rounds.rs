@@ -86,8 +86,7 @@ pub async fn members(
         move |store| store.round(round),
         move |found, state| {
             let record = found.ok_or_else(|| unknown(round, state.meta.settled))?;
-            let rest =
-                RoundMember::all(&record, state).filter(|m| after.is_none_or(|last| u64::from(m.number) > last.0));
+            let rest = RoundMember::after(&record, after.map(|last| last.0), state);
             let mut members: Vec<RoundMember> = rest.take(limit + 1).collect();
             let more = members.len() > limit;
             members.truncate(limit);

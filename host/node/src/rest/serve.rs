@@ -16,15 +16,13 @@ use tokio_util::sync::CancellationToken;
 use kernel::command::Operator;
 
 use super::access::SOCKET_FILE;
-use crate::listen::{CLOSE_WITHIN, Gate, serve_http, serve_http_connection};
+use crate::listen::{CLOSE_WITHIN, Gate, Limits, serve_http, serve_http_connection};
 
 /// Bytes of a socket's path that every system takes, its final zero left out.
 const PATH_BYTES: usize = 103;
-/// Connections over the socket at once. It has a place of its own, so that a flood over TCP locks no operator out.
+/// Connections over the socket at once. They, and what is asked over them, have places of their own, so that a flood over
+/// TCP locks no operator out.
 const CONNECTIONS: usize = 64;
-/// For the head of a request over the socket.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-
 /// Why there is no admin socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -131,7 +129,7 @@ impl AdminSocket {
                         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
                         let (router, stop) = (router.clone(), stop.clone());
                         connections.spawn(async move {
-                            serve_http_connection(socket, None, router, HEAD_TIME, stop).await;
+                            serve_http_connection(socket, None, router, &Limits::HTTP, stop).await;
                             drop(place);
                         });
                     }

@@ -17,11 +17,12 @@ use kernel::decide::{Call, Description, Judgement, LimitSettings, LogLine, Polic
 use kernel::id::{Digest, RoundId};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::SignedPartial;
-use kernel::round::lead::{Gathered, Step};
+use kernel::round::lead::{Gathered, Stamp, Step};
 use policy::Prepared;
 use tokio::sync::oneshot;
 
 use super::supernode::{Done, Settling, Supernode};
+use crate::events::Events;
 use crate::group::{Group, GroupError};
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
@@ -67,14 +68,14 @@ impl Supernode {
         let round = gathered.open.round;
         self.settling = Some(Settling { round, since: Instant::now() });
         let (group, policies, metrics) = (self.group.clone(), self.policies.clone(), Arc::clone(&self.metrics));
-        let (done, clock_was_off) = (self.done.clone(), Arc::clone(&self.clock_was_off));
+        let (done, clock_was_off, events) = (self.done.clone(), Arc::clone(&self.clock_was_off), self.events.clone());
         let name = "settle";
         self.tasks.spawn(name, async move {
             let (decided, decides) = oneshot::channel();
             let group_there = group.clone();
             let decide = move || {
                 // Nobody waits any more when the node is killed.
-                let _gone = decided.send(decide(&group_there, &policies, &metrics, &clock_was_off, &gathered));
+                let _gone = decided.send(decide(&group_there, &policies, &metrics, &clock_was_off, &events, &gathered));
             };
             std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(decide)?;
             let Ok(settle) = decides.await else {
@@ -114,13 +115,11 @@ fn decide(
     policies: &Policies,
     metrics: &Metrics,
     clock_was_off: &AtomicBool,
+    events: &Events,
     gathered: &Gathered,
 ) -> Settle {
     let stamp = group.stamp();
-    if let Some(off_ms) = stamp.off_ms.filter(|_| !clock_was_off.load(Ordering::Relaxed)) {
-        tracing::warn!(off_ms, "this machine's clock is off: stamps follow the time that has passed; set the clock");
-    }
-    clock_was_off.store(stamp.off_ms.is_some(), Ordering::Relaxed);
+    look_at_clock(stamp, clock_was_off, events);
     let (deciding, limits) = group.read(|state| {
         let report = gathered.merge(state);
         let deciding = Deciding::gather(state, report, gathered.signed.clone(), stamp.now_ms);
@@ -137,6 +136,14 @@ fn decide(
         log(*slot, line);
     }
     settle
+}
+
+/// Says once, in the log and as an event, that this machine's clock is off (PROTOCOLS 8.4).
+fn look_at_clock(stamp: Stamp, was_off: &AtomicBool, events: &Events) {
+    let was = was_off.swap(stamp.off_ms.is_some(), Ordering::Relaxed);
+    let Some(off_ms) = stamp.off_ms.filter(|_| !was) else { return };
+    tracing::warn!(off_ms, "this machine's clock is off: stamps follow the time that has passed; set the clock");
+    events.clock_off(stamp.now_ms, off_ms);
 }
 
 /// What decides a slot, if it is ready here. "Acknowledged" is history: this is what counts (PROTOCOLS 11.6).
@@ -187,5 +194,24 @@ fn log(slot: Slot, line: &LogLine) {
         2 => tracing::info!(target: "policy", slot, message),
         3 => tracing::warn!(target: "policy", slot, message),
         _ => tracing::error!(target: "policy", slot, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_an_event_once_and_again_after_it_was_right() {
+        let (events, was_off) = (Events::new(1), AtomicBool::new(false));
+        for off_ms in [None, Some(-40_000), Some(-40_001), None, Some(31_000)] {
+            look_at_clock(Stamp { now_ms: 9, off_ms }, &was_off, &events);
+        }
+        let told: Vec<_> = events.recent(9).unwrap().kept.iter().map(|e| (e.kind.name(), e.data.clone())).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        for ((kind, data), off_ms) in told.iter().zip([-40_000, 31_000]) {
+            let data: serde_json::Value = serde_json::from_str(data).unwrap();
+            assert_eq!((*kind, data["off_ms"].as_i64(), data["time_ms"].as_u64()), ("clock", Some(off_ms), Some(9)));
+        }
     }
 }

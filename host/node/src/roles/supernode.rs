@@ -25,6 +25,7 @@ use wire::message::{FromFollower, Ping, ToFollower};
 
 use super::attached::Attached;
 use super::walks::Watched;
+use crate::events::Events;
 use crate::group::{Applied, Group, GroupError, Leadership};
 use crate::keys::NodeKey;
 use crate::listen::Gate;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub order: watch::Sender<Order>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What it tells the public besides what the log says.
+    pub events: Events,
     /// Its door: how many it turned away for load.
     pub gate: Arc<Gate>,
     /// What comes in on streams.
@@ -82,6 +85,7 @@ pub struct Supernode {
     pub(super) group: Group,
     pub(super) policies: Policies,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) events: Events,
     pub(super) tasks: Tasks,
     pub(super) attached: Attached,
     pub(super) order: watch::Sender<Order>,
@@ -135,6 +139,7 @@ impl Supernode {
             group: parts.group,
             policies: parts.policies,
             metrics: parts.metrics,
+            events: parts.events,
             tasks: parts.tasks,
             attached: Attached::new(parts.streams),
             order: parts.order,

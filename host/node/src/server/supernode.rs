@@ -88,7 +88,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
 
     let draining = base.tasks.draining();
     base.tasks.spawn("preparing policies", policies.clone().keep_up(draining.clone()));
-    let watching = watch_notices(group.clone(), events, Arc::clone(&base.metrics), draining.clone());
+    let watching = watch_notices(group.clone(), events.clone(), Arc::clone(&base.metrics), draining.clone());
     base.tasks.spawn("events", endless(watching));
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
@@ -110,6 +110,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         streams,
         order: order_sender,
         metrics: Arc::clone(&base.metrics),
+        events,
         gate,
         mailbox,
         tasks: base.tasks.clone(),

@@ -78,7 +78,7 @@ fn a_refusal() -> impl Strategy<Value = Refusal> {
         any::<(u16, u16)>().prop_map(|(declared, seen)| Refusal::PortMismatch { declared, seen }),
         Just(Refusal::PortTaken),
         any::<u64>().prop_map(|retry_ms| Refusal::Busy { retry_ms }),
-        a_text().prop_map(|what| Refusal::Full { what }),
+        (a_text(), any::<u64>()).prop_map(|(what, retry_ms)| Refusal::Full { what, retry_ms }),
         any::<u64>().prop_map(|retry_ms| Refusal::SlowDown { retry_ms }),
         Just(Refusal::WrongRole),
         a_text().prop_map(|what| Refusal::Malformed { what }),

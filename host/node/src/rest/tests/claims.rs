@@ -69,7 +69,26 @@ async fn an_over_claim_costs_its_penalty_once() {
     assert_eq!((&treasury["entries"][0]["kind"], &treasury["entries"][0]["points"]), (&json!("penalty"), &json!(10)));
     assert_eq!(treasury["entries"].as_array().unwrap().len(), 1);
     let metrics = rig.get("/metrics").await.text;
-    assert!(metrics.contains("pingward_claims_total{outcome=\"overclaim\"} 3"), "{metrics}");
+    assert!(metrics.contains("pingward_claims_total{outcome=\"overclaim\"} 1"), "one penalty: {metrics}");
+    assert!(metrics.contains("pingward_claims_total{outcome=\"repeated\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn over_claims_of_nothing_do_not_fill_the_log() {
+    let mut rig = Rig::new().await.with_followers(1).await;
+    for sequence in 1..=8 {
+        let refused = send(&rig, &sealed(1, &payload(&rig, sequence, 50))).await;
+        assert_eq!(refused.code(), "overclaim");
+    }
+    let (before, ninth) = (rig.fingerprint(), sealed(1, &payload(&rig, 9, 50)));
+    let slow = send(&rig, &ninth).await;
+    assert_eq!((slow.code().as_str(), slow.status), ("slow_down", StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!((&slow.headers["retry-after"], &slow.json()["retry_ms"]), (&"10".parse().unwrap(), &json!(10_000)));
+    let nothing = send(&rig, &sealed(1, &payload(&rig, 10, "all"))).await;
+    assert_eq!(nothing.code(), "nothing_to_pay");
+    assert_eq!(rig.fingerprint(), before, "what is refused for free never reaches the log");
+    rig.settle(&[1]).await;
+    assert_eq!(send(&rig, &ninth).await.code(), "overclaim", "the sequence was not used up");
 }
 
 #[tokio::test]

@@ -143,13 +143,3 @@ async fn a_wrong_decision_changes_nothing_and_says_which_field() {
     assert_eq!((after.1, after.2), (before.1, before.2));
     assert!(rig.read("/v1/changes?after=0").await["changes"].as_array().unwrap().iter().all(|c| c["by"] != "token"));
 }
-
-#[tokio::test]
-async fn the_socket_needs_no_token() {
-    let rig = Rig::new().await.with_followers(1).await;
-    let over_socket = rig.router.clone().layer(axum::Extension(kernel::command::Operator::Socket));
-    let body = json!({ "node": key(1).id().to_string(), "rounds": 2, "reason": "r" }).to_string();
-    let request = Request::post("/v1/bans").body(Body::from(body)).unwrap();
-    assert_eq!(super::rig::ask(&over_socket, request).await.status, StatusCode::CREATED);
-    assert_eq!(rig.read("/v1/bans").await["bans"][0]["by"], "socket");
-}

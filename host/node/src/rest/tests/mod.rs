@@ -1,4 +1,4 @@
-//! The interface from outside, without a socket: every route, every error, and that an error changes nothing.
+//! The interface from outside, mostly without a socket: every route, every error, and that an error changes nothing.
 
 mod claims;
 mod decisions;
@@ -7,3 +7,4 @@ mod openapi;
 mod problems;
 mod reads;
 mod rig;
+mod socket;

@@ -1,12 +1,18 @@
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
+use axum::response::Response;
 use axum::routing::get;
+use kernel::envelope::CLAIM_TYPE;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use super::rig::{Rig, TOKEN, ask, key};
+use crate::rest::places::REQUESTS;
+use crate::rest::{App, app, router};
 
 #[tokio::test]
 async fn whatever_is_asked_wrongly_is_a_problem_with_a_code() {
@@ -138,8 +144,7 @@ async fn too_many_at_once_are_told_to_come_back() {
     let app = rig.app.clone();
     let routes = axum::Router::new().route("/", get(async || "ok"));
     let router = crate::rest::layers::around(routes, &app).with_state(app.clone());
-    let all =
-        app.inner.requests.clone().acquire_many_owned(u32::try_from(crate::rest::REQUESTS).unwrap()).await.unwrap();
+    let all = app.places.requests.clone().acquire_many_owned(u32::try_from(REQUESTS).unwrap()).await.unwrap();
     let busy = ask(&router, Request::get("/").body(Body::empty()).unwrap()).await;
     assert_eq!(
         (busy.code().as_str(), &busy.headers["retry-after"]),
@@ -147,6 +152,87 @@ async fn too_many_at_once_are_told_to_come_back() {
     );
     drop(all);
     assert_eq!(ask(&router, Request::get("/").body(Body::empty()).unwrap()).await.text, "ok");
+}
+
+/// The app of a rig behind places of its own, with time for the slowest machine.
+fn patient(rig: &Rig) -> App {
+    app(Arc::clone(&rig.app.inner.context), rig.app.inner.admin.clone(), Duration::from_secs(2))
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_take_no_place() {
+    let rig = Rig::new().await;
+    let silent = || Body::from_stream(tokio_stream::pending::<Result<Bytes, Infallible>>());
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..=REQUESTS {
+        let (router, request) = (rig.router.clone(), Request::post("/v1/claims").body(silent()).unwrap());
+        slow.spawn(async move { ask(&router, request).await.code() });
+    }
+    // On one thread each of them runs until it waits.
+    tokio::task::yield_now().await;
+    assert_eq!(rig.get("/v1/status").await.status, StatusCode::OK);
+    assert_eq!(rig.post("/v1/claims", "{").await.code(), "bad_envelope");
+    assert!(slow.try_join_next().is_none(), "they wait for their bodies");
+}
+
+#[tokio::test]
+async fn health_and_the_operators_entrance_have_places_of_their_own() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let app = patient(&rig);
+    let (tcp, all) = (router(app.clone()), u32::try_from(REQUESTS).unwrap());
+    let _requests = app.places.requests.clone().acquire_many_owned(all).await.unwrap();
+    let _reads = (app.places.lists.all(), app.places.history.all());
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    assert_eq!(ask(&tcp, get("/v1/nodes")).await.code(), "busy");
+    assert_eq!(ask(&tcp, get("/livez")).await.text, "ok\n");
+    assert_eq!(ask(&tcp, get("/readyz")).await.code(), "not_ready", "it says what is missing, not that it is busy");
+    assert_eq!(ask(&tcp, get("/metrics")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_taken_over_tcp_is_free_over_the_socket() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let read = |router: &axum::Router| router.clone().oneshot(Request::get("/v1/events").body(Body::empty()).unwrap());
+    let mut streams = Vec::new();
+    while streams.last().is_none_or(|response: &Response| response.status() == StatusCode::OK) {
+        streams.push(read(&rig.router).await.unwrap());
+        assert!(streams.len() < 10_000, "event streams are bounded");
+    }
+    assert_eq!(streams.pop().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(read(&rig.socket).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn reads_take_turns_and_whoever_waits_too_long_is_told_to_come_back() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let app = patient(&rig);
+    let router = router(app.clone());
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let entries = format!("/v1/accounts/{}/entries", key(1).id());
+    let history = app.places.history.all();
+    assert!(!history.is_empty() && history.len() <= 64, "a few at once: {}", history.len());
+    for path in ["/v1/bans?after=0", "/v1/rounds", "/v1/rounds/1/members", entries.as_str()] {
+        let busy = ask(&router, get(path)).await;
+        assert_eq!((busy.code().as_str(), busy.status), ("busy", StatusCode::SERVICE_UNAVAILABLE), "{path}");
+        assert!(busy.headers.contains_key("retry-after"));
+    }
+    assert_eq!(ask(&router, get("/v1/nodes")).await.status, StatusCode::OK, "lists have turns of their own");
+    drop(history);
+    assert_eq!(ask(&router, get("/v1/bans?after=0")).await.status, StatusCode::OK);
+    let _lists = (app.places.lists.all(), app.places.history.all());
+    for path in ["/v1/nodes?name=zzz", "/v1/followers/queue", "/v1/rewards"] {
+        assert_eq!(ask(&router, get(path)).await.code(), "busy", "{path}");
+    }
+    // What reads a row or two stands behind nobody, claims above all.
+    let cluster = rig.group.read(|state| state.meta.cluster.to_string());
+    let expires_ms = rig.group.now_ms() + 60_000;
+    let payload = json!({ "cluster": cluster, "sequence": 1, "expires_ms": expires_ms, "amount": 1 }).to_string();
+    let claim = serde_json::to_string(&key(1).envelope(CLAIM_TYPE, payload.as_bytes())).unwrap();
+    let claim = Request::post("/v1/claims").body(Body::from(claim)).unwrap();
+    assert_eq!(ask(&router, claim).await.code(), "overclaim");
+    for path in ["/v1/status", "/v1/accounts/treasury", "/metrics"] {
+        assert_eq!(ask(&router, get(path)).await.status, StatusCode::OK, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use wire::message::Own;
 
 use super::rig::{Rig, TOKEN, ask, follower, key};
+use crate::rest::nodes::{Eyes, NodesQuery, page};
 use crate::roles::follower::FollowerView;
+use crate::streams::Streams;
 
 /// The fields of an object, sorted.
 fn fields(value: &Value) -> Vec<&str> {
@@ -67,7 +69,7 @@ async fn every_read_has_the_fields_of_the_contract() {
     has(&one, &names);
     has(&one, &["strikes", "ban", "earned", "warning"]);
     assert_eq!((&one["standing"], &one["strikes"], &one["earned"]), (&json!("banned"), &json!(2), &json!(0)));
-    has(&one["ban"], &["until_round", "until_ms", "reason"]);
+    has(&one["ban"], &["until_round", "until_ms", "reason", "over"]);
     assert_eq!((&one["ban"]["until_round"], &one["ban"]["reason"]), (&json!(8), &json!("missed")));
 
     let rewards = rig.read("/v1/rewards").await;
@@ -254,6 +256,51 @@ async fn nodes_are_found_by_name_role_and_standing() {
     }
     for query in ["standing=bad", "role=leader"] {
         assert_eq!(rig.get(&format!("/v1/nodes?{query}")).await.code(), "bad_query", "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_ban_that_is_over_says_so_until_the_member_attaches() {
+    let mut rig = Rig::new().await.with_followers(2).await;
+    let banned = format!("/v1/nodes/{}", key(1).id());
+    while rig.read(&banned).await["ban"].is_null() {
+        rig.settle(&[1]).await;
+    }
+    let until = rig.read(&banned).await["ban"]["until_round"].as_u64().unwrap();
+    loop {
+        let (round, ban) = (rig.settle(&[]).await.0, rig.read(&banned).await["ban"].clone());
+        // It stands banned all the same: who does not come back is never good again by itself.
+        assert_eq!((&ban["until_round"], &ban["over"]), (&json!(until), &json!(round >= until)), "round {round}");
+        if round > until {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_shows_few_looks_at_so_many_rows_and_says_where_to_go_on() {
+    let rig = Rig::new().await.with_followers(5).await;
+    let eyes = Eyes { ours: key(200).id(), streams: Streams::default(), addresses: false };
+    for (name, role, shown) in [
+        (Some("zzz"), None, 0),
+        (Some("follower-3"), None, 1),
+        (Some("super-1"), None, 1),
+        (None, Some("super"), 1),
+        (None, Some("follower"), 5),
+        (None, None, 6),
+    ] {
+        let query = NodesQuery { name: name.map(Into::into), role: role.map(Into::into), ..NodesQuery::default() };
+        let (mut after, mut seen, mut pages) = (None, Vec::new(), 0);
+        loop {
+            let page = rig.group.read(|state| page(state, &query, &eyes, after, 1_000, 2));
+            assert!(page.nodes.len() <= 3, "two rows and the super");
+            seen.extend(page.nodes.into_iter().map(|node| node.node));
+            pages += 1;
+            let Some(next) = page.next else { break };
+            after = Some(next.parse().unwrap());
+        }
+        assert_eq!((seen.len(), pages), (shown, 3), "{query:?}");
+        assert!(seen.is_sorted_by(|a, b| a < b), "each once, in order of key");
     }
 }
 

@@ -28,7 +28,7 @@ use crate::keys::NodeKey;
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
 use crate::rest::access::Admin;
-use crate::rest::{App, app, router};
+use crate::rest::{App, Entrances, app, entrances};
 use crate::roles::follower::FollowerView;
 use crate::roles::supernode::Order;
 use crate::streams::Streams;
@@ -42,6 +42,8 @@ pub const RUN: u64 = 77;
 /// See the module.
 pub struct Rig {
     pub router: Router,
+    /// The same routes as the admin socket serves them.
+    pub socket: Router,
     /// Behind the same routes, but patient for 20 ms only.
     pub(in crate::rest) app: App,
     pub group: Group,
@@ -118,9 +120,9 @@ impl Rig {
             }),
         };
         let (context, admin) = (Arc::new(context), Admin::with_token(TOKEN));
-        let (router, app) =
-            (router(Arc::clone(&context), admin.clone()), app(context, admin, Duration::from_millis(20)));
-        let rig = Self { router, app, notices: group.notices(), group, events, order, _tasks: tasks };
+        let Entrances { tcp, socket } = entrances(Arc::clone(&context), admin.clone());
+        let app = app(context, admin, Duration::from_millis(20));
+        let rig = Self { router: tcp, socket, app, notices: group.notices(), group, events, order, _tasks: tasks };
         for slot in Slot::ALL {
             rig.install(slot).await;
         }
@@ -259,7 +261,7 @@ pub fn follower(view: FollowerView) -> Router {
         public_addresses: false,
         part: Part::Follower(FollowerPart { own }),
     };
-    router(Arc::new(context), Admin::none())
+    entrances(Arc::new(context), Admin::none()).tcp
 }
 
 pub async fn ask(router: &Router, request: Request<Body>) -> Answer {

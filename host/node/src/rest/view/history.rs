@@ -202,9 +202,10 @@ pub struct RoundMember {
 }
 
 impl RoundMember {
-    /// The members of a round, in ascending order of number.
-    pub fn all<'a>(record: &'a RoundRecord, state: &'a State) -> impl Iterator<Item = Self> + 'a {
-        record.members.iter().enumerate().map(|(at, number)| {
+    /// The members of a round after a number, in ascending order.
+    pub fn after<'a>(record: &'a RoundRecord, last: Option<u64>, state: &'a State) -> impl Iterator<Item = Self> + 'a {
+        let shown = record.members.partition_point(|number| last.is_some_and(|last| u64::from(number.0) <= last));
+        record.members.iter().enumerate().skip(shown).map(|(at, number)| {
             let node = state.numbers.get(number);
             Self {
                 number: number.0,

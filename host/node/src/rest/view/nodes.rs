@@ -141,7 +141,7 @@ pub fn super_view(row: &SeatRow, seen: &Seen) -> NodeView {
     }
 }
 
-/// A ban that holds.
+/// A ban. It lasts through its last round; the member stands banned, out of the queue, until it attaches after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BanNow {
     /// Its last round.
@@ -150,6 +150,8 @@ pub struct BanNow {
     pub until_ms: u64,
     /// Why.
     pub reason: Option<String>,
+    /// Its last round is settled: the member may come back, on probation, and has not.
+    pub over: bool,
 }
 
 /// All about one node.
@@ -160,7 +162,7 @@ pub struct NodeDetail {
     pub node: NodeView,
     /// Strikes; null for a super.
     pub strikes: Option<u16>,
-    /// The ban that it is under; null when it is under none.
+    /// The ban under which it stands, its time over or not; null when it does not stand banned.
     pub ban: Option<BanNow>,
     /// Why it stands as it does.
     pub reason: Option<String>,
@@ -201,6 +203,7 @@ impl NodeDetail {
             until_round: hot.until.0,
             until_ms: state.until_ms(hot.until),
             reason: text(&profile.reason),
+            over: state.meta.settled >= hot.until,
         });
         Self {
             node: NodeView::of(node, member, seen),

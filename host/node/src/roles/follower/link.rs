@@ -123,7 +123,7 @@ fn refused(
         return Err(FollowerError::Refused { code, what: words.what, cure: words.cure });
     }
     let wait = backoff.after_refusal(refusal, now_ms(), dice);
-    tracing::warn!(code, why = words.what, cure = words.cure, retry_in_s = wait.as_secs_f32(), "refused");
+    tracing::warn!(code, why = words.what, cure = words.cure, retry_in_s = whole_seconds(wait), "refused");
     let retry_ms = now_ms().saturating_add(millis(wait));
     shared.view.send_modify(|view| {
         view.refused = Some(Refused { refusal: refusal.clone(), words, retry_ms });
@@ -136,10 +136,10 @@ fn failed(shared: &Shared, address: &str, why: String, wait: Duration) -> Durati
     // The same failure again is no news.
     let news = shared.view.borrow().failed.as_ref() != Some(&why);
     if news {
-        tracing::warn!(%address, why, retry_in_s = wait.as_secs_f32(), "not attached");
+        tracing::warn!(%address, why, retry_in_s = whole_seconds(wait), "not attached");
         shared.view.send_modify(|view| view.failed = Some(why));
     } else {
-        tracing::debug!(%address, why, retry_in_s = wait.as_secs_f32(), "not attached");
+        tracing::debug!(%address, why, retry_in_s = whole_seconds(wait), "not attached");
     }
     wait
 }
@@ -154,6 +154,23 @@ fn with_source(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// For people: never less than the wait.
+fn whole_seconds(time: Duration) -> u64 {
+    millis(time).div_ceil(1_000)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_told_in_whole_seconds() {
+        for (ms, seconds) in [(0, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (100_200, 101)] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms}");
+        }
+    }
 }

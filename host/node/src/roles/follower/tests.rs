@@ -159,7 +159,7 @@ async fn with_once_every_refusal_ends_it_and_says_what_to_do() {
         Refusal::PortMismatch { declared: 1, seen: 2 },
         Refusal::PortTaken,
         Refusal::Busy { retry_ms: 1 },
-        Refusal::Full { what: "the queue: 20000 members".into() },
+        Refusal::Full { what: "the queue: 20000 members".into(), retry_ms: 1 },
         Refusal::SlowDown { retry_ms: 1 },
         Refusal::WrongRole,
         Refusal::Malformed { what: "the name".into() },

@@ -85,11 +85,12 @@ impl Backoff {
         let asked = match refusal {
             Refusal::Banned { until_ms, .. } => until_ms.saturating_sub(now_ms),
             Refusal::Busy { retry_ms } | Refusal::SlowDown { retry_ms } => *retry_ms,
+            // A super of an earlier release tells no time.
+            Refusal::Full { retry_ms, .. } => (*retry_ms).max(OPERATOR_MS),
             Refusal::WrongCluster { .. }
             | Refusal::Outdated { .. }
             | Refusal::PortMismatch { .. }
             | Refusal::PortTaken
-            | Refusal::Full { .. }
             | Refusal::WrongRole
             | Refusal::Malformed { .. } => doubled(OPERATOR_MS, self.failures),
         };
@@ -193,5 +194,19 @@ mod tests {
         let mut dice = Dice::from_seed(5);
         assert_eq!(dice.below(0), 0);
         assert!((0..1_000).all(|_| dice.below(3) < 3));
+    }
+
+    #[test]
+    fn who_finds_no_room_comes_back_when_the_super_says() {
+        let mut dice = Dice::from_seed(5);
+        let mut backoff = Backoff::default();
+        // However often it is told: room does not become less likely.
+        for _ in 0..100 {
+            let refusal = Refusal::Full { what: String::new(), retry_ms: 100_000 };
+            let wait = backoff.after_refusal(&refusal, 0, &mut dice).as_millis() as u64;
+            assert!((100_000..=111_000).contains(&wait), "{wait}");
+        }
+        let untold = Refusal::Full { what: String::new(), retry_ms: 0 };
+        assert!(backoff.after_refusal(&untold, 0, &mut dice) >= Duration::from_millis(OPERATOR_MS));
     }
 }

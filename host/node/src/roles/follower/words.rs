@@ -40,9 +40,9 @@ pub fn refusal(refusal: &Refusal, known: &str) -> Words {
             "give each node behind one address its own follower.connect_port".into(),
         ),
         Refusal::Busy { .. } => ("the super has too much to do".into(), "nothing to do: it tries again by itself".into()),
-        Refusal::Full { what } => (
+        Refusal::Full { what, .. } => (
             format!("there is no room: {what}"),
-            "ask the operator for room (guardrails.members and the bounds beside it)".into(),
+            "ask the operator for room (guardrails.members and the bounds beside it); it tries again by itself".into(),
         ),
         Refusal::SlowDown { .. } => {
             ("too many nodes join in this round".into(), "nothing to do: it tries again by itself".into())
@@ -103,7 +103,7 @@ mod tests {
             Refusal::PortMismatch { declared: 1, seen: 2 },
             Refusal::PortTaken,
             Refusal::Busy { retry_ms: 1 },
-            Refusal::Full { what: "the queue: 20000 members".into() },
+            Refusal::Full { what: "the queue: 20000 members".into(), retry_ms: 1 },
             Refusal::SlowDown { retry_ms: 1 },
             Refusal::WrongRole,
             Refusal::Malformed { what: "the name".into() },
