@@ -353,6 +353,9 @@ impl Supernode {
     }
 
     pub(super) fn outdated(&self, node: NodeId, version: ProtocolVersion) {
+        if !self.group.read(|state| state.is_outdated_by(&node, version)) {
+            return;
+        }
         let now_ms = self.group.now_ms();
         self.tell_log("outdated", node, Command::Outdated(Outdated { node, version, now_ms }));
     }
