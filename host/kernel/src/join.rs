@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::{Ip, Join, Leave, Outdated};
-use crate::id::{MemberNumber, RoundId, is_name};
+use crate::id::{MemberNumber, NodeId, RoundId, is_name};
 use crate::limits::{FULL_RETRY_ROUNDS, GOODBYE_WINDOW_MS, GOODBYES, PONG_ADDRESS_CHARS, REFUSED_WAIT_MS};
 use crate::members::{Hello, Member, Place, Profile, Refusal, is_printable, network};
 use crate::outcome::{Author, Move, Reject, Reply};
@@ -234,6 +234,13 @@ impl State {
                 self.groups.remove(&network);
             }
         }
+    }
+
+    /// Whether a goodbye of this key would change anything: a member that is leaving or out has left already.
+    #[must_use]
+    pub fn can_leave(&self, node: &NodeId) -> bool {
+        let place = self.members.get(node).map(|member| member.hot.place);
+        place.is_some_and(|place| !place.is_out() && place != Place::Leaving)
     }
 
     pub(crate) fn leave(&mut self, leave: &Leave, fx: &mut Effects) -> Result<Reply, Reject> {
