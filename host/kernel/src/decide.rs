@@ -352,7 +352,8 @@ pub enum FaultKind {
     /// It wrote more to `log` than its limit.
     #[n(11)]
     Log,
-    /// The slot has no policy, or it is not prepared here. A fault of ours, not of the policy.
+    /// The slot has no policy, it is not prepared here, or the host failed while it ran. A fault of ours, not of the
+    /// policy.
     #[n(12)]
     NotPrepared,
 }

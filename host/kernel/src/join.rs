@@ -263,6 +263,13 @@ impl State {
         }
     }
 
+    /// Whether a goodbye of this key would change anything: a member that is leaving or out has left already.
+    #[must_use]
+    pub fn can_leave(&self, node: &NodeId) -> bool {
+        let place = self.members.get(node).map(|member| member.hot.place);
+        matches!(place, Some(Place::Queued | Place::Entering))
+    }
+
     pub(crate) fn leave(&mut self, leave: &Leave, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(leave.now_ms);
         let member = self.members.get_mut(&leave.node).ok_or(Reject::UnknownNode)?;

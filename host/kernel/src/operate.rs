@@ -107,12 +107,18 @@ impl State {
             return Err(Reject::OutOfBounds { what: "rounds".into(), min: 1, max: longest });
         }
         let until = self.meta.settled.plus(rounds);
-        let member = self.members.get(&node).ok_or(Reject::UnknownNode)?;
+        let member = self.members.get(&node).ok_or_else(|| self.no_member(&node))?;
         let (from, strikes) = (member.hot.standing, member.hot.strikes);
         self.place_by_hand(node, Standing::Banned, strikes, until, decision, fx);
         decision.change(format!("member {node}"), from.to_string(), format!("banned through round {until}"), fx);
         fx.notices.push(Notice::Closed(Vec::from([node])));
         Ok(Reply::Changed { count: 1 })
+    }
+
+    /// Why a key is nobody to decide about: a super's is never in the queue.
+    fn no_member(&self, node: &NodeId) -> Reject {
+        let is_super = self.meta.seats.iter().any(|row| row.holder.node == *node);
+        if is_super { Reject::WrongRole } else { Reject::UnknownNode }
     }
 
     /// Makes members good again, with no strikes and nothing remembered.
@@ -122,8 +128,8 @@ impl State {
         if nodes.is_empty() || nodes.len() > LIFTS {
             return Err(Reject::OutOfBounds { what: "nodes".into(), min: 1, max: LIFTS as u64 });
         }
-        if nodes.iter().any(|node| !self.members.contains_key(node)) {
-            return Err(Reject::UnknownNode);
+        if let Some(node) = nodes.iter().find(|node| !self.members.contains_key(*node)) {
+            return Err(self.no_member(node));
         }
         for node in &nodes {
             self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
@@ -257,7 +263,7 @@ impl State {
                 return Err(Reject::OutOfBounds { what: "round".into(), min: 0, max: self.meta.settled.0 });
             }
             if !self.members.contains_key(&line.node) {
-                return Err(Reject::UnknownNode);
+                return Err(self.no_member(&line.node));
             }
             sum = sum.plus(line.points);
         }
@@ -283,7 +289,8 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
-        let member = self.members.get_mut(&node).ok_or(Reject::UnknownNode)?;
+        let no_member = self.no_member(&node);
+        let member = self.members.get_mut(&node).ok_or(no_member)?;
         let from = member.profile.class;
         member.profile.class = class;
         fx.profile(node, member);

@@ -211,6 +211,22 @@ fn a_pause_seen_elsewhere_takes_back_what_was_judged_meanwhile() {
 }
 
 #[test]
+fn answers_to_a_void_ping_are_no_fact_and_still_a_flood_when_they_do_not_end() {
+    let mut walk = walk(1);
+    let node = NodeId([0; 32]);
+    let (ping, sent_us) = first(&mut walk);
+    let nonce = ping.nonce;
+    let end_us = sent_us + 2 * TIMEOUT_US;
+    walk.tick(end_us, &mut Vec::new());
+    for _ in 0..UNASKED_MESSAGES {
+        assert_eq!(walk.pong(&node, &pong(nonce), end_us), Heard::Dropped);
+    }
+    assert_eq!(walk.pong(&node, &pong(nonce), end_us), Heard::Flood);
+    let partial = walk.partial(|_, _| false);
+    assert_eq!((said(&partial).as_str(), facts(&partial, 0)), ("v", fact::FLOOD));
+}
+
+#[test]
 fn a_ping_that_can_no_longer_leave_in_time_is_void() {
     let mut walk = walk(4);
     let mut pings = Vec::new();
