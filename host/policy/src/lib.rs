@@ -32,11 +32,13 @@ mod convert;
 mod text;
 
 mod build;
+mod cases;
 mod pack;
 mod project;
 
 pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit, prepare};
 pub use build::{BuildError, BuildOptions, Built, TARGET, build};
+pub use cases::{Case, CaseError, Played, cases};
 pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
 pub use pack::{Label, PackError, pack};

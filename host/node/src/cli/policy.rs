@@ -12,6 +12,7 @@ use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
 use super::wait;
 use crate::builtin;
+use crate::client::printable;
 use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, field, list, note, pairs, print};
@@ -23,6 +24,7 @@ pub enum Policy {
     Check(Check),
     Inspect(Inspect),
     Build(Build),
+    Test(Test),
     List(List),
     Accept(AcceptPolicy),
     Rollback(Rollback),
@@ -35,6 +37,7 @@ impl Policy {
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Build(build) => build.run(),
+            Self::Test(test) => test.run(),
             Self::List(list) => wait(list.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
@@ -111,13 +114,7 @@ impl Check {
         };
         let slot = match self.slot {
             Some(slot) => slot,
-            None => policy::inspect(&engine, &bytes, &config, &limits)
-                .map_err(|findings| refused(&findings, ""))?
-                .slot
-                .ok_or_else(|| {
-                    let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
-                    Failure::new("a node would not take it: it fills no slot", cure).at(place.clone())
-                })?,
+            None => slot_of(&engine, &bytes, &self.file)?,
         };
         match policy::admit(&engine, slot, &bytes, &config, &limits) {
             Ok(admitted) => {
@@ -251,6 +248,93 @@ impl Build {
             ("bytes", built.size.to_string()),
         ]))
     }
+}
+
+/// Play a rule through cases: members and rounds in, decisions out, and what differs
+///
+/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included. Cases are
+/// TOML; the file of a project that `policy new` made shows how they are written.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy test my-ban-rule/my-ban-rule.wasm
+  pingward policy test my-ban.wasm --cases cases.toml")]
+pub struct Test {
+    /// The component
+    file: PathBuf,
+    /// The cases; the default is cases.toml beside the component
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+}
+
+/// More is no file of cases.
+const CASES_BYTES: u64 = 4 << 20;
+
+impl Test {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let file = self.cases.unwrap_or_else(|| self.file.with_file_name("cases.toml"));
+        let place = file.display().to_string();
+        let failed = |what: String, hint: &str| Failure::new(what, hint).at(place.clone());
+        let unread = |error: std::io::Error| {
+            failed(format!("the cases cannot be read: {error}"), "name their file with --cases FILE")
+        };
+        if std::fs::metadata(&file).map_err(unread)?.len() > CASES_BYTES {
+            return Err(failed(format!("the file has more than {CASES_BYTES} bytes"), "split it"));
+        }
+        let text = std::fs::read_to_string(&file).map_err(unread)?;
+        let cases = policy::cases(&text).map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let mut wrong = 0;
+        for case in &cases {
+            let played = case
+                .play(&engine, slot, &bytes)
+                .map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+            print(&played_text(&played))?;
+            wrong += usize::from(!played.passed());
+        }
+        match wrong {
+            0 => print(&format!("{} cases, all as expected\n", cases.len())),
+            _ => Err(Failure::new(
+                format!("{wrong} of {} cases differ", cases.len()),
+                "mend the rule, or what the case expects",
+            )
+            .at(place)),
+        }
+    }
+}
+
+fn played_text(played: &policy::Played) -> String {
+    if played.passed() {
+        return format!("ok    {}\n", played.name);
+    }
+    let mut text = format!("DIFF  {}\n", played.name);
+    for line in &played.differences {
+        text.push_str(&format!("      {}\n", printable(line)));
+    }
+    for line in &played.log {
+        text.push_str(&format!("      log: {}\n", printable(line)));
+    }
+    text
+}
+
+/// The slot whose world a component exports.
+fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, Failure> {
+    let limits = Settings::default().policy_limits();
+    let place = file.display().to_string();
+    let inspected = policy::inspect(engine, bytes, "{}", &limits).map_err(|findings| {
+        Failure::plain(format!("a node would not take it:\n{}", indented(&findings))).at(place.clone())
+    })?;
+    inspected.slot.ok_or_else(|| {
+        let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
+        Failure::new("a node would not take it: it fills no slot", cure).at(place)
+    })
 }
 
 /// Show the rules: which one decides in each slot, which one decided before, and faults
