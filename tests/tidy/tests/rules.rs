@@ -60,6 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/ban-strikes", &["pingward-sdk"]),
     ("plugins/template", &["pingward-sdk"]),
     ("plugins/template-reward", &["pingward-sdk"]),
+    ("plugins/cookbook/solana-tvc", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
