@@ -61,6 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/template", &["pingward-sdk"]),
     ("plugins/template-reward", &["pingward-sdk"]),
     ("plugins/cookbook/solana-tvc", &["pingward-sdk"]),
+    ("plugins/cookbook/oxen-credit", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
