@@ -62,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/template-reward", &["pingward-sdk"]),
     ("plugins/cookbook/solana-tvc", &["pingward-sdk"]),
     ("plugins/cookbook/oxen-credit", &["pingward-sdk"]),
+    ("plugins/cookbook/lido-csm", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
