@@ -63,6 +63,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/cookbook/solana-tvc", &["pingward-sdk"]),
     ("plugins/cookbook/oxen-credit", &["pingward-sdk"]),
     ("plugins/cookbook/lido-csm", &["pingward-sdk"]),
+    ("plugins/cookbook/tor-flags", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
