@@ -33,6 +33,7 @@ mod text;
 
 mod build;
 mod cases;
+mod measure;
 mod pack;
 mod project;
 
@@ -41,6 +42,7 @@ pub use build::{BuildError, BuildOptions, Built, TARGET, build};
 pub use cases::{Case, CaseError, Played, cases};
 pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
+pub use measure::{Measured, measure};
 pub use pack::{Label, PackError, pack};
 pub use prepared::Prepared;
 pub use project::{ProjectError, project};

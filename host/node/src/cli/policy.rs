@@ -1,6 +1,7 @@
 //! Policies: the author's side, which needs no node, and the operator's.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kernel::decide::Slot;
@@ -25,6 +26,7 @@ pub enum Policy {
     Inspect(Inspect),
     Build(Build),
     Test(Test),
+    Bench(Bench),
     List(List),
     Accept(AcceptPolicy),
     Rollback(Rollback),
@@ -38,6 +40,7 @@ impl Policy {
             Self::Inspect(inspect) => inspect.run(),
             Self::Build(build) => build.run(),
             Self::Test(test) => test.run(),
+            Self::Bench(bench) => bench.run(),
             Self::List(list) => wait(list.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
@@ -307,6 +310,72 @@ impl Test {
             )
             .at(place)),
         }
+    }
+}
+
+/// Measure what a rule costs, beside the default rule of its slot in the same run
+///
+/// Each call is as in a round: a fresh instance, all limits on. Times are medians on this machine; fuel is the same on every
+/// one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy bench my-ban.wasm --config '{\"limit\":3}'")]
+pub struct Bench {
+    /// The component
+    file: PathBuf,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+    /// Its config: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+    /// Members; once for each population
+    #[arg(long, value_name = "N", default_values_t = [100, 10_000, 100_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    members: Vec<u32>,
+}
+
+/// How long one population is measured.
+const BENCH_TIME: Duration = Duration::from_millis(500);
+
+impl Bench {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let place = self.file.display().to_string();
+        // A net of a second would end what is only slow: here it is measured.
+        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..Settings::default().policy_limits() };
+        let admit = |bytes: &[u8], config: &str| {
+            policy::admit(&engine, slot, bytes, config, &limits).map_err(|findings| {
+                Failure::plain(format!("a node would not take it for the slot {slot}:\n{}", indented(&findings)))
+                    .at(place.clone())
+            })
+        };
+        let admitted = admit(&bytes, &config)?;
+        let builtin = builtin::of(slot);
+        let usual = admit(builtin.component, builtin.config)?;
+        let mut columns =
+            Columns::new(&["members", "ms a call", "ns a member", "fuel a member", builtin.name, "ratio"]);
+        for population in self.members {
+            let measure = |admitted: &policy::Admitted, config: &str| {
+                policy::measure(&admitted.policy, slot, config, population, BENCH_TIME)
+                    .map_err(|fault| Failure::plain(format!("with {population} members: {fault}")).at(place.clone()))
+            };
+            let (own, usual) = (measure(&admitted, &config)?, measure(&usual, builtin.config)?);
+            columns.row([
+                population.to_string(),
+                format!("{:.3}", own.call.as_secs_f64() * 1_000.0),
+                own.ns_a_member().to_string(),
+                own.fuel_a_member().to_string(),
+                format!("{} ns", usual.ns_a_member()),
+                format!("{:.2}", own.call.as_secs_f64() / usual.call.as_secs_f64()),
+            ]);
+        }
+        print(&columns.text("nothing was measured"))
     }
 }
 
