@@ -15,6 +15,7 @@ use minicbor::{Decode, Encode};
 use sha2::Digest as _;
 
 use crate::id::{Digest, RoundId};
+use crate::settings::Settings;
 
 /// Which rule a policy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -351,7 +352,8 @@ pub enum FaultKind {
     /// It wrote more to `log` than its limit.
     #[n(11)]
     Log,
-    /// The slot has no policy, or it is not prepared here. A fault of ours, not of the policy.
+    /// The slot has no policy, it is not prepared here, or the host failed while it ran. A fault of ours, not of the
+    /// policy.
     #[n(12)]
     NotPrepared,
 }
@@ -510,18 +512,9 @@ pub struct LimitSettings {
 }
 
 impl Default for LimitSettings {
-    /// PROTOCOLS 16.
+    /// Those of a new cluster.
     fn default() -> Self {
-        Self {
-            fuel_base: 200_000_000,
-            fuel_member: 20_000,
-            memory_base_bytes: 64 << 20,
-            memory_member_bytes: 512,
-            output_base_bytes: 1 << 20,
-            deadline_ms: 1_000,
-            log_bytes: 64 << 10,
-            state_bytes: 256,
-        }
+        Settings::default().policy_limits()
     }
 }
 

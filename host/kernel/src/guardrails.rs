@@ -169,6 +169,37 @@ mod tests {
     }
 
     #[test]
+    fn bans_of_a_round_are_a_share_of_the_queue_and_a_least_number() {
+        for (queue, bans) in [(1, 1), (10, 3), (79, 3), (80, 4), (100, 5), (119, 5), (1_000, 50)] {
+            let wishes = (0..queue).map(|at| wish(at, 1, true, true)).collect();
+            let ruled = rule(wishes, queue, 0, &Settings::default());
+            let count = |what| ruled.iter().filter(|(_, ruling)| *ruling == what).count();
+            assert_eq!((count(Ruling::Stands), count(Ruling::Deferred)), (bans, queue - bans), "{queue} members");
+        }
+    }
+
+    #[test]
+    fn every_number_of_a_tariff_has_its_bound() {
+        let fits = |change: &dyn Fn(&mut Tariff)| {
+            let mut tariff = Tariff::default();
+            change(&mut tariff);
+            tariff_fits(&tariff, &Settings { tariff_max: 500, ..Settings::default() })
+        };
+        assert!(fits(&|_| {}));
+        type Set = fn(&mut Tariff, u32);
+        let numbers: [(&str, Set, u32); 4] = [
+            ("overclaim_bp", |tariff, n| tariff.overclaim_bp = n, 10_000),
+            ("overclaim_min", |tariff, n| tariff.overclaim_min = n, 500),
+            ("record_fee", |tariff, n| tariff.record_fee = n, 500),
+            ("record_fee_kib", |tariff, n| tariff.record_fee_kib = n, 500),
+        ];
+        for (name, set, max) in numbers {
+            assert!(fits(&|tariff| set(tariff, max)), "{name}");
+            assert!(!fits(&|tariff| set(tariff, max + 1)), "{name}");
+        }
+    }
+
+    #[test]
     fn who_is_counted_already_does_not_use_up_the_cap_over_time() {
         let wishes = vec![wish(0, 1, false, true), wish(1, 2, false, false), wish(2, 3, false, false)];
         let rulings: Vec<_> = rule(wishes, 20, 4, &Settings::default()).iter().map(|(_, ruling)| *ruling).collect();

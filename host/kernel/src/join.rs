@@ -8,12 +8,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::{Ip, Join, Leave, Outdated};
-use crate::id::{MemberNumber, RoundId, is_name};
-use crate::limits::{FULL_RETRY_ROUNDS, GOODBYE_WINDOW_MS, GOODBYES, PONG_ADDRESS_CHARS, REFUSED_WAIT_MS};
+use crate::id::{MemberNumber, NodeId, ProtocolVersion, RoundId, is_name};
+use crate::limits::{
+    FULL_RETRY_ROUNDS, GOODBYE_WINDOW_MS, GOODBYES, HELLOS_ROUND, PONG_ADDRESS_CHARS, REFUSED_WAIT_MS,
+};
 use crate::members::{Hello, Member, Place, Profile, Refusal, is_printable, network};
 use crate::outcome::{Author, Move, Reject, Reply};
 use crate::standing::Standing;
-use crate::state::{Effects, Group, State};
+use crate::state::{Effects, Group, Meta, State};
 
 impl State {
     /// Whether a hello is welcome. `Ok(true)`: it must join through the log first; `Ok(false)`: it is in the queue, or on
@@ -47,10 +49,7 @@ impl State {
             return Err(Refusal::Busy { retry_ms });
         }
         match self.may_join(join) {
-            Ok(()) => {
-                Ok(known
-                    .is_none_or(|m| m.hot.place != Place::Queued && m.hot.place != Place::Entering || !m.says(join)))
-            }
+            Ok(()) => Ok(known.is_none_or(|member| member.is_told_by(join))),
             Err(Reject::WrongRole) => Err(Refusal::WrongRole),
             Err(Reject::SlowDown) => Err(Refusal::SlowDown { retry_ms: meta.settings.interval_ms }),
             Err(Reject::Full { what }) => {
@@ -94,13 +93,32 @@ impl State {
         {
             return Err(Reject::Banned { until: member.hot.until, reason: member.profile.reason.clone() });
         }
-        if known.is_none_or(|member| member.hot.place.is_out()) {
+        let (enters, moves) = (enters(known), moves(known, &join.ip));
+        if enters {
             self.has_room(known.is_none())?;
         }
-        if known.is_none_or(|member| network(&member.profile.ip) != network(&join.ip)) {
-            self.has_room_in_group(&join.ip)?;
+        if enters || moves {
+            self.has_room_in_group(&join.ip, moves)?;
+        }
+        if known.is_some_and(|member| member.is_told_by(join) && self.has_said_enough(member)) {
+            return Err(Reject::SlowDown);
         }
         Ok(())
+    }
+
+    /// Whether as many hellos of a member went through the log since the last settlement as may.
+    const fn has_said_enough(&self, member: &Member) -> bool {
+        let (since, hellos) = member.profile.hellos;
+        since.0 == self.meta.settled.0 && hellos >= HELLOS_ROUND
+    }
+
+    /// Whether a version that is not accepted is to be told to the log: it is a member's, and news.
+    #[must_use]
+    pub fn is_outdated_by(&self, node: &NodeId, version: ProtocolVersion) -> bool {
+        self.members.get(node).is_some_and(|member| {
+            let went = matches!(member.hot.place, Place::Outdated | Place::OutOutdated);
+            (!went || member.profile.version != version) && !self.has_said_enough(member)
+        })
     }
 
     /// Whether one more may enter the queue.
@@ -119,11 +137,12 @@ impl State {
         Ok(())
     }
 
-    /// Whether one more may come from the network group of an address; a key that moves there counts like a new one.
-    fn has_room_in_group(&self, ip: &Ip) -> Result<(), Reject> {
+    /// Whether one more may come from the network group of an address. A key that `moves` there counts like a new one; one
+    /// that returns is a member of it already and uses up a join only.
+    fn has_room_in_group(&self, ip: &Ip, moves: bool) -> Result<(), Reject> {
         let settings = &self.meta.settings;
         let Some(group) = self.groups.get(&network(ip)).filter(|_| !is_loopback(ip)) else { return Ok(()) };
-        if u64::from(group.members) >= settings.group_members {
+        if moves && u64::from(group.members) >= settings.group_members {
             return Err(Reject::Full { what: alloc::format!("the network group: {} members", settings.group_members) });
         }
         let joined = self.meta.group_joins.iter().find(|(index, _)| *index == group.index).map_or(0, |(_, n)| *n);
@@ -139,7 +158,12 @@ impl State {
         let probation = u32::try_from(self.meta.settings.probation_rounds).unwrap_or(u32::MAX);
         let index = fx.index;
         let settled = self.meta.settled;
+        let known = self.members.get(&join.node);
+        let counts = enters(known) || moves(known, &join.ip);
         let group = self.regroup(join);
+        if counts {
+            self.count_in_group(group);
+        }
         let new = !self.members.contains_key(&join.node);
         if new {
             let number = self.meta.next_number;
@@ -162,6 +186,7 @@ impl State {
                 reason: String::new(),
                 decided_by: None,
                 claim: None,
+                hellos: (settled, 0),
             };
             self.members.insert(join.node, Member::new(profile));
         }
@@ -169,6 +194,7 @@ impl State {
         let number = member.profile.number;
         let was_out = member.hot.place.is_out();
         member.hear(join, group);
+        member.profile.count_hello(settled);
         match member.hot.place {
             Place::Queued | Place::Entering => {}
             // A goodbye or an old version that has not taken effect is taken back.
@@ -181,7 +207,6 @@ impl State {
             member.hot.probation_left = probation;
             member.hot.until = RoundId(0);
             member.profile.reason = "the ban is over".into();
-            member.profile.decided_by = None;
             moved = Some(Move {
                 index,
                 node: join.node,
@@ -219,12 +244,14 @@ impl State {
         let unused = self.groups.values().map(|group| group.index.saturating_add(1)).max().unwrap_or(0);
         let group = self.groups.entry(to).or_insert(Group { index: unused, members: 0 });
         group.members += 1;
-        let index = group.index;
+        group.index
+    }
+
+    fn count_in_group(&mut self, index: u32) {
         match self.meta.group_joins.iter_mut().find(|(group, _)| *group == index) {
             Some((_, joins)) => *joins = joins.saturating_add(1),
             None => self.meta.group_joins.push((index, 1)),
         }
-        index
     }
 
     pub(crate) fn ungroup(&mut self, network: Ip) {
@@ -236,21 +263,26 @@ impl State {
         }
     }
 
+    /// Whether a goodbye of this key would change anything: a member that is leaving or out has left already.
+    #[must_use]
+    pub fn can_leave(&self, node: &NodeId) -> bool {
+        let place = self.members.get(node).map(|member| member.hot.place);
+        matches!(place, Some(Place::Queued | Place::Entering))
+    }
+
     pub(crate) fn leave(&mut self, leave: &Leave, fx: &mut Effects) -> Result<Reply, Reject> {
         let now_ms = self.stamp(leave.now_ms);
         let member = self.members.get_mut(&leave.node).ok_or(Reject::UnknownNode)?;
-        if member.hot.place.is_out() || member.hot.place == Place::Leaving {
-            return Ok(Reply::Done);
+        match member.hot.place {
+            Place::Queued | Place::Entering => {}
+            // It is on its way out or out already. Who goes because of its version stays unpaid.
+            Place::Leaving | Place::Outdated | Place::Out | Place::OutOutdated => return Ok(Reply::Done),
         }
-        let lately = |at: &u64| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS;
-        if member.profile.goodbyes.iter().filter(|at| lately(at)).count() >= GOODBYES {
-            return Err(Reject::SlowDown);
-        }
-        member.profile.goodbyes.retain(lately);
-        member.profile.goodbyes.push(now_ms);
+        member.profile.say_goodbye(now_ms)?;
         if member.hot.place == Place::Entering {
             member.hot.place = Place::Out;
             member.hot.left = self.meta.settled;
+            self.meta.uncount_join(member.profile.group);
         } else {
             member.hot.place = Place::Leaving;
         }
@@ -260,31 +292,83 @@ impl State {
     }
 
     pub(crate) fn outdated(&mut self, outdated: &Outdated, fx: &mut Effects) -> Result<Reply, Reject> {
-        self.stamp(outdated.now_ms);
-        if self.meta.settings.accept_versions.accepts(outdated.version) {
+        let now_ms = self.stamp(outdated.now_ms);
+        let (node, version) = (outdated.node, outdated.version);
+        let accept = &self.meta.settings.accept_versions;
+        if accept.accepts(version) {
             return Ok(Reply::Done);
         }
-        let member = self.members.get_mut(&outdated.node).ok_or(Reject::UnknownNode)?;
-        member.profile.version = outdated.version;
+        if self.members.contains_key(&node) && !self.is_outdated_by(&node, version) {
+            return Err(Reject::SlowDown);
+        }
+        let member = self.members.get_mut(&node).ok_or(Reject::UnknownNode)?;
+        // Where the version that it had would still do, it is the member that went, and that is a goodbye.
+        let by_itself = accept.accepts(member.profile.version);
+        if by_itself && matches!(member.hot.place, Place::Queued | Place::Entering) {
+            member.profile.say_goodbye(now_ms)?;
+        }
+        member.profile.version = version;
+        member.profile.count_hello(self.meta.settled);
         if member.hot.place == Place::Entering {
             member.hot.left = self.meta.settled;
+            self.meta.uncount_join(member.profile.group);
         }
         member.hot.place = match member.hot.place {
             Place::Queued | Place::Leaving | Place::Outdated => Place::Outdated,
             Place::Entering | Place::Out | Place::OutOutdated => Place::OutOutdated,
         };
-        fx.profile(outdated.node, member);
+        fx.profile(node, member);
         fx.hot(member.profile.number);
         Ok(Reply::Done)
     }
 }
 
+impl Meta {
+    /// A member that was to enter the queue does not. Without this, one key that comes and goes would use up the joins of
+    /// everybody.
+    fn uncount_join(&mut self, group: u32) {
+        self.joins = self.joins.saturating_sub(1);
+        if let Some((_, joins)) = self.group_joins.iter_mut().find(|(index, _)| *index == group) {
+            *joins = joins.saturating_sub(1);
+        }
+    }
+}
+
+impl Profile {
+    fn count_hello(&mut self, settled: RoundId) {
+        let (since, hellos) = self.hellos;
+        self.hellos = (settled, if since == settled { hellos.saturating_add(1) } else { 1 });
+    }
+
+    /// Counts a goodbye, while it takes effect.
+    fn say_goodbye(&mut self, now_ms: u64) -> Result<(), Reject> {
+        let lately = |at: &u64| now_ms.saturating_sub(*at) < GOODBYE_WINDOW_MS;
+        if self.goodbyes.iter().filter(|at| lately(at)).count() >= GOODBYES {
+            return Err(Reject::SlowDown);
+        }
+        self.goodbyes.retain(lately);
+        self.goodbyes.push(now_ms);
+        Ok(())
+    }
+}
+
+/// Whether a join makes its node enter the queue: it uses up one of the round's.
+fn enters(known: Option<&Member>) -> bool {
+    known.is_none_or(|member| member.hot.place.is_out())
+}
+
+/// Whether a join brings its node into another network group.
+fn moves(known: Option<&Member>, to: &Ip) -> bool {
+    known.is_none_or(|member| network(&member.profile.ip) != network(to))
+}
+
 impl Member {
-    /// Whether a hello says nothing new.
-    fn says(&self, join: &Join) -> bool {
+    /// Whether a hello has news of it, which go through the log.
+    fn is_told_by(&self, join: &Join) -> bool {
         let p = &self.profile;
-        (&p.name, p.version, &p.software, p.ip, p.port, &p.rest)
-            == (&join.name, join.version, &join.software, join.ip, join.port, &join.rest)
+        !matches!(self.hot.place, Place::Queued | Place::Entering)
+            || (&p.name, p.version, &p.software, p.ip, p.port, &p.rest)
+                != (&join.name, join.version, &join.software, join.ip, join.port, &join.rest)
     }
 
     fn hear(&mut self, join: &Join, group: u32) {
@@ -310,7 +394,6 @@ fn is_loopback(ip: &Ip) -> bool {
 mod tests {
     use super::*;
     use crate::command::{Command, Operation};
-    use crate::id::ProtocolVersion;
     use crate::scripts::world::{Seen, World, node};
     use crate::settings::Settings;
 
@@ -400,6 +483,32 @@ mod tests {
         assert_eq!(world.state.admits(&newer), Ok(true));
         world.apply(Command::Leave(Leave { node: node("A"), now_ms: world.now_ms }));
         assert_eq!(world.state.admits(&first), Ok(true), "a goodbye is taken back through the log");
+    }
+
+    #[test]
+    fn the_log_hears_so_many_hellos_of_a_member_in_a_round() {
+        let mut world = World::found(Settings::default(), &[]);
+        let mut hello = hello(&world, "A");
+        world.apply(Command::Join(hello.join.clone()));
+        for n in 1..HELLOS_ROUND {
+            hello.join.software = format!("0.1.{n}");
+            assert_eq!(world.state.admits(&hello), Ok(true));
+            world.apply(Command::Join(hello.join.clone()));
+        }
+        let retry_ms = world.state.meta.settings.interval_ms;
+        let (same, old) = (hello.clone(), ProtocolVersion { major: 9, minor: 9 });
+        hello.join.software = "0.2.0".into();
+        assert_eq!(world.state.admits(&hello), Err(Refusal::SlowDown { retry_ms }));
+        assert_eq!(world.state.admits(&same), Ok(false), "no news are no entry");
+        let outdated = Outdated { node: node("A"), version: old, now_ms: world.now_ms };
+        assert!(!world.state.is_outdated_by(&node("A"), old));
+        assert_eq!(world.apply(Command::Outdated(outdated)).reply, Err(Reject::SlowDown));
+        world.settle(&Seen::default());
+        assert_eq!(world.state.admits(&hello), Ok(true));
+        assert!(world.state.is_outdated_by(&node("A"), old));
+        world.apply(Command::Outdated(outdated));
+        assert!(!world.state.is_outdated_by(&node("A"), old), "told once");
+        assert!(!world.state.is_outdated_by(&node("B"), old), "no member");
     }
 
     #[test]

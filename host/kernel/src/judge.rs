@@ -154,8 +154,14 @@ impl<'a> Settlement<'a> {
             hot.moved_out = self.settle.round;
         }
         if verdict.held {
-            hot.held_by = self.ban.row.active;
-            hot.held_at = self.settle.round;
+            // Whose wish was held first stays known for the span of the cap: the strikes are its, and `bans lift` of it is to
+            // find the member also where another policy was held meanwhile.
+            let (at, round) = (hot.held_at, self.settle.round);
+            let other = hot.held_by != self.ban.row.active && hot.held_by.is_some();
+            if !(other && at > RoundId(0) && round.since(at) < self.meta.settings.moves_rounds) {
+                hot.held_by = self.ban.row.active;
+                hot.held_at = round;
+            }
         }
         // Whoever is out is out by the policy that said so last; for the others a swap alone changes nothing.
         let decided_by = match verdict.by {
@@ -165,7 +171,9 @@ impl<'a> Settlement<'a> {
         let other_reason = verdict.counts && is_news && profile.reason != verdict.reason;
         let other_author = verdict.counts && verdict.to.is_out() && profile.decided_by != decided_by;
         if moves || other_reason || other_author {
-            profile.reason = verdict.reason.to_string();
+            if moves || other_reason {
+                profile.reason = verdict.reason.to_string();
+            }
             profile.decided_by = decided_by;
             fx.profile(**node, member);
         }

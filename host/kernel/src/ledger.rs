@@ -168,8 +168,9 @@ impl State {
         let round = self.meta.settled;
         let before = self.members.get(&claim.node).map_or(0, |member| self.answered_since_round(member));
         let Some(member) = self.members.get_mut(&claim.node) else { return };
-        let (sequence, digest, since_round) = (claim.sequence, claim.digest, before.saturating_add(1));
-        member.profile.claim = Some(LastClaim { sequence, digest, answer, round, since_round });
+        let Claim { sequence, digest, expires_ms, .. } = *claim;
+        let since_round = before.saturating_add(1);
+        member.profile.claim = Some(LastClaim { sequence, digest, answer, round, since_round, expires_ms });
         fx.hot(member.profile.number);
         fx.profile(claim.node, member);
     }

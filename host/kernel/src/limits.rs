@@ -16,10 +16,13 @@ pub const SUSPECT_LAG_DIVISOR: u64 = 2;
 pub const LOAD_GRACE_ROUNDS: u32 = 10;
 /// Longest reconnect spread: twice of it is the least grace of a super.
 pub const RECONNECT_SPREAD_MS: u64 = 60_000;
-/// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour.
+/// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour. A member
+/// that comes with a version that is not accepted, while the one that it had still is, says goodbye too.
 pub const GOODBYES: usize = 3;
 /// See [`GOODBYES`].
 pub const GOODBYE_WINDOW_MS: u64 = 24 * HOUR_MS;
+/// Hellos of a member that go through the log in a round: whoever says something else each time fills it.
+pub const HELLOS_ROUND: u32 = 10;
 /// An activation or a setting counts from this many rounds after the last settled one: the next settlement is in flight.
 pub const NOTICE_ROUNDS: u64 = 2;
 /// Component size: compiling time and the size of a snapshot.
@@ -28,11 +31,12 @@ pub const COMPONENT_BYTES: usize = 4 << 20;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Candidates staged per slot.
 pub const STAGED: usize = 4;
-/// A staged candidate that nothing refers to is dropped after this many rounds.
+/// A candidate that nothing refers to is dropped after this many rounds, and so is a component that no policy uses yet.
 pub const STAGED_ROUNDS: u64 = 1_000;
 /// Bytes of a policy's config as JSON.
 pub const CONFIG_BYTES: usize = 64 << 10;
-/// Uploads under way at once: each holds up to a component in memory.
+/// Components that no policy uses yet, under way or complete: each is held in memory. The one of which nothing came for the
+/// longest time gives way to another one, so that uploads that were given up are in nobody's way.
 pub const UPLOADS: usize = 4;
 /// Bytes of a reason, an operator's or a policy's.
 pub const REASON_BYTES: usize = 200;
@@ -53,6 +57,11 @@ pub const CLAIMS_ROUND: u32 = 8;
 pub const EMPTY_WALLET_MS: u64 = 24 * HOUR_MS;
 /// A leader whose clock is further off than this stamps last stamp + elapsed: one bad clock must not freeze time.
 pub const CLOCK_OFF_MS: u64 = 30_000;
+/// A clock that is off and has not been set for this long is approached, half a second a second: after a start with a wrong
+/// clock the stamps are wrong, and the clock that was set since is right.
+pub const CLOCK_EVEN_MS: u64 = 10 * 60 * 1_000;
+/// A clock that moved by more than this against the elapsed time was set.
+pub const CLOCK_UNEVEN_MS: u64 = 1_000;
 /// Members in a block of stored columns and of policy memory.
 pub const BLOCK_MEMBERS: u32 = 256;
 /// Upper bound of the members setting; every column and bitmap is sized by it.

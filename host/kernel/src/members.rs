@@ -99,12 +99,16 @@ pub struct Profile {
     /// Why it has the standing that it has; empty = none.
     #[n(13)]
     pub reason: String,
-    /// The policy behind its standing.
+    /// The policy behind its standing; on probation the one that banned it.
     #[n(14)]
     pub decided_by: Option<Digest>,
     /// Its last claim.
     #[n(15)]
     pub claim: Option<LastClaim>,
+    /// Hellos that went through the log since that round was settled.
+    #[n(16)]
+    #[cbor(default)]
+    pub hellos: (RoundId, u32),
 }
 
 /// The last claim of a node: what a retry is answered with.
@@ -127,6 +131,10 @@ pub struct LastClaim {
     #[n(4)]
     #[cbor(default)]
     pub since_round: u32,
+    /// When it expires: until then it could be asked for again.
+    #[n(5)]
+    #[cbor(default)]
+    pub expires_ms: u64,
 }
 
 /// See [`LastClaim::answer`].

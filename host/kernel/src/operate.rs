@@ -4,6 +4,7 @@
 //! decision about rules counts from a round on (PROTOCOLS 4.4, 6.8, 7, 11, 12).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,7 +16,7 @@ use crate::ledger::Account;
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
 use crate::members::Member;
 use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
-use crate::policies::name_of;
+use crate::policies::{SlotRow, name_of, same_schema};
 use crate::round::Presence;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -47,15 +48,15 @@ impl State {
             Operation::FileSettings(said) => self.file_settings(said, decision, fx),
             Operation::Activate { slot, policy, round } => {
                 let before = self.slot(*slot).row.active;
-                let reply = self.activate(*slot, *policy, *round, fx)?;
+                let reply = self.activate(*slot, *policy, *round, decision.by, fx)?;
                 Ok(decision.scheduled(*slot, (before, Some(*policy)), reply, fx))
             }
             Operation::Rollback(slot) => {
-                let before = self.slot(*slot).row.scheduled.map_or(self.slot(*slot).row.active, |s| s.policy);
-                let reply = self.rollback(*slot, fx)?;
-                let row = &self.slot(*slot).row;
-                let after = row.scheduled.map_or(row.active, |s| s.policy);
-                Ok(decision.scheduled(*slot, (before, after), reply, fx))
+                let before = self.slot(*slot).row.clone();
+                let reply = self.rollback(*slot, decision.by, fx)?;
+                let scheduled = self.slot(*slot).row.scheduled.filter(|_| self.slot(*slot).row != before);
+                let after = scheduled.map_or(before.active, |s| s.policy);
+                Ok(decision.scheduled(*slot, (before.active, after), reply, fx))
             }
             Operation::SetBuiltin { slot, policy } => self.set_builtin(*slot, *policy, decision, fx),
             Operation::FileSaid { slot, policy } => self.file_said(*slot, *policy, decision, fx),
@@ -86,6 +87,10 @@ impl State {
 
     /// Moves of a slot up to here do not count towards its cap over time.
     fn accept_policy(&mut self, slot: Slot, decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
+        if slot != Slot::Ban {
+            let what = format!("the slot: the {slot} policy moves nobody, nothing of it is held back; use ban");
+            return Err(Reject::Malformed { what });
+        }
         let settled = self.meta.settled;
         let row = &mut self.slot_mut(slot).row;
         let from = if row.held { "held".into() } else { String::new() };
@@ -102,7 +107,7 @@ impl State {
             return Err(Reject::OutOfBounds { what: "rounds".into(), min: 1, max: longest });
         }
         let until = self.meta.settled.plus(rounds);
-        let member = self.members.get(&node).ok_or(Reject::UnknownNode)?;
+        let member = self.members.get(&node).ok_or_else(|| self.no_member(&node))?;
         let (from, strikes) = (member.hot.standing, member.hot.strikes);
         self.place_by_hand(node, Standing::Banned, strikes, until, decision, fx);
         decision.change(format!("member {node}"), from.to_string(), format!("banned through round {until}"), fx);
@@ -110,31 +115,39 @@ impl State {
         Ok(Reply::Changed { count: 1 })
     }
 
+    /// Why a key is nobody to decide about: a super's is never in the queue.
+    fn no_member(&self, node: &NodeId) -> Reject {
+        let is_super = self.meta.seats.iter().any(|row| row.holder.node == *node);
+        if is_super { Reject::WrongRole } else { Reject::UnknownNode }
+    }
+
     /// Makes members good again, with no strikes and nothing remembered.
     fn lift_nodes(&mut self, nodes: &[NodeId], decision: Decision<'_>, fx: &mut Effects) -> Result<Reply, Reject> {
-        if nodes.len() > LIFTS {
+        // Whoever is named twice is lifted once.
+        let nodes: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        if nodes.is_empty() || nodes.len() > LIFTS {
             return Err(Reject::OutOfBounds { what: "nodes".into(), min: 1, max: LIFTS as u64 });
         }
-        if nodes.iter().any(|node| !self.members.contains_key(node)) {
-            return Err(Reject::UnknownNode);
+        if let Some(node) = nodes.iter().find(|node| !self.members.contains_key(*node)) {
+            return Err(self.no_member(node));
         }
-        for node in nodes {
+        for node in &nodes {
             self.place_by_hand(*node, Standing::Good, 0, RoundId(0), decision, fx);
             let Some(number) = self.members.get(node).map(|member| member.profile.number) else { continue };
             for saved in [false, true] {
                 self.clear_memory(Slot::Ban, saved, number, fx);
             }
         }
-        let to = match nodes {
-            [node] => format!("{node} is good"),
-            _ => format!("{} members are good", nodes.len()),
+        let to = match (nodes.first(), nodes.len()) {
+            (Some(node), 1) => format!("{node} is good"),
+            (_, count) => format!("{count} members are good"),
         };
         decision.change("bans lifted".into(), String::new(), to, fx);
         Ok(Reply::Changed { count: nodes.len() as u64 })
     }
 
-    /// Undoes what a policy did since a round: who was put out by it, and not judged by another one since, is good again;
-    /// whose move was held back has no strikes any more.
+    /// Undoes what a policy did since a round: who was put out by it, or by another one after its own wish was held back,
+    /// is good again, also when it is back on probation; whose move was held back has no strikes any more.
     fn lift_policy(
         &mut self,
         policy: Digest,
@@ -142,11 +155,12 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
+        let held = |member: &Member| member.hot.held_by == Some(policy) && member.hot.held_at >= since;
         let put_out = |member: &Member| {
             let hot = &member.hot;
-            hot.standing.is_out() && hot.moved_out >= since && member.profile.decided_by == Some(policy)
+            let suffers = hot.standing.is_out() || hot.standing == Standing::Probation;
+            suffers && hot.moved_out >= since && (member.profile.decided_by == Some(policy) || held(member))
         };
-        let held = |member: &Member| member.hot.held_by == Some(policy) && member.hot.held_at >= since;
         let touched: Vec<(NodeId, bool)> = self
             .members
             .iter()
@@ -172,7 +186,11 @@ impl State {
         let Some(number) = self.members.get(&node).map(|member| member.profile.number) else { return };
         let row = &self.slot(Slot::Ban).row;
         let (active, previous) = (row.active == Some(policy), row.previous == Some(policy));
-        let apart = !self.slot(Slot::Ban).saved.blocks.is_empty();
+        let describe = |digest: Option<Digest>| digest.and_then(|d| self.policies.get(&d)).map(|row| &row.description);
+        let apart = match (describe(row.active), describe(row.previous)) {
+            (Some(active), Some(previous)) => !same_schema(active, previous),
+            _ => !self.slot(Slot::Ban).saved.blocks.is_empty(),
+        };
         if active || !(previous && apart) {
             self.clear_memory(Slot::Ban, false, number, fx);
         }
@@ -245,7 +263,7 @@ impl State {
                 return Err(Reject::OutOfBounds { what: "round".into(), min: 0, max: self.meta.settled.0 });
             }
             if !self.members.contains_key(&line.node) {
-                return Err(Reject::UnknownNode);
+                return Err(self.no_member(&line.node));
             }
             sum = sum.plus(line.points);
         }
@@ -271,7 +289,8 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
-        let member = self.members.get_mut(&node).ok_or(Reject::UnknownNode)?;
+        let no_member = self.no_member(&node);
+        let member = self.members.get_mut(&node).ok_or(no_member)?;
         let from = member.profile.class;
         member.profile.class = class;
         fx.profile(node, member);
@@ -314,8 +333,7 @@ impl State {
         if said.len() > SETTING_CHANGES {
             return Err(Reject::OutOfBounds { what: "settings".into(), min: 0, max: SETTING_CHANGES as u64 });
         }
-        let name = |key: &str| Settings::full_name(key).to_string();
-        let mut now: Vec<(String, String)> = said.iter().map(|one| (name(&one.key), one.value.clone())).collect();
+        let mut now: Vec<(String, String)> = said.iter().map(plain).collect();
         now.sort();
         now.dedup_by(|a, b| a.0 == b.0);
         let last = &self.meta.file_settings;
@@ -347,6 +365,7 @@ impl State {
         let row = &mut self.slot_mut(slot).row;
         let from = row.builtin.replace(policy);
         fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        self.note_unused(slot, &SlotRow { builtin: from, ..SlotRow::default() }, fx);
         if from != Some(policy) {
             let from = from.map_or_else(String::new, |digest| digest.to_string());
             decision.change(format!("policy {slot} builtin"), from, policy.to_string(), fx);
@@ -402,6 +421,14 @@ impl Decision<'_> {
         }
         reply
     }
+}
+
+/// A setting with its full name and its value as the settings write it: `10_000` is no other value than `10000`. One that
+/// they do not take stays as it is, to be refused.
+fn plain(said: &SettingChange) -> (String, String) {
+    let mut settings = Settings::default();
+    let value = settings.put(&said.key, &said.value).ok().and_then(|()| settings.value(&said.key));
+    (Settings::full_name(&said.key).to_string(), value.unwrap_or_else(|| said.value.clone()))
 }
 
 fn check_reason(reason: &str) -> Result<(), Reject> {

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use minicbor::{Decode, Encode};
 
+use crate::command::Operator;
 use crate::decide::{Description, Fault, FaultKind, Slot};
 use crate::id::{Digest, MemberNumber, RoundId, Seat};
 use crate::limits::{BLOCK_MEMBERS, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS};
@@ -37,9 +38,13 @@ pub struct PolicyRow {
     /// Seats that have compiled and self-tested it.
     #[n(5)]
     pub ready: Vec<Seat>,
-    /// When it was staged: unreferenced ones are dropped after a while.
+    /// When it was staged.
     #[n(6)]
     pub staged: RoundId,
+    /// When it was staged, or when the last slot let go of it: what nothing refers to is dropped after a while.
+    #[n(7)]
+    #[cbor(default)]
+    pub unused_since: RoundId,
 }
 
 /// A slot.
@@ -131,6 +136,14 @@ impl Memory {
         bytes.get_mut(range)
     }
 
+    /// A block as it is to be stored; one that is all zero is dropped, so that who comes and goes leaves nothing behind.
+    pub(crate) fn stored(&mut self, block: u32) -> Option<Vec<u8>> {
+        if self.blocks.get(&block).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            self.blocks.remove(&block);
+        }
+        self.blocks.get(&block).cloned()
+    }
+
     /// Sets a member's row to zero; `true` when it was not.
     pub fn clear(&mut self, number: MemberNumber) -> bool {
         let (block, range) = self.place(number);
@@ -182,6 +195,7 @@ impl State {
         slot: Slot,
         policy: Digest,
         round: Option<RoundId>,
+        by: Operator,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
         let row = self.policies.get(&policy).filter(|row| row.slot == slot).ok_or(Reject::UnknownPolicy)?;
@@ -199,8 +213,13 @@ impl State {
         if round < earliest {
             return Err(Reject::TooEarly { earliest });
         }
+        // In its place the policy that failed would go on until then.
+        if let Some(back) = self.slot(slot).row.scheduled.filter(|s| s.returned && s.round < round) {
+            let what = alloc::format!("round: the automatic return to {} comes first", name_of(back.policy));
+            return Err(Reject::OutOfBounds { what, min: earliest.0, max: back.round.0 });
+        }
         let memory_empty = self.memory_empty(slot, policy);
-        self.schedule(slot, Scheduled { policy: Some(policy), round, returned: false }, fx);
+        self.schedule(slot, Scheduled { policy: Some(policy), round, returned: false }, Some(by), fx);
         if founding {
             // Where it waits for a later round, nothing happens yet.
             self.switch(slot, next, fx);
@@ -208,29 +227,48 @@ impl State {
         Ok(Reply::From { round, memory_empty })
     }
 
-    /// Brings the previous policy back; where an activation is still to come, takes that back instead.
-    pub(crate) fn rollback(&mut self, slot: Slot, fx: &mut Effects) -> Result<Reply, Reject> {
+    /// Brings the previous policy back, in place of whatever is scheduled: whoever rolls back wants the active one gone.
+    /// Where there is none, an activation that is to come is taken back.
+    pub(crate) fn rollback(&mut self, slot: Slot, by: Operator, fx: &mut Effects) -> Result<Reply, Reject> {
         let row = &mut self.slot_mut(slot).row;
-        if let Some(scheduled) = row.scheduled {
-            // An automatic return is on its way there already.
-            if scheduled.returned {
-                return Ok(Reply::From { round: scheduled.round, memory_empty: 0 });
-            }
-            row.scheduled = None;
+        let (scheduled, active, previous) = (row.scheduled, row.active, row.previous);
+        let Some(previous) = previous else {
+            let scheduled = row.scheduled.take().ok_or(Reject::NothingToRollBack)?;
             fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+            self.cancelled(slot, scheduled, active, Some(by), fx);
+            self.note_unused(slot, &SlotRow { scheduled: Some(scheduled), ..SlotRow::default() }, fx);
             return Ok(Reply::From { round: self.meta.settled.next(), memory_empty: 0 });
-        }
-        let previous = row.previous.ok_or(Reject::NothingToRollBack)?;
+        };
         let round = self.meta.settled.plus(NOTICE_ROUNDS);
+        // It is on its way there already, by itself or because it was asked for before.
+        if let Some(back) = scheduled.filter(|s| s.returned || s.policy == Some(previous) && s.round <= round) {
+            return Ok(Reply::From { round: back.round, memory_empty: 0 });
+        }
         let memory_empty = if self.slot(slot).saved.blocks.is_empty() { self.memory_empty(slot, previous) } else { 0 };
-        self.schedule(slot, Scheduled { policy: Some(previous), round, returned: false }, fx);
+        self.schedule(slot, Scheduled { policy: Some(previous), round, returned: false }, Some(by), fx);
         Ok(Reply::From { round, memory_empty })
     }
 
-    fn schedule(&mut self, slot: Slot, scheduled: Scheduled, fx: &mut Effects) {
+    /// Says in the change log that an activation that was to come does not.
+    fn cancelled(&self, slot: Slot, gone: Scheduled, to: Option<Digest>, by: Option<Operator>, fx: &mut Effects) {
+        fx.change(Change {
+            now_ms: self.meta.stamp_ms,
+            by,
+            what: alloc::format!("policy {slot} from round {} cancelled", gone.round),
+            from: name_of(gone.policy),
+            to: name_of(to),
+            ..Change::default()
+        });
+    }
+
+    fn schedule(&mut self, slot: Slot, scheduled: Scheduled, by: Option<Operator>, fx: &mut Effects) {
         let row = &mut self.slot_mut(slot).row;
-        row.scheduled = Some(scheduled);
+        let gone = row.scheduled.replace(scheduled);
         fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        if let Some(gone) = gone.filter(|gone| *gone != scheduled) {
+            self.cancelled(slot, gone, scheduled.policy, by, fx);
+            self.note_unused(slot, &SlotRow { scheduled: Some(gone), ..SlotRow::default() }, fx);
+        }
         fx.notices.push(Notice::Policy {
             slot,
             policy: scheduled.policy,
@@ -286,7 +324,7 @@ impl State {
                 reason: detail,
                 ..Change::default()
             });
-            self.schedule(slot, Scheduled { policy: target, round: from, returned: true }, fx);
+            self.schedule(slot, Scheduled { policy: target, round: from, returned: true }, None, fx);
         }
     }
 
@@ -298,6 +336,7 @@ impl State {
         let (old, new) = (describe(self.slot(slot).row.active), describe(scheduled.policy));
         let kept = matches!((&old, &new), (Some(old), Some(new)) if same_schema(old, new));
         let state = self.slot_mut(slot);
+        let row = state.row.clone();
         let before = (state.memory.clone(), state.saved.clone());
         let from = state.row.active;
         if !kept && from != scheduled.policy {
@@ -334,12 +373,13 @@ impl State {
             fx.writes.extend(gone.chain(there).map(|(block, bytes)| Write::Memory { slot, saved, block, bytes }));
         }
         fx.writes.push(Write::Slot(slot, Box::new(state.row.clone())));
+        self.note_unused(slot, &row, fx);
         let what = if scheduled.policy.is_some() { "active" } else { "neutral" };
         fx.notices.push(Notice::Policy { slot, policy: scheduled.policy, what, round: next, detail: String::new() });
     }
 }
 
-fn same_schema(a: &Description, b: &Description) -> bool {
+pub(crate) fn same_schema(a: &Description, b: &Description) -> bool {
     a.memory_bytes == b.memory_bytes && a.memory_schema == b.memory_schema
 }
 

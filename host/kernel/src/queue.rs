@@ -10,6 +10,7 @@ use crate::id::{MemberNumber, NodeId, RoundId};
 use crate::limits::BLOCK_MEMBERS;
 use crate::members::{Place, network};
 use crate::outcome::{Notice, Told, Write};
+use crate::policies::Memory;
 use crate::round::Presence;
 use crate::standing::Standing;
 use crate::state::{Effects, State};
@@ -19,6 +20,7 @@ impl State {
     /// Moves members in and out of the queue and forgets those that are long gone. The queue changes here and nowhere else.
     pub(crate) fn turn_queue(&mut self, round: RoundId, fx: &mut Effects) {
         let keep_rounds = self.meta.settings.rounds_in_days(self.meta.settings.forget_days);
+        let stamp_ms = self.meta.stamp_ms;
         let mut queue = Vec::with_capacity(self.queue.len() + self.meta.joins as usize);
         let mut closed = Vec::new();
         let mut forgotten = Vec::new();
@@ -40,7 +42,11 @@ impl State {
                 hot.trusted_up = false;
                 hot.rtt_us = 0;
                 closed.push(*node);
-            } else if hot.earned == Points::ZERO && round.since(hot.left.max(hot.until)) > keep_rounds {
+            } else if hot.earned == Points::ZERO
+                && round.since(hot.left.max(hot.until)) > keep_rounds
+                // Rounds can have been longer than they are. A claim that is alive must not outlive its counter.
+                && member.profile.claim.as_ref().is_none_or(|claim| claim.expires_ms <= stamp_ms)
+            {
                 forgotten.push(*node);
                 continue;
             }
@@ -78,7 +84,11 @@ impl State {
         let state = self.slot_mut(slot);
         let memory = if saved { &mut state.saved } else { &mut state.memory };
         if memory.clear(number) {
-            let bytes = memory.blocks.get(&block).cloned();
+            let bytes = memory.stored(block);
+            if saved && memory.blocks.is_empty() {
+                // An empty saved memory has no row size: nothing stored says one.
+                *memory = Memory::default();
+            }
             fx.writes.push(Write::Memory { slot, saved, block, bytes });
         }
     }
@@ -97,5 +107,27 @@ impl State {
             wallet: self.wallets.get(node).map_or(Points::ZERO, |wallet| wallet.balance),
             until: Some(member.hot.until).filter(|until| *until > RoundId(0)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Operation};
+    use crate::scripts::world::{Seen, World, node};
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_block_of_memory_goes_with_the_last_row_in_it() {
+        let mut world = World::found(Settings::default(), &["strikes"]);
+        let join = world.join("A");
+        world.apply(Command::Join(join));
+        world.settle(&Seen::default());
+        world.settle(&Seen { down: [node("A")].into(), ..Seen::default() });
+        assert_eq!(world.state.slot(Slot::Ban).memory.blocks.len(), 1);
+        let lifted = world.operate("", Operation::LiftNodes(vec![node("A")]));
+        assert!(world.state.slot(Slot::Ban).memory.blocks.is_empty());
+        let gone = Write::Memory { slot: Slot::Ban, saved: false, block: 0, bytes: None };
+        assert!(lifted.writes.contains(&gone));
     }
 }

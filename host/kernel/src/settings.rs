@@ -71,7 +71,7 @@ macro_rules! settings {
 
 settings! {
     0 interval_ms: "round.interval_ms", number, 500, 3_600_000, 10_000, "length of a round, ms";
-    1 ping_timeout_ms: "round.ping_timeout_ms", number, 0, 1_800_000, 0, "time a follower has to answer, ms; 0 = a quarter of the interval, at most 2,000; at most half the interval";
+    1 ping_timeout_ms: "round.ping_timeout_ms", number, 50, 1_800_000, 0, "time a follower has to answer, ms; 0 = a quarter of the interval, at most 2,000; at most half the interval";
     2 second_ping_bp: "round.second_ping_bp", number, 0, 10_000, 1_000, "share of members that get a second ping in a round, basis points";
     3 grace_rounds: "round.grace_rounds", number, 1, 60, 3, "rounds after a super's start or death in which absence does not count";
     4 observers: "round.observers", number, 1, 8, 2, "supers that a follower attaches to, where there are that many";
@@ -355,6 +355,7 @@ mod tests {
             ("round.intervall_ms", "1000", SettingError::Unknown { near: Some("round.interval_ms".into()) }),
             ("zzz", "1", SettingError::Unknown { near: None }),
             ("round.interval_ms", "fast", SettingError::Type { expected: "a whole number".into() }),
+            ("round.ping_timeout_ms", "49", SettingError::Range { min: 50, max: 1_800_000 }),
             ("round.interval_ms", "1", SettingError::Range { min: 500, max: 3_600_000 }),
             ("round.require_declared_port", "1", SettingError::Type { expected: "true or false".into() }),
         ] {
@@ -363,6 +364,8 @@ mod tests {
         assert!(matches!(settings.set("round.ping_timeout_ms", "5001"), Err(SettingError::Conflict { .. })));
         assert_eq!(settings, Settings::default());
         settings.set("round.interval_ms", "60_000").unwrap();
+        settings.set("round.ping_timeout_ms", "50").unwrap();
+        settings.set("round.ping_timeout_ms", "0").unwrap();
         settings.set("round.require_declared_port", "false").unwrap();
         settings.set("accept_versions", ">=0.1, <0.3").unwrap();
         assert_eq!((settings.interval_ms, settings.port_rule()), (60_000, false));

@@ -50,7 +50,7 @@ impl State {
         for slot in Slot::ALL {
             self.switch(slot, round.next(), fx);
         }
-        self.switch_settings(round.next());
+        self.switch_settings(round.next(), fx);
 
         sort_by_number(&mut record);
         fx.notices.push(Notice::Round(Box::new(record.clone())));
@@ -159,11 +159,16 @@ impl State {
         self.meta.group_joins.clear();
     }
 
-    /// Puts settings that wait for the next round in force.
-    fn switch_settings(&mut self, next: RoundId) {
-        if let Some((_, settings)) = self.meta.settings_next.take_if(|(from, _)| *from <= next) {
-            self.meta.settings = settings;
-            self.meta.settings_version = self.meta.settings_version.saturating_add(1);
+    /// Puts settings that wait for the next round in force. No ban and no earliest return is further away than the longest
+    /// ban under them: what is counted in rounds of half a second must not last for centuries of rounds of an hour.
+    fn switch_settings(&mut self, next: RoundId, fx: &mut Effects) {
+        let Some((_, settings)) = self.meta.settings_next.take_if(|(from, _)| *from <= next) else { return };
+        self.meta.settings = settings;
+        self.meta.settings_version = self.meta.settings_version.saturating_add(1);
+        let latest = self.meta.settled.plus(self.meta.settings.longest_ban_rounds());
+        for member in self.members.values_mut().filter(|member| member.hot.until > latest) {
+            member.hot.until = latest;
+            fx.hot(member.profile.number);
         }
     }
 }
@@ -362,18 +367,21 @@ pub(crate) fn remember(
         slot,
         saved: false,
         block,
-        bytes: memory.blocks.get(&block).cloned(),
+        bytes: memory.stored(block),
     }));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Command;
+    use crate::command::{BanColumns, Command, RewardColumns};
+    use crate::decide::Tariff;
     use crate::id::Seat;
-    use crate::round::At;
+    use crate::policies::delta;
+    use crate::round::{At, cause};
     use crate::scripts::world::{Seen, World, node};
     use crate::settings::Settings;
+    use crate::standing::Standing;
 
     fn cluster() -> World {
         let mut world = World::found(Settings::default(), &["flat", "strikes"]);
@@ -436,6 +444,49 @@ mod tests {
         assert_eq!(rows.len(), 1);
         let row = &rows[0];
         assert_eq!((row.came, row.grace_until, row.load_rounds, row.open_since_ms), (false, RoundId(9), 2, 77));
+    }
+
+    /// A settlement need not come from an honest leader: what a suspect round forbids is forbidden here.
+    #[test]
+    fn of_a_suspect_round_only_the_rows_that_are_up_are_paid_and_nobody_is_judged() {
+        let mut world = World::found(Settings::default(), &["count", "strikes"]);
+        for name in ["A", "B", "C"] {
+            let join = world.join(name);
+            world.apply(Command::Join(join));
+        }
+        world.settle(&Seen::default());
+        let seen = Seen { down: [node("B")].into(), unknown: [node("C")].into(), ..Seen::default() };
+        let mut settle = world.settlement(&seen);
+        settle.report.marks.causes = cause::LAG;
+        settle.ban.answer = Answer::Columns(BanColumns {
+            strikes: vec![9; 3],
+            standing: vec![Standing::Banned.code(); 3],
+            until: vec![5; 3],
+            reasons: vec![1; 3],
+            delta: delta(&[0; 3], &[7; 3]),
+        });
+        settle.reward.answer = Answer::Columns(RewardColumns {
+            points: vec![10, 20, -5],
+            reasons: vec![1; 3],
+            tariff: Tariff::default(),
+            delta: delta(&[0; 12], &[8; 12]),
+        });
+        let before = world.state.members.clone();
+        let outcome = world.apply(Command::Settle(Box::new(settle)));
+        for (name, paid, remembered) in [("A", 10, [8; 4]), ("B", 0, [0; 4]), ("C", 0, [0; 4])] {
+            let (then, hot) = (&before[&node(name)].hot, &world.state.members[&node(name)].hot);
+            assert_eq!(hot.earned.0, then.earned.0 + paid, "{name}");
+            assert_eq!((hot.standing, hot.strikes), (Standing::Good, 0), "{name}");
+            let number = world.state.members[&node(name)].profile.number;
+            let (mut reward, mut ban) = (Vec::new(), Vec::new());
+            world.state.slot(Slot::Reward).memory.read(number, &mut reward);
+            world.state.slot(Slot::Ban).memory.read(number, &mut ban);
+            assert_eq!((reward, ban), (remembered.to_vec(), vec![0]), "{name}");
+        }
+        let record =
+            outcome.writes.iter().find_map(|write| if let Write::Round(record) = write { Some(record) } else { None });
+        let called: Vec<bool> = record.unwrap().slots.iter().map(|slot| slot.called).collect();
+        assert_eq!(called, [true, false]);
     }
 
     #[test]

@@ -13,12 +13,15 @@ use crate::decide::Slot;
 use crate::id::{Digest, RoundId};
 use crate::limits::{CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, STAGED, STAGED_ROUNDS, UPLOADS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
-use crate::policies::PolicyRow;
+use crate::policies::{PolicyRow, SlotRow};
 use crate::state::{Effects, State};
 
 impl State {
     pub(crate) fn chunk(&mut self, chunk: &Chunk, fx: &mut Effects) -> Result<Reply, Reject> {
         if self.components.contains_key(&chunk.component) {
+            if self.is_loose(&chunk.component) {
+                self.keep_loose(chunk.component);
+            }
             return Ok(Reply::Received { bytes: chunk.size });
         }
         let received = self.uploads.get(&chunk.component).map_or(0, |(_, bytes)| bytes.len());
@@ -42,9 +45,8 @@ impl State {
         if received + chunk.bytes.len() > chunk.size as usize {
             return bad("more bytes than the size that was named");
         }
-        if !self.uploads.contains_key(&chunk.component) && self.uploads.len() >= UPLOADS {
-            return Err(Reject::TooManyStaged { bound: UPLOADS as u32 });
-        }
+        self.keep_loose(chunk.component);
+        self.drop_loose(|at, _| at >= UPLOADS, fx);
         let (_, bytes) = self.uploads.entry(chunk.component).or_insert_with(|| (chunk.size, Vec::new()));
         bytes.extend_from_slice(&chunk.bytes);
         if bytes.len() < chunk.size as usize {
@@ -56,6 +58,7 @@ impl State {
         let whole = self.uploads.remove(&chunk.component).map(|(_, bytes)| bytes).unwrap_or_default();
         fx.writes.push(Write::Upload(chunk.component, None));
         if Digest::of(&whole) != chunk.component {
+            self.meta.loose.retain(|(component, _)| *component != chunk.component);
             return Err(Reject::BadChunk { received: 0, why: "the whole has another digest".into() });
         }
         let whole: Arc<[u8]> = whole.into();
@@ -94,7 +97,9 @@ impl State {
             description: stage.description.clone(),
             ready,
             staged: self.meta.settled,
+            unused_since: self.meta.settled,
         };
+        self.meta.loose.retain(|(component, _)| *component != stage.component);
         let gone = if self.policies.contains_key(&policy) { None } else { self.make_room(stage.slot, fx) };
         fx.writes.push(Write::Policy(policy, Some(Box::new(row.clone()))));
         self.policies.insert(policy, row);
@@ -132,45 +137,160 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Drops what has been staged for long and is referred to by nothing.
+    fn is_loose(&self, component: &Digest) -> bool {
+        self.meta.loose.iter().any(|(loose, _)| loose == component)
+    }
+
+    /// Something came of a component that no policy uses yet: it is the latest of them.
+    fn keep_loose(&mut self, component: Digest) {
+        self.meta.loose.retain(|(loose, _)| *loose != component);
+        self.meta.loose.insert(0, (component, self.meta.settled));
+    }
+
+    /// Drops those of the components that no policy uses yet, complete or not, by place, the latest first, and round.
+    fn drop_loose(&mut self, those: impl Fn(usize, RoundId) -> bool, fx: &mut Effects) {
+        let loose = core::mem::take(&mut self.meta.loose);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            loose.into_iter().enumerate().partition(|(at, (_, since))| those(*at, *since));
+        self.meta.loose = kept.into_iter().map(|(_, loose)| loose).collect();
+        for (_, (component, _)) in gone {
+            if self.uploads.remove(&component).is_some() {
+                fx.writes.push(Write::Upload(component, None));
+            }
+            self.drop_components(|unused| *unused == component, fx);
+        }
+    }
+
+    /// Nothing in the slot refers any more to what `before` referred to: its time as a candidate begins anew.
+    pub(crate) fn note_unused(&mut self, slot: Slot, before: &SlotRow, fx: &mut Effects) {
+        let settled = self.meta.settled;
+        let scheduled = before.scheduled.and_then(|s| s.policy);
+        for policy in [before.active, before.previous, before.builtin, scheduled].into_iter().flatten() {
+            if self.refers(slot, &policy) {
+                continue;
+            }
+            if let Some(row) = self.policies.get_mut(&policy).filter(|row| row.unused_since != settled) {
+                row.unused_since = settled;
+                fx.writes.push(Write::Policy(policy, Some(Box::new(row.clone()))));
+            }
+        }
+    }
+
+    /// Drops what nothing has referred to for long.
     pub(crate) fn drop_stale_policies(&mut self, settled: RoundId, fx: &mut Effects) {
         let stale = |(digest, row): &(&Digest, &PolicyRow)| {
-            settled.since(row.staged) > STAGED_ROUNDS && !self.refers(row.slot, digest)
+            settled.since(row.unused_since) > STAGED_ROUNDS && !self.refers(row.slot, digest)
         };
         let gone: Vec<Digest> = self.policies.iter().filter(stale).map(|(digest, _)| *digest).collect();
         for digest in &gone {
             self.policies.remove(digest);
             fx.writes.push(Write::Policy(*digest, None));
         }
-        if !gone.is_empty() || settled.0.is_multiple_of(STAGED_ROUNDS) {
+        if !gone.is_empty() {
             self.drop_components(|_| true, fx);
         }
-        if settled.0.is_multiple_of(STAGED_ROUNDS) {
-            for (component, _) in core::mem::take(&mut self.uploads) {
-                fx.writes.push(Write::Upload(component, None));
-            }
-        }
+        self.drop_loose(|_, since| settled.since(since) > STAGED_ROUNDS, fx);
     }
 
-    /// Drops the candidate that has waited longest where there is no room for another one; gives its component. Whoever mends a rule stages one
-    /// after the other, and must not be told to wait a thousand rounds for the next.
+    /// Drops the candidate that has waited longest where there is no room for another one; gives its component. Whoever
+    /// mends a rule stages one after the other, and must not be told to wait a thousand rounds for the next.
     fn make_room(&mut self, slot: Slot, fx: &mut Effects) -> Option<Digest> {
         let waiting = |(digest, row): &(&Digest, &PolicyRow)| row.slot == slot && !self.refers(slot, digest);
         let waiting: Vec<(RoundId, Digest)> =
-            self.policies.iter().filter(waiting).map(|(digest, row)| (row.staged, *digest)).collect();
+            self.policies.iter().filter(waiting).map(|(digest, row)| (row.unused_since, *digest)).collect();
         let (_, oldest) = waiting.iter().min().filter(|_| waiting.len() >= STAGED)?;
         fx.writes.push(Write::Policy(*oldest, None));
         self.policies.remove(oldest).map(|row| row.component)
     }
 
-    /// Drops those of the components that no policy uses.
+    /// Drops those of the components that no policy uses and that do not wait for one.
     fn drop_components(&mut self, those: impl Fn(&Digest) -> bool, fx: &mut Effects) {
-        let used = |component: &Digest| self.policies.values().any(|row| row.component == *component);
+        let used = |component: &Digest| {
+            self.is_loose(component) || self.policies.values().any(|row| row.component == *component)
+        };
         let unused = self.components.keys().filter(|component| those(component) && !used(component));
         let unused: Vec<Digest> = unused.copied().collect();
         for component in unused {
             self.components.remove(&component);
             fx.writes.push(Write::Component(component, None));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Operation};
+    use crate::scripts::world::{Seen, World, policy};
+    use crate::settings::Settings;
+
+    /// A piece of `len` bytes, from the start, of a component of 9 bytes.
+    fn piece(world: &mut World, text: &str, len: usize) -> Result<Reply, Reject> {
+        let component = Digest::of(text.as_bytes());
+        let bytes = text.as_bytes()[..len].to_vec();
+        world.apply(Command::Chunk(Chunk { component, size: text.len() as u32, offset: 0, bytes })).reply
+    }
+
+    fn held(world: &World) -> (usize, usize) {
+        (world.state.uploads.len(), world.state.components.len())
+    }
+
+    #[test]
+    fn uploads_that_were_given_up_make_room_and_age() {
+        let mut world = World::found(Settings::default(), &[]);
+        for text in ["aaaaaaaaa", "bbbbbbbbb", "ccccccccc", "ddddddddd"] {
+            assert_eq!(piece(&mut world, text, 3), Ok(Reply::Received { bytes: 3 }));
+        }
+        assert_eq!(piece(&mut world, "eeeeeeeee", 3), Ok(Reply::Received { bytes: 3 }));
+        assert_eq!(held(&world), (UPLOADS, 0));
+        assert!(!world.state.uploads.contains_key(&Digest::of(b"aaaaaaaaa")), "the oldest went");
+        // Complete ones that nobody stages are bounded with them.
+        for text in ["fff", "ggg", "hhh", "iii", "jjj"] {
+            assert_eq!(piece(&mut world, text, 3), Ok(Reply::Received { bytes: 3 }));
+        }
+        assert_eq!(held(&world), (0, UPLOADS));
+        world.settle(&Seen::default());
+        piece(&mut world, "kkkkkkkkk", 3).unwrap();
+        for _ in 1..=STAGED_ROUNDS {
+            world.settle(&Seen::default());
+        }
+        assert_eq!(held(&world), (1, 0), "by age, whatever the number of the round");
+        world.settle(&Seen::default());
+        assert_eq!(held(&world), (0, 0));
+    }
+
+    #[test]
+    fn a_component_that_waits_for_its_config_is_not_dropped_with_others() {
+        let mut world = World::found(Settings::default(), &[]);
+        world.stage("all:1", true);
+        for _ in 0..STAGED_ROUNDS {
+            world.settle(&Seen::default());
+        }
+        piece(&mut world, "flat", 4).unwrap();
+        world.settle(&Seen::default());
+        assert_eq!(held(&world), (0, 1), "the candidate went");
+        world.stage("flat", true);
+        assert!(world.state.policies.contains_key(&policy("flat")) && world.state.meta.loose.is_empty());
+    }
+
+    #[test]
+    fn a_candidate_ages_from_when_the_last_slot_let_go_of_it() {
+        let mut world = World::found(Settings::default(), &["all:1"]);
+        for _ in 0..=STAGED_ROUNDS {
+            world.settle(&Seen::default());
+        }
+        let activate = |world: &mut World, rule: &str| {
+            world.stage(rule, true);
+            let what = Operation::Activate { slot: Slot::Reward, policy: policy(rule), round: None };
+            world.operate("", what).reply.unwrap();
+            world.settle(&Seen::default());
+        };
+        activate(&mut world, "all:2");
+        activate(&mut world, "all:3");
+        let gone_from = world.state.meta.settled.plus(STAGED_ROUNDS);
+        while world.state.policies.contains_key(&policy("all:1")) {
+            world.settle(&Seen::default());
+        }
+        assert_eq!(world.state.meta.settled, gone_from.next());
     }
 }

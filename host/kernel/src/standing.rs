@@ -30,6 +30,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All grades, in the order of their codes.
+    pub const ALL: [Self; 5] = [Self::Good, Self::Warned, Self::Suspended, Self::Banned, Self::Probation];
+
     /// The code in the policies' column.
     #[must_use]
     pub const fn code(self) -> u8 {

@@ -98,6 +98,11 @@ pub struct Meta {
     /// The reward policy that set the tariff; `None` = the default one.
     #[n(23)]
     pub tariff_by: Option<Digest>,
+    /// Components that no policy uses yet, complete or not: the latest first, each with the round that was settled last when
+    /// something of it came.
+    #[n(24)]
+    #[cbor(default)]
+    pub loose: Vec<(Digest, RoundId)>,
 }
 
 /// A network group: a /24 or /64 from which members come.

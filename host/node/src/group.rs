@@ -414,7 +414,12 @@ impl Thread {
             answers.push((answer, batch.apply(&mut state, command)));
         }
         let rows = batch.rows();
-        self.store.commit(&batch.entries, &rows)?;
+        if let Err(error) = self.store.commit(&batch.entries, &rows) {
+            // The node ends with this, and until then nobody may read what may be lost. A disk that cannot even be read
+            // leaves nothing to show.
+            *state = self.store.load().unwrap_or_default();
+            return Err(error);
+        }
         Ok(state)
     }
 }

@@ -6,7 +6,7 @@
 //! Not here, on purpose: a passphrase. Whoever can read the file as this user can read the process as well.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -64,10 +64,21 @@ pub enum KeyError {
         /// The file.
         path: String,
     },
+    /// Others may enter the data folder.
+    #[error(
+        "the data folder {path} may be entered by others (mode {mode:04o}); run `chmod 700 {path}`, or name in node.data_dir \
+         one that is not there yet"
+    )]
+    OpenFolder {
+        /// The folder.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The disk refuses.
-    #[error("cannot {what} {path}")]
+    #[error("cannot {what} {path}; {}", cure(.source))]
     Disk {
-        /// Read, write.
+        /// Read, write, make.
         what: &'static str,
         /// The file.
         path: String,
@@ -218,6 +229,36 @@ pub struct EnvelopeSignature {
     pub sig: String,
 }
 
+fn cure(error: &io::Error) -> &'static str {
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        "name the file of a key, or make one with `pingward key new`"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "run as the user whose it is, or give it to this one with `chown`"
+    } else {
+        "check the path, and the room on the disk"
+    }
+}
+
+/// Makes a node's data folder, which only its owner may enter. One that is there and empty is closed to others, because
+/// nothing in it was left open on purpose; one that holds something stays as it is and is refused while others may enter.
+///
+/// # Errors
+/// [`KeyError::OpenFolder`] or [`KeyError::Disk`], with the cure.
+pub fn data_dir(dir: &Path) -> Result<(), KeyError> {
+    let disk = |source| KeyError::Disk { what: "make", path: shown(dir), source };
+    private_dir(dir).map_err(disk)?;
+    let mode = std::fs::metadata(dir).map_err(disk)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_empty = std::fs::read_dir(dir).map_err(disk)?.next().is_none();
+    if is_empty && std::fs::set_permissions(dir, Permissions::from_mode(0o700)).is_ok() {
+        return Ok(());
+    }
+    Err(KeyError::OpenFolder { path: shown(dir), mode })
+}
+
 /// Makes a folder that only its owner may enter; one that exists stays as it is.
 ///
 /// # Errors
@@ -310,9 +351,41 @@ mod tests {
         let path = dir.path().join("node.key");
         NodeKey::from_seed(&[1; 32]).save(&path).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o777] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = NodeKey::load_or_create(&path).unwrap_err();
             assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_data_folder_is_private_or_refused_with_the_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let data = dir.path().join("deep/data");
+        data_dir(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        for open in [0o755, 0o750, 0o701] {
+            std::fs::set_permissions(&data, Permissions::from_mode(open)).unwrap();
+            data_dir(&data).unwrap();
+            assert_eq!(mode(&data), 0o700, "an empty one is closed");
+        }
+        std::fs::write(data.join("super.redb"), "").unwrap();
+        data_dir(&data).unwrap();
+        std::fs::set_permissions(&data, Permissions::from_mode(0o750)).unwrap();
+        let error = data_dir(&data).unwrap_err().to_string();
+        assert!(error.contains("mode 0750") && error.contains("chmod 700"), "{error}");
+        assert_eq!(mode(&data), 0o750, "it is not ours to close");
+    }
+
+    #[test]
+    fn a_key_that_the_disk_does_not_give_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = NodeKey::load(&dir.path().join("node.key")).unwrap_err().to_string();
+        assert!(error.contains("cannot read") && error.contains("`pingward key new`"), "{error}");
+        let error = NodeKey::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("; ") || error.contains("chmod"), "{error}");
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            assert!(!cure(&kind.into()).is_empty());
         }
     }
 
@@ -322,7 +395,7 @@ mod tests {
         let path = dir.path().join("node.key");
         for text in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
             std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             assert!(matches!(NodeKey::load_or_create(&path), Err(KeyError::NoKey { .. })), "{text}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }

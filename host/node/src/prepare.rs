@@ -5,18 +5,20 @@
 //! What fails admission changes nothing: the policy that decides goes on, and the caller gets the findings.
 //!
 //! Compiled policies are kept by digest for as long as `State` knows them. "Acknowledged" in the log is history; only
-//! what is in this cache is prepared now.
+//! what is in this cache is prepared now. What could not be prepared is tried again after a growing wait, because a slot
+//! whose policy is not prepared is neutral.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, Stage};
 use kernel::decide::{LimitSettings, Slot};
 use kernel::id::{Digest, NodeId, RoundId, Seat};
 use kernel::limits::{CHUNK_BYTES, COMPONENT_BYTES};
 use kernel::outcome::{Notice, Reject, Reply};
-use policy::{Admitted, Engine, Findings, Prepared, admit};
+use policy::{Admitted, Engine, Findings, Prepared, admit, prepare};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,13 @@ use crate::group::{Group, GroupError};
 use crate::rest::problem::Problem;
 
 mod file;
+#[cfg(test)]
+mod tests;
+
+/// Before a policy that could not be prepared is tried again. Doubles with each try.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// It does not double beyond this.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The policies of a super: what is ready to run here, and how to bring in another one.
 #[derive(Clone)]
@@ -43,12 +52,11 @@ struct Inner {
 }
 
 /// What became of preparing a policy here.
-#[derive(Clone)]
-pub enum Preparation {
+enum Preparation {
     /// It can run.
     Ready(Prepared),
-    /// It cannot: this release does not admit it.
-    Failed(Arc<Findings>),
+    /// It could not. The cause may pass (a busy machine, want of memory), so it is tried again.
+    Failed { tries: u32, again: Instant },
 }
 
 /// What became of a policy that somebody wants in a slot.
@@ -133,14 +141,8 @@ impl Policies {
     pub fn prepared(&self, policy: &Digest) -> Option<Prepared> {
         self.look(|all| match all.get(policy) {
             Some(Preparation::Ready(prepared)) => Some(prepared.clone()),
-            Some(Preparation::Failed(_)) | None => None,
+            Some(Preparation::Failed { .. }) | None => None,
         })
-    }
-
-    /// What became of preparing a policy here; `None` when it has not been tried yet.
-    #[must_use]
-    pub fn preparation(&self, policy: &Digest) -> Option<Preparation> {
-        self.look(|all| all.get(policy).cloned())
     }
 
     fn look<T>(&self, f: impl FnOnce(&BTreeMap<Digest, Preparation>) -> T) -> T {
@@ -319,7 +321,13 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`] when the node stops.
     pub async fn catch_up(&self, known: &mut BTreeSet<Digest>) -> Result<(), PolicyError> {
-        let here: BTreeSet<Digest> = self.look(|all| all.keys().copied().collect());
+        let (now, seat) = (Instant::now(), self.seat());
+        let waits = |preparation: &Preparation| match preparation {
+            Preparation::Ready(_) => true,
+            Preparation::Failed { again, .. } => *again > now,
+        };
+        let here: BTreeSet<Digest> =
+            self.look(|all| all.iter().filter(|(_, one)| waits(one)).map(|(digest, _)| *digest).collect());
         let (all, missing, limits) = self.inner.group.read(|state| {
             let all: BTreeSet<Digest> = state.policies.keys().copied().collect();
             let missing: Vec<_> = state
@@ -328,7 +336,8 @@ impl Policies {
                 .filter(|(digest, _)| !here.contains(digest))
                 .filter_map(|(digest, row)| {
                     let bytes = state.components.get(&row.component)?;
-                    Some((*digest, row.slot, Arc::clone(bytes), row.config.clone()))
+                    let passed = seat.is_some_and(|seat| row.ready.contains(&seat));
+                    Some((*digest, row.slot, Arc::clone(bytes), row.config.clone(), passed))
                 })
                 .collect();
             (all, missing, state.meta.settings.policy_limits())
@@ -337,24 +346,66 @@ impl Policies {
             self.change(|prepared| prepared.remove(gone));
         }
         *known = all;
-        for (digest, slot, bytes, config) in missing {
-            let preparation = match self.admit(slot, bytes, config, limits).await? {
-                Ok(admitted) => Preparation::Ready(admitted.policy),
-                Err(findings) => {
-                    let why = lines(&findings).join("; ");
-                    tracing::error!(slot = slot.name(), policy = %digest, why, "a policy of the cluster cannot run here");
-                    Preparation::Failed(Arc::new(findings))
+        // A failure that is due and has nothing to be tried with would be due for ever.
+        let tried: BTreeSet<Digest> = missing.iter().map(|(digest, ..)| *digest).collect();
+        self.change(|prepared| prepared.retain(|digest, one| waits(one) || tried.contains(digest)));
+        for (digest, slot, bytes, config, passed) in missing {
+            match self.try_to_prepare(slot, bytes, config, limits, passed).await {
+                Ok(policy) => {
+                    self.change(|all| all.insert(digest, Preparation::Ready(policy)));
+                    tracing::debug!(slot = slot.name(), policy = %digest, "prepared");
+                    self.acknowledge(digest).await?;
                 }
-            };
-            let ready = matches!(preparation, Preparation::Ready(_));
-            self.change(|prepared| {
-                prepared.entry(digest).or_insert(preparation);
-            });
-            if ready {
-                self.acknowledge(digest).await?;
+                Err(why) => {
+                    let wait = self.change(|all| failed(all, digest));
+                    tracing::error!(
+                        slot = slot.name(), policy = %digest, why, again_ms = wait.as_millis() as u64,
+                        "a policy of the cluster cannot run here; it is tried again, and at once on SIGHUP"
+                    );
+                }
             }
         }
         Ok(())
+    }
+
+    /// `passed`: it was admitted here before, and whether it may run is not asked again. The error is for people.
+    async fn try_to_prepare(
+        &self,
+        slot: Slot,
+        bytes: Arc<[u8]>,
+        config: String,
+        limits: LimitSettings,
+        passed: bool,
+    ) -> Result<Prepared, String> {
+        let engine = self.inner.engine.clone();
+        let run = move || match passed {
+            true => prepare(&engine, slot, &bytes, &config, &limits),
+            false => admit(&engine, slot, &bytes, &config, &limits).map(|admitted| admitted.policy),
+        };
+        match tokio::task::spawn_blocking(run).await {
+            Ok(prepared) => prepared.map_err(|findings| lines(&findings).join("; ")),
+            Err(_) => Err(PolicyError::Compiler.to_string()),
+        }
+    }
+
+    /// Tries at once what could not be prepared here.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the node stops.
+    pub async fn try_again(&self) -> Result<(), PolicyError> {
+        self.change(|all| all.retain(|_, one| matches!(one, Preparation::Ready(_))));
+        self.catch_up(&mut BTreeSet::new()).await
+    }
+
+    /// When something that failed is due again.
+    fn due(&self) -> Option<Instant> {
+        self.look(|all| {
+            let failed = all.values().filter_map(|one| match one {
+                Preparation::Ready(_) => None,
+                Preparation::Failed { again, .. } => Some(*again),
+            });
+            failed.min()
+        })
     }
 
     /// Keeps what is prepared in step with the state until the node drains.
@@ -367,8 +418,16 @@ impl Policies {
         loop {
             self.catch_up(&mut known).await?;
             loop {
+                let due = self.due();
+                let due_again = async {
+                    match due {
+                        Some(due) => tokio::time::sleep_until(due.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 let notice = tokio::select! {
                     () = draining.cancelled() => return Ok(()),
+                    () = due_again => break,
                     notice = notices.recv() => notice,
                 };
                 match notice {
@@ -380,6 +439,19 @@ impl Policies {
             }
         }
     }
+}
+
+/// Notes a failure; gives the wait until the next try.
+fn failed(all: &mut BTreeMap<Digest, Preparation>, policy: Digest) -> Duration {
+    let before = match all.get(&policy) {
+        // It was staged here meanwhile, which prepared it as well.
+        Some(Preparation::Ready(_)) => return Duration::ZERO,
+        Some(Preparation::Failed { tries, .. }) => *tries,
+        None => 0,
+    };
+    let wait = FIRST_WAIT.saturating_mul(1 << before.min(16)).min(LONGEST_WAIT);
+    all.insert(policy, Preparation::Failed { tries: before.saturating_add(1), again: Instant::now() + wait });
+    wait
 }
 
 /// What becomes of a policy's memory, for people.

@@ -4,11 +4,10 @@
 //! bound on descriptors.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kernel::command::Operator;
 use kernel::decide::Slot;
 use store::Disk;
@@ -81,8 +80,7 @@ impl Node {
         let started = Instant::now();
         let has_folder = parts.key.is_none() || config.storage == Storage::Disk && parts.disk.is_none();
         if has_folder {
-            keys::private_dir(&config.data_dir)
-                .with_context(|| format!("the data folder {} cannot be made", config.data_dir.display()))?;
+            keys::data_dir(&config.data_dir)?;
         }
         let key = match &parts.key {
             Some(key) => key.clone(),
@@ -142,13 +140,17 @@ impl Node {
         self.tasks.failed().await
     }
 
-    /// Takes what a config says of policies and settings, where that is new. A follower has neither.
+    /// Takes what a config says of policies and settings, where that is new, and tries again to prepare what could not be.
+    /// A follower has none of it.
     ///
     /// # Errors
     /// [`PolicyError`]; what decided goes on.
     pub async fn reload(&self, config: &Config) -> Result<Reload, PolicyError> {
         match self.context.as_super() {
-            Some(part) => part.policies.take_file(config).await,
+            Some(part) => {
+                part.policies.try_again().await?;
+                part.policies.take_file(config).await
+            }
             None => Ok(Reload { slots: Vec::new(), settings: Vec::new(), settings_refused: None }),
         }
     }
@@ -162,16 +164,33 @@ impl Node {
         Some(part.policies.swap(slot, source, Operator::Console).await)
     }
 
-    /// Drains: says goodbye, finishes what is under way, keeps everything, ends. Gives whether all of it was in time.
-    pub async fn stop(self) -> bool {
+    /// Drains: says goodbye, finishes what is under way, keeps everything, ends.
+    ///
+    /// # Errors
+    /// Something failed meanwhile, a last commit for instance, or did not end in time: it ended all the same.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop_within(DRAIN).await
+    }
+
+    async fn stop_within(self, within: Duration) -> anyhow::Result<()> {
         self.context.events.close();
-        let in_time = self.tasks.drain(DRAIN).await;
+        let mut in_time = self.tasks.drain(within).await;
         if let Some(part) = self.context.as_super() {
             let stopped = part.group.stopped();
-            let _late = tokio::time::timeout(DRAIN, stopped.cancelled()).await;
+            in_time &= tokio::time::timeout(within, stopped.cancelled()).await.is_ok();
         }
         self.tasks.kill();
-        in_time
+        if let Some(why) = self.tasks.failure() {
+            bail!("the node failed while it drained: {why}");
+        }
+        if !in_time {
+            bail!(
+                "not everything ended within {} s, and the rest was cut off: what was answered is kept, what was under way \
+                 may be lost",
+                within.as_secs()
+            );
+        }
+        Ok(())
     }
 
     /// Ends everything at once, as `kill -9` does: nobody is told and nothing is flushed. Returns when nothing of the node
@@ -191,7 +210,7 @@ impl Node {
 /// # Errors
 /// Why it could not start, or why it ended by itself.
 pub async fn run(config: Config, parts: StartParts) -> anyhow::Result<()> {
-    let file = config.file.clone();
+    let started_with = config.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -202,26 +221,26 @@ pub async fn run(config: Config, parts: StartParts) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             why = node.failed() => {
                 node.kill().await;
-                anyhow::bail!("the node stopped: {why}");
+                bail!("the node stopped: {why}");
             }
-            _ = hang_up.recv() => reread(&node, &file).await,
+            _ = hang_up.recv() => reread(&node, &started_with).await,
         }
     }
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {
-        in_time = node.stop() => {
-            if !in_time {
-                tracing::warn!("not everything ended in time");
-            }
+        ended = node.stop() => {
+            ended?;
             tracing::info!("stopped");
             Ok(())
         }
-        _ = terminate.recv() => anyhow::bail!("ended before everything was finished"),
-        _ = interrupt.recv() => anyhow::bail!("ended before everything was finished"),
+        _ = terminate.recv() => bail!("ended before everything was finished"),
+        _ = interrupt.recv() => bail!("ended before everything was finished"),
     }
 }
 
-async fn reread(node: &Node, file: &Path) {
+/// Reads the file again, and says what of it is taken and what has to wait.
+async fn reread(node: &Node, started_with: &Config) {
+    let file = &started_with.file;
     if file.as_os_str().is_empty() {
         tracing::warn!("there is no config file to read again");
         return;
@@ -233,14 +252,34 @@ async fn reread(node: &Node, file: &Path) {
             return;
         }
     };
+    let next_start = started_with.differs(&config);
+    if !next_start.is_empty() {
+        let keys = next_start.join(", ");
+        tracing::warn!(keys, "changed in the config file, and counts from the next start of this node");
+    }
+    if started_with.role == Role::Follower {
+        tracing::info!("a follower has nothing to reload: its file counts at its start");
+        return;
+    }
     match node.reload(&config).await {
         Ok(reload) => {
             for change in &reload.settings {
                 tracing::info!(change, "cluster setting changed, in force from the second next round");
             }
-            let refused = reload.settings_refused.is_some()
-                || reload.slots.iter().any(|(_, outcome)| matches!(outcome, Outcome::Refused { .. }));
-            tracing::info!(refused, "config file read again");
+            let slots = |of: fn(&Outcome) -> bool| {
+                let slots = reload.slots.iter().filter(|(_, outcome)| of(outcome)).map(|(slot, _)| slot.name());
+                slots.collect::<Vec<_>>().join(", ")
+            };
+            let scheduled = slots(|outcome| matches!(outcome, Outcome::Scheduled(_)));
+            let refused = slots(|outcome| matches!(outcome, Outcome::Refused { .. }));
+            let (settings, settings_refused) = (reload.settings.len(), reload.settings_refused.is_some());
+            tracing::info!(
+                scheduled,
+                refused,
+                settings,
+                settings_refused,
+                "config file read again: policies and settings"
+            );
         }
         Err(error) => tracing::error!(%error, "reading the config again failed"),
     }

@@ -117,6 +117,12 @@ impl Tasks {
         });
     }
 
+    /// Why the node cannot go on, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failure.borrow().clone()
+    }
+
     /// Waits for a failure and gives its reason.
     pub async fn failed(&self) -> String {
         let mut failure = self.inner.failure.subscribe();

@@ -74,12 +74,7 @@ pub fn admit(
     config: &str,
     limits: &LimitSettings,
 ) -> Result<Admitted, Findings> {
-    has_a_size(bytes)?;
-    is_a_component(bytes)?;
-    let component = decodes(engine, bytes)?;
-    imports_only_log(engine, &component)?;
-    fills_the_slot(engine, slot, &component)?;
-    speaks_our_version(engine, slot, &component)?;
+    let component = fits_the_contract(engine, slot, bytes)?;
     starts_small(&component, limits)?;
     let program = starts(engine, slot, &component, limits)?;
     let description = takes_the_config(&program, config, limits)?;
@@ -90,6 +85,48 @@ pub fn admit(
     let (component, config_digest) = (Digest::of(bytes), Digest::of(config.as_bytes()));
     let digest = Digest::of_policy(component, config_digest);
     Ok(Admitted { policy, digest, component, config_digest, description })
+}
+
+/// Prepares again what passed [`admit`] here before. Whether it may run is not asked a second time: limits are settings
+/// that may have been lowered since, and a policy that decides must not fall silent at a restart for a bound on candidates
+/// or a test on a busy machine. What it uses too much of is a fault of its calls, as it is without a restart.
+///
+/// # Errors
+/// What this release, or this machine now, cannot run.
+pub fn prepare(
+    engine: &Engine,
+    slot: Slot,
+    bytes: &[u8],
+    config: &str,
+    limits: &LimitSettings,
+) -> Result<Prepared, Findings> {
+    let component = fits_the_contract(engine, slot, bytes)?;
+    let program = starts(engine, slot, &component, &ROOM)?;
+    let description = takes_the_config(&program, config, &ROOM)?;
+    Ok(Prepared::new(Arc::new(program), description, *limits))
+}
+
+/// For a policy that is known to start: whatever any settings could have given it.
+const ROOM: LimitSettings = LimitSettings {
+    fuel_base: 1_000_000_000_000,
+    fuel_member: 0,
+    memory_base_bytes: 1 << 32,
+    memory_member_bytes: 0,
+    output_base_bytes: 1 << 30,
+    deadline_ms: 60_000,
+    log_bytes: 1 << 20,
+    state_bytes: 4_096,
+};
+
+/// The checks that ask nothing of limits.
+fn fits_the_contract(engine: &Engine, slot: Slot, bytes: &[u8]) -> Result<Component, Findings> {
+    has_a_size(bytes)?;
+    is_a_component(bytes)?;
+    let component = decodes(engine, bytes)?;
+    imports_only_log(engine, &component)?;
+    fills_the_slot(engine, slot, &component)?;
+    speaks_our_version(engine, slot, &component)?;
+    Ok(component)
 }
 
 pub(crate) fn has_a_size(bytes: &[u8]) -> Result<(), Findings> {

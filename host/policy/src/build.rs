@@ -30,6 +30,10 @@ const PROFILE: &[&str] = &[
     "profile.component.incremental=false",
 ];
 
+/// The stack inside a component's memory. rustc's own default is 1 MiB; the host clears the memory that a component starts
+/// with after each call, and the columns are a better use of it than a stack that deep.
+const STACK_BYTES: usize = 256 << 10;
+
 /// Variables that would change the bytes, or make cargo build somewhere else.
 const CLEANED: &[&str] = &[
     "RUSTFLAGS",
@@ -249,7 +253,7 @@ fn compile(
     }
 }
 
-/// Takes local paths out of panic messages, so that two machines build the same bytes.
+/// Sizes the stack, and takes local paths out of panic messages, so that two machines build the same bytes.
 fn flags(toolchain: &Toolchain, package: &Package) -> OsString {
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from);
@@ -260,12 +264,9 @@ fn flags(toolchain: &Toolchain, package: &Package) -> OsString {
         cargo_home.map(|path| (path, "/cargo".to_string())),
         Some((sources, format!("/rustc/{}", toolchain.commit))),
     ];
-    let mut flags = OsString::new();
+    let mut flags = OsString::from(format!("-Clink-arg=-zstack-size={STACK_BYTES}"));
     for (from, to) in remapped.into_iter().flatten() {
-        if !flags.is_empty() {
-            flags.push("\u{1f}");
-        }
-        flags.push("--remap-path-prefix=");
+        flags.push("\u{1f}--remap-path-prefix=");
         flags.push(from);
         flags.push("=");
         flags.push(to);

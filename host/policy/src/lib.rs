@@ -1,9 +1,9 @@
 //! Rules as WebAssembly components: how they come in, how they are run, how they are made.
 //!
 //! In: [`admit`] runs a checklist over bytes that somebody sent and gives a policy that is [`Prepared`], or findings that
-//! say what is wrong and how to mend it. Run: each call gets a fresh instance with all limits of PROTOCOLS 5.8 set before
-//! anything of the guest runs (`sandbox`), and whatever goes wrong becomes a fault with its kind. Made: [`build()`]
-//! compiles a source folder and [`pack()`] wraps what comes out.
+//! say what is wrong and how to mend it; [`prepare`] brings back what passed before. Run: each call gets a fresh instance
+//! with all limits of PROTOCOLS 5.8 set before anything of the guest runs (`sandbox`), and whatever goes wrong becomes a
+//! fault with its kind. Made: [`build()`] compiles a source folder and [`pack()`] wraps what comes out.
 //!
 //! Invariants: the host links one function, the write-only `log`; nothing of a guest survives an evaluation; no wasmtime
 //! type leaves this room.
@@ -32,13 +32,17 @@ mod convert;
 mod text;
 
 mod build;
+mod cases;
+mod measure;
 mod pack;
 mod project;
 
-pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit};
+pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit, prepare};
 pub use build::{BuildError, BuildOptions, Built, TARGET, build};
+pub use cases::{Case, CaseError, Played, cases};
 pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
+pub use measure::{Measured, measure};
 pub use pack::{Label, PackError, pack};
 pub use prepared::Prepared;
 pub use project::{ProjectError, project};

@@ -67,9 +67,9 @@ impl Program {
 
     fn settle(&self, call: &Call<'_>, limits: &PolicyLimits) -> Run<Reward> {
         let World::Reward(world) = &self.world else { return other_slot(Slot::Ban) };
-        let extra = convert::extra(call.members);
-        let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
         self.engine.run(limits, |store| {
+            let extra = convert::extra(call.members);
+            let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
             let instance = world.instantiate(&mut *store)?;
             let policy = instance.pingward_policy_reward();
             Ok(policy.call_settle(store, call.config, round, members, call.memory)?.map(convert::settlement))
@@ -78,9 +78,9 @@ impl Program {
 
     fn judge(&self, call: &Call<'_>, limits: &PolicyLimits) -> Run<Judgement> {
         let World::Ban(world) = &self.world else { return other_slot(Slot::Reward) };
-        let extra = convert::extra(call.members);
-        let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
         self.engine.run(limits, |store| {
+            let extra = convert::extra(call.members);
+            let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
             let instance = world.instantiate(&mut *store)?;
             let policy = instance.pingward_policy_ban();
             Ok(policy.call_judge(store, call.config, round, members, call.memory)?.map(convert::judgement))

@@ -22,13 +22,14 @@ macro_rules! files {
 }
 
 /// What the SDK is made of.
-const SDK_FILES: [(&str, &str); 11] = files![
+const SDK_FILES: [(&str, &str); 12] = files![
     "plugins/sdk/Cargo.toml",
     "plugins/sdk/src/bindings.rs",
     "plugins/sdk/src/config.rs",
     "plugins/sdk/src/decision.rs",
     "plugins/sdk/src/export.rs",
     "plugins/sdk/src/fixed.rs",
+    "plugins/sdk/src/heap.rs",
     "plugins/sdk/src/lib.rs",
     "plugins/sdk/src/log.rs",
     "plugins/sdk/src/members.rs",
@@ -41,6 +42,7 @@ struct Template {
     name: &'static str,
     manifest: &'static str,
     source: &'static str,
+    cases: &'static str,
 }
 
 const fn template(slot: Slot) -> Template {
@@ -49,11 +51,13 @@ const fn template(slot: Slot) -> Template {
             name: "my-ban-rule",
             manifest: include_str!("../../../plugins/template/Cargo.toml"),
             source: include_str!("../../../plugins/template/src/lib.rs"),
+            cases: include_str!("../../../plugins/template/cases.toml"),
         },
         Slot::Reward => Template {
             name: "my-reward-rule",
             manifest: include_str!("../../../plugins/template-reward/Cargo.toml"),
             source: include_str!("../../../plugins/template-reward/src/lib.rs"),
+            cases: include_str!("../../../plugins/template-reward/cases.toml"),
         },
     }
 }
@@ -112,6 +116,7 @@ pub fn project(dir: &Path, name: &str, slot: Slot) -> Result<(), ProjectError> {
         (PathBuf::from("Cargo.lock"), LOCK.into()),
         (PathBuf::from(".gitignore"), "/target\n/*.wasm\n".into()),
         (PathBuf::from("src/lib.rs"), template.source.into()),
+        (PathBuf::from("cases.toml"), template.cases.replace(template.name, name)),
         (PathBuf::from("pingward/Cargo.toml"), sdk_workspace()?),
     ];
     files.extend(SDK_FILES.iter().chain([&WIT]).map(|(path, text)| (Path::new("pingward").join(path), (*text).into())));

@@ -10,6 +10,7 @@
 //! The thread that evaluates needs [`STACK_BYTES`] of stack left besides what the host uses.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -116,6 +117,10 @@ impl Engine {
     }
 
     /// Runs `guest` in a store of its own with every limit set before anything of the guest runs.
+    ///
+    /// A panic of the host in it is a fault of this one evaluation: its store is thrown away and nothing else shares it.
+    /// The kind is [`FaultKind::NotPrepared`], because a bug of the engine or of its glue on this machine must not count
+    /// against a policy; whoever reads the log sees that it was a panic.
     pub(crate) fn run<T>(
         &self,
         limits: &PolicyLimits,
@@ -123,6 +128,19 @@ impl Engine {
     ) -> Run<T> {
         // Ends after the store has given its memory back: the next one needs that place in the pool.
         let _turn = self.inner.turns.enter();
+        catch_unwind(AssertUnwindSafe(|| self.run_in_store(limits, guest))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into());
+            let what = format!("the host panicked during the call: {}", escape(&text, Fault::MESSAGE_BYTES));
+            Run { result: Err(Fault::new(FaultKind::NotPrepared, &what)), fuel: 0, log: Vec::new() }
+        })
+    }
+
+    fn run_in_store<T>(
+        &self,
+        limits: &PolicyLimits,
+        guest: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Run<T> {
         let mut store = Store::new(self.wasmtime(), Guest::new(limits));
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
@@ -445,4 +463,27 @@ struct Log {
     over: bool,
     /// Last line of level 4: a panic's own text.
     last_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::decide::LimitSettings;
+    use kernel::settings::Settings;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_host_is_a_fault_of_one_evaluation_and_never_counts_against_its_policy() {
+        let engine = Engine::new().unwrap();
+        let limits: LimitSettings = Settings::default().policy_limits();
+        let limits = limits.scaled(0, 0, 0);
+        // More often than there are turns: each one is given back.
+        for _ in 0..=EVALUATIONS {
+            let run = engine.run::<()>(&limits, |_| panic!("planted"));
+            let fault = run.result.unwrap_err();
+            assert_eq!(fault.kind, FaultKind::NotPrepared);
+            assert!(!fault.kind.is_deterministic() && fault.message.contains("planted"), "{fault}");
+        }
+        assert!(engine.run(&limits, |_| Ok(Ok(()))).result.is_ok());
+    }
 }

@@ -53,6 +53,8 @@ mod decision;
 #[doc(hidden)]
 pub mod export;
 pub mod fixed;
+#[cfg(any(target_arch = "wasm32", test))]
+mod heap;
 pub mod log;
 mod members;
 mod memory;

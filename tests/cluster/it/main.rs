@@ -15,4 +15,5 @@ mod demo;
 mod faults;
 mod lives;
 mod readme;
+mod refusals;
 mod rules;

@@ -203,6 +203,8 @@ fn after(line: &str, printed: &str) {
         "pingward bans" => &["follower-2"],
         "pingward nodes" => &["super-1", "follower-1", "follower-2"],
         _ if line.starts_with("cargo test") => &["test result: ok."],
+        _ if line.starts_with("pingward policy bench") => &["ns a member", "100000"],
+        _ if line.starts_with("pingward policy test") => &["2 cases, all as expected"],
         _ if line.starts_with("pingward policy check") => &["ok\n", "my-ban-rule"],
         _ if line.starts_with("pingward bans lift") => &["lifted: one member"],
         _ if line.starts_with("pingward demo") => &["http://127.0.0.1:8080", "suspended", "missed 3 rounds in a row"],

@@ -92,6 +92,7 @@ fn seat(state: &mut State, slot: Slot, policy: Digest, description: &Description
         description: description.clone(),
         ready: Vec::new(),
         staged: RoundId(0),
+        unused_since: RoundId(0),
     };
     state.policies.insert(policy, row);
     let slot = state.slot_mut(slot);

@@ -14,7 +14,8 @@ use super::OpenRound;
 /// The moments and nonces of one member: a pure function of the secret, the round and the place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
-    /// Members are asked in ascending order of this, then of place.
+    /// Members are asked in ascending order of this, then of place. Its lower half is where in its slot a member is asked:
+    /// in a small queue the slots alone would be known to everybody.
     pub order: u64,
     /// Nonces of the first and second ping.
     pub nonces: [u64; 2],
@@ -53,8 +54,8 @@ pub struct Drawn {
     pub nonce: u64,
 }
 
-/// All pings of a round over `len` members, in the order in which they leave: first ones evenly over the span in a
-/// shuffled order, second ones anywhere in it.
+/// All pings of a round over `len` members, in the order in which they leave: first ones one in each of as many equal slots
+/// of the span, in a shuffled order; second ones anywhere in it.
 #[must_use]
 pub fn schedule(secret: &[u8; 16], open: &OpenRound, len: usize, span_us: u64, second_ping_bp: u64) -> Vec<Drawn> {
     let draws = (0..len as u32).map(|place| (place, Draw::of(secret, open, place, second_ping_bp)));
@@ -63,7 +64,8 @@ pub fn schedule(secret: &[u8; 16], open: &OpenRound, len: usize, span_us: u64, s
     let mut schedule = Vec::with_capacity(len + len / 8);
     for (rank, (place, draw)) in draws.into_iter().enumerate() {
         let [first, second] = draw.nonces;
-        let at_us = (u128::from(span_us) * rank as u128 / len.max(1) as u128) as u64;
+        let slots = ((rank as u128) << 32) | u128::from(draw.order & 0xffff_ffff);
+        let at_us = ((u128::from(span_us) * slots / len.max(1) as u128) >> 32) as u64;
         schedule.push(Drawn { at_us, place, nonce: first });
         if let Some(fraction) = draw.second {
             let at_us = ((u128::from(span_us) * u128::from(fraction)) >> 32) as u64;

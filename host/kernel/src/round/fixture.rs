@@ -50,6 +50,7 @@ pub(crate) fn profile(number: u32) -> Profile {
         reason: String::new(),
         decided_by: None,
         claim: None,
+        hellos: (RoundId(0), 0),
     }
 }
 

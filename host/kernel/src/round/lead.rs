@@ -17,7 +17,7 @@ use super::merge::{self, PartialError};
 use super::walk::Timing;
 use super::{OpenRound, Partial, Report, SignedPartial};
 use crate::id::{NodeId, RoundId, Seat, Term};
-use crate::limits::CLOCK_OFF_MS;
+use crate::limits::{CLOCK_EVEN_MS, CLOCK_OFF_MS, CLOCK_UNEVEN_MS};
 use crate::state::State;
 
 /// What the leader is to do now.
@@ -203,9 +203,17 @@ pub struct Stamp {
 }
 
 /// The cluster's time as one super knows it: the last stamp, and when it saw it on a clock that cannot be set.
+///
+/// Who of the two is right, this machine's clock or the stamps, cannot be known here. A clock that jumps is not followed;
+/// one that has run evenly for long beside stamps that are far from it is approached, so that a machine that started with
+/// a wrong clock does not call the right one wrong for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
     last: Option<(u64, u64)>,
+    /// Whether the last stamp comes from a clock. If not, one that is ahead is taken at any distance.
+    anchored: bool,
+    /// While the clock is off: by how much it is ahead of the one that cannot be set, ms, and since when.
+    even: Option<(i128, u64)>,
 }
 
 impl Clock {
@@ -213,27 +221,43 @@ impl Clock {
     pub fn saw(&mut self, stamp_ms: u64, now_us: u64) {
         if self.last.is_none_or(|(last_ms, _)| last_ms < stamp_ms) {
             self.last = Some((stamp_ms, now_us));
+            self.anchored = true;
         }
     }
 
     /// The stamp of a command that is made now. `last_ms`: the latest stamp in state. A machine that has seen no stamp
-    /// since it started cannot know how long the cluster stood still, and takes its clock; after that a clock that runs
-    /// more than [`CLOCK_OFF_MS`] away from the elapsed time does not count. Stamps never fall.
+    /// since it started cannot know how long the cluster stood still, and takes its clock, unless that is behind the
+    /// latest stamp; after that a clock that runs more than [`CLOCK_OFF_MS`] away from the elapsed time does not count.
+    /// Stamps never fall.
     pub fn stamp(&mut self, last_ms: u64, clock_ms: u64, now_us: u64) -> Stamp {
-        let (expected_ms, expected_us) = match self.last {
-            None => (clock_ms, now_us),
-            Some((seen_ms, seen_us)) if seen_ms >= last_ms => {
-                let elapsed_ms = now_us.saturating_sub(seen_us) / 1_000;
-                // Parts of a ms are not lost, however often a stamp is made.
-                (seen_ms.saturating_add(elapsed_ms), seen_us.saturating_add(elapsed_ms.saturating_mul(1_000)))
-            }
-            Some(_) => (last_ms, now_us),
+        let (seen_ms, seen_us) = self.last.filter(|(seen_ms, _)| *seen_ms >= last_ms).unwrap_or((last_ms, now_us));
+        // Parts of a ms are not lost, however often a stamp is made.
+        let elapsed_ms = now_us.saturating_sub(seen_us) / 1_000;
+        let expected_ms = seen_ms.saturating_add(elapsed_ms);
+        let is_ahead = clock_ms > expected_ms;
+        if clock_ms.abs_diff(expected_ms) <= CLOCK_OFF_MS || is_ahead && !self.anchored {
+            let now_ms = clock_ms.max(last_ms);
+            *self = Self { last: Some((now_ms, now_us)), anchored: true, even: None };
+            return Stamp { now_ms, off_ms: None };
+        }
+        let pairs = elapsed_ms / 2;
+        let (gone_ms, spent_ms) = match (self.runs_evenly(clock_ms, now_us), is_ahead) {
+            (false, _) => (elapsed_ms, elapsed_ms),
+            (true, true) => (3 * pairs, 2 * pairs),
+            (true, false) => (pairs, 2 * pairs),
         };
-        let is_off = clock_ms.abs_diff(expected_ms) > CLOCK_OFF_MS;
-        let now_ms = if is_off { expected_ms } else { clock_ms }.max(last_ms);
-        self.last = Some((now_ms, if is_off { expected_us } else { now_us }));
+        let now_ms = seen_ms.saturating_add(gone_ms);
+        self.last = Some((now_ms, seen_us.saturating_add(spent_ms.saturating_mul(1_000))));
         let off = i64::try_from(i128::from(clock_ms) - i128::from(expected_ms)).unwrap_or(i64::MAX);
-        Stamp { now_ms, off_ms: is_off.then_some(off) }
+        Stamp { now_ms, off_ms: Some(off) }
+    }
+
+    /// Whether a clock that is off has not been set for long.
+    fn runs_evenly(&mut self, clock_ms: u64, now_us: u64) -> bool {
+        let ahead_ms = i128::from(clock_ms) - i128::from(now_us / 1_000);
+        let is_same = |(first_ms, _): &(i128, u64)| ahead_ms.abs_diff(*first_ms) <= u128::from(CLOCK_UNEVEN_MS);
+        let (_, since_us) = *self.even.insert(self.even.filter(is_same).unwrap_or((ahead_ms, now_us)));
+        now_us.saturating_sub(since_us) >= CLOCK_EVEN_MS * 1_000
     }
 }
 

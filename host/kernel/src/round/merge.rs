@@ -18,6 +18,7 @@ use crate::id::{NodeId, RoundId, Seat};
 use crate::limits::{LOAD_GRACE_ROUNDS, PONG_ADDRESS_CHARS, RECONNECT_SPREAD_MS, SEATS};
 use crate::members::{Member, Place, is_printable};
 use crate::settings::Settings;
+use crate::standing::Standing;
 use crate::state::State;
 
 /// Why a partial report is not taken. It then says nothing, as if it had not come.
@@ -201,17 +202,21 @@ pub fn seat_report(
     let until = round.plus(grace_rounds);
     let started = seat.open_since_ms != row.open_since_ms;
     let died = !seat.came && row.came;
-    // Whoever heard nothing of a super for a whole round has hung up as if it had died.
-    let paused = seat.lag_ms >= interval_ms;
+    // Whoever heard nothing of a super for a whole round has hung up as if it had died. Of a pause that began between two
+    // walks only the part in the second one is measured.
+    let paused = seat.lag_ms >= interval_ms / 2;
     if started || died || paused {
         seat.grace_until = seat.grace_until.max(until);
     }
-    // A row of load goes on while the grace lasts, else a pause of one round would begin it anew for ever.
+    // A row of load goes on while the grace lasts, and is made good by as many quiet rounds after it, else a pause of one
+    // round would begin it anew for ever.
     let loaded = seat.refused > 0;
     let goes_on = row.load_rounds > 0 && row.grace_until >= round;
-    if loaded || goes_on {
-        seat.load_rounds = row.load_rounds.saturating_add(1);
-    }
+    seat.load_rounds = if loaded || goes_on {
+        row.load_rounds.saturating_add(1).min(LOAD_GRACE_ROUNDS + 1)
+    } else {
+        row.load_rounds.saturating_sub(1)
+    };
     if loaded && seat.load_rounds <= LOAD_GRACE_ROUNDS {
         let left = u64::from(LOAD_GRACE_ROUNDS - seat.load_rounds);
         seat.grace_until = seat.grace_until.max(round.plus(grace_rounds.min(left)));
@@ -261,6 +266,8 @@ impl Said {
             _ if self.void != 0 || !down => Presence::Unknown,
             // It said goodbye, or its version is not accepted any more: it leaves without a strike.
             Place::Leaving | Place::Outdated => Presence::Unknown,
+            // Banned by hand since the settlement before: its stream was closed by us.
+            _ if member.hot.standing == Standing::Banned => Presence::Unknown,
             Place::Out | Place::Entering | Place::Queued | Place::OutOutdated => Presence::Down,
         }
     }

@@ -10,8 +10,7 @@
 //!    sockets are drained before deadlines are judged. A message counts by the time at which it came off the socket,
 //!    also when that is known only after its deadline was judged.
 //! 2. Call [`Walk::tick`] again by [`Walk::next_due_us`], which comes at least every `T`/8 while a window may be open: a
-//!    call that is late by more than `T`/4 is a pause of ours and voids what it may have spoiled. Pauses seen elsewhere
-//!    (a reader's, a runtime's) are told by [`Walk::lagged`].
+//!    call that is late by more than `T`/4 is a pause of ours and voids what it may have spoiled.
 //! 3. One stream a key: [`Walk::detach`] is for the end of a member's newest stream only.
 //! 4. Messages go to the walk of their round and term, and those that fit none to the newest walk.
 //!
@@ -88,7 +87,7 @@ pub struct WalkStart {
     pub waited_us: u64,
     /// When this super opened for attaching, ms since 1970.
     pub open_since_ms: u64,
-    /// It is open for attaching at the start of the round; see also [`Walk::shut`].
+    /// It is open for attaching during the whole round; a super that stops being so makes no report of it.
     pub open_all_round: bool,
     /// Its reconnect spread, ms.
     pub spread_ms: u64,
@@ -345,11 +344,6 @@ impl Walk {
         }
     }
 
-    /// This super stopped taking streams before the round was over: it says nothing of members without one.
-    pub fn shut(&mut self) {
-        self.open_all_round = false;
-    }
-
     /// A handshake was refused for load.
     pub fn refuse(&mut self) {
         let refused = if self.said { &mut self.carry.refused } else { &mut self.refused };
@@ -396,7 +390,7 @@ impl Walk {
     }
 
     /// Something of ours was late by so much until now: whatever it may have spoiled does not count.
-    pub fn lagged(&mut self, now_us: u64, late_us: u64) {
+    fn lagged(&mut self, now_us: u64, late_us: u64) {
         self.worst_lag_us = self.worst_lag_us.max(late_us);
         if late_us <= self.timing.void_lag_us() {
             return;

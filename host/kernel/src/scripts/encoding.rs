@@ -108,6 +108,7 @@ fn rows_have_these_bytes() {
         answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
         round: RoundId(2),
         since_round: 3,
+        expires_ms: 4,
     };
     check(&[
         ("hot", hash(&vec![(MemberNumber(1), hot())]), "fbe332d4"),
@@ -116,7 +117,7 @@ fn rows_have_these_bytes() {
         ("move", hash(&moved), "96000736"),
         ("line", hash(&line), "f8460598"),
         ("change", hash(&change), "02c82896"),
-        ("last claim", hash(&claim), "ded86bf6"),
+        ("last claim", hash(&claim), "14a1c577"),
         ("settings", hash(&Settings::default()), "46305d6d"),
     ]);
 }
@@ -129,10 +130,11 @@ fn a_last_claim_of_before_its_round_was_kept_can_be_read() {
         answer: ClaimAnswer::Refused(Reject::Overclaim { penalty: Points(1), earned: Points(2) }),
         round: RoundId(0),
         since_round: 0,
+        expires_ms: 0,
     };
     let mut bytes = minicbor::to_vec(&claim).unwrap();
-    // A list of five fields becomes one of three.
-    assert_eq!((bytes[0], bytes.pop(), bytes.pop()), (0x85, Some(0), Some(0)));
+    // A list of six fields becomes one of three.
+    assert_eq!((bytes[0], bytes.pop(), bytes.pop(), bytes.pop()), (0x86, Some(0), Some(0), Some(0)));
     bytes[0] = 0x83;
     assert_eq!(minicbor::decode::<LastClaim>(&bytes).unwrap(), claim);
 }
@@ -165,8 +167,8 @@ fn what_a_first_round_leaves_has_these_bytes() {
     }
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
-        ("profile, meta, profile, round, meta", rows.join(" "), "a2539abb 0197956c b7c885b4 6515ae31 d47b32c7"),
-        ("policy", hash(&staged), "c1d88329"),
+        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 47c50a4c 1ca27929 6515ae31 83b0d93e"),
+        ("policy", hash(&staged), "31e0d73a"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
     ]);

@@ -1,12 +1,12 @@
 //! The commands of scripts.
 //!
-//! `cluster [RULE..] [setting=value..]` founds one; every script begins with it. `members A B` puts some in the queue and settles the round in which they
-//! came, `join A B [ip=..] [version=..]`, `leave A`, `outdated A version=..`, `round [down=A,B] [unknown=..] [suspect=..] [ban=FAULT] [reward=FAULT]`,
-//! `rounds N ..` (says only what happened besides), `claim A AMOUNT|all seq=N [to=B] [expires=MS]`, `earn A N`, `wait MS`,
-//! `ban A N`, `lift A..`, `lift policy=RULE since=N`, `accept round|ban`, `compensate A N round=N`, `class A N`, `set K=V..`,
-//! `file K=V..`, `stage RULE
-//! [unready]`, `activate RULE [round=N]`, `rollback SLOT`, `stale WHAT` (a settlement that does not fit),
-//! `show A..`, `queue`, `books`, `slot SLOT`.
+//! `cluster [RULE..] [setting=value..]` founds one; every script begins with it. `members A B` puts some in the queue and
+//! settles the round in which they came, `join A B [ip=..] [version=..]`, `leave A`, `outdated A version=..`,
+//! `round [down=A,B] [unknown=..] [suspect=CAUSE] [ban=FAULT] [reward=FAULT]`, `rounds N ..` (says only what happened
+//! besides), `stale WHAT` (a settlement that does not fit), `claim A AMOUNT|all seq=N [to=B] [expires=MS]`, `earn A N`,
+//! `wait MS`. By an operator: `ban A N`, `lift A..`, `lift policy=RULE since=N`, `accept round|SLOT`,
+//! `compensate A N [round=N]`, `class A N`, `set K=V..`, `file K=V..`, `stage RULE [unready]`, `activate RULE [round=N]`,
+//! `rollback SLOT`, `builtin RULE`. What there is: `show A..`, `queue`, `books`, `settings K..`, `trusted`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

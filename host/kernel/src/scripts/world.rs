@@ -12,6 +12,7 @@ use crate::command::{Stage, Super};
 use crate::decide::{Fault, FaultKind, Slot};
 use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, Seat, Term};
 use crate::ledger::Account;
+use crate::members::Place;
 use crate::outcome::{Outcome, Write};
 use crate::round::{Bits, Marks, Presence, Report, SeatReport};
 use crate::settings::Settings;
@@ -122,6 +123,11 @@ impl World {
         assert!(state.meta.treasury <= Points::ZERO);
         assert!(state.wallets.values().all(|wallet| wallet.balance >= Points::ZERO));
         assert!(state.queue.is_sorted());
+        let memories = state.slots.iter().flat_map(|slot| [&slot.memory, &slot.saved]);
+        let mut blocks = memories.flat_map(|memory| memory.blocks.values());
+        assert!(blocks.all(|bytes| bytes.iter().any(|byte| *byte != 0)), "a block of memory is all zero");
+        let entering = state.members.values().filter(|member| member.hot.place == Place::Entering).count();
+        assert_eq!(state.meta.joins as usize, entering, "joins of the round");
         for (node, member) in &state.members {
             let hot = &member.hot;
             assert!(hot.earned >= Points::ZERO, "{}", name(*node));

@@ -239,6 +239,8 @@ mod tests {
             "policy check a.wasm",
             "policy check a.wasm --slot ban --config {}",
             "policy inspect a.wasm",
+            "policy bench a.wasm --members 100 --members 1000",
+            "policy test a.wasm --cases cases.toml --slot ban",
             "policy build dir --out a.wasm",
             "policy accept ban",
             "policy accept ban --reason x",

@@ -1,6 +1,7 @@
 //! Policies: the author's side, which needs no node, and the operator's.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kernel::decide::Slot;
@@ -12,6 +13,7 @@ use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
 use super::wait;
 use crate::builtin;
+use crate::client::printable;
 use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, field, list, note, pairs, print};
@@ -23,6 +25,8 @@ pub enum Policy {
     Check(Check),
     Inspect(Inspect),
     Build(Build),
+    Test(Test),
+    Bench(Bench),
     List(List),
     Accept(AcceptPolicy),
     Rollback(Rollback),
@@ -35,6 +39,8 @@ impl Policy {
             Self::Check(check) => check.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Build(build) => build.run(),
+            Self::Test(test) => test.run(),
+            Self::Bench(bench) => bench.run(),
             Self::List(list) => wait(list.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
@@ -111,13 +117,7 @@ impl Check {
         };
         let slot = match self.slot {
             Some(slot) => slot,
-            None => policy::inspect(&engine, &bytes, &config, &limits)
-                .map_err(|findings| refused(&findings, ""))?
-                .slot
-                .ok_or_else(|| {
-                    let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
-                    Failure::new("a node would not take it: it fills no slot", cure).at(place.clone())
-                })?,
+            None => slot_of(&engine, &bytes, &self.file)?,
         };
         match policy::admit(&engine, slot, &bytes, &config, &limits) {
             Ok(admitted) => {
@@ -251,6 +251,159 @@ impl Build {
             ("bytes", built.size.to_string()),
         ]))
     }
+}
+
+/// Play a rule through cases: members and rounds in, decisions out, and what differs
+///
+/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included. Cases are
+/// TOML; the file of a project that `policy new` made shows how they are written.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy test my-ban-rule/my-ban-rule.wasm
+  pingward policy test my-ban.wasm --cases cases.toml")]
+pub struct Test {
+    /// The component
+    file: PathBuf,
+    /// The cases; the default is cases.toml beside the component
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+}
+
+/// More is no file of cases.
+const CASES_BYTES: u64 = 4 << 20;
+
+impl Test {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let file = self.cases.unwrap_or_else(|| self.file.with_file_name("cases.toml"));
+        let place = file.display().to_string();
+        let failed = |what: String, hint: &str| Failure::new(what, hint).at(place.clone());
+        let unread = |error: std::io::Error| {
+            failed(format!("the cases cannot be read: {error}"), "name their file with --cases FILE")
+        };
+        if std::fs::metadata(&file).map_err(unread)?.len() > CASES_BYTES {
+            return Err(failed(format!("the file has more than {CASES_BYTES} bytes"), "split it"));
+        }
+        let text = std::fs::read_to_string(&file).map_err(unread)?;
+        let cases = policy::cases(&text).map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let mut wrong = 0;
+        for case in &cases {
+            let played = case
+                .play(&engine, slot, &bytes)
+                .map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+            print(&played_text(&played))?;
+            wrong += usize::from(!played.passed());
+        }
+        match wrong {
+            0 => print(&format!("{} cases, all as expected\n", cases.len())),
+            _ => Err(Failure::new(
+                format!("{wrong} of {} cases differ", cases.len()),
+                "mend the rule, or what the case expects",
+            )
+            .at(place)),
+        }
+    }
+}
+
+/// Measure what a rule costs, beside the default rule of its slot in the same run
+///
+/// Each call is as in a round: a fresh instance, all limits on. Times are medians on this machine; fuel is the same on every
+/// one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy bench my-ban.wasm --config '{\"limit\":3}'")]
+pub struct Bench {
+    /// The component
+    file: PathBuf,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+    /// Its config: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+    /// Members; once for each population
+    #[arg(long, value_name = "N", default_values_t = [100, 10_000, 100_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    members: Vec<u32>,
+}
+
+/// How long one population is measured.
+const BENCH_TIME: Duration = Duration::from_millis(500);
+
+impl Bench {
+    fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let place = self.file.display().to_string();
+        // A net of a second would end what is only slow: here it is measured.
+        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..Settings::default().policy_limits() };
+        let admit = |bytes: &[u8], config: &str| {
+            policy::admit(&engine, slot, bytes, config, &limits).map_err(|findings| {
+                Failure::plain(format!("a node would not take it for the slot {slot}:\n{}", indented(&findings)))
+                    .at(place.clone())
+            })
+        };
+        let admitted = admit(&bytes, &config)?;
+        let builtin = builtin::of(slot);
+        let usual = admit(builtin.component, builtin.config)?;
+        let mut columns =
+            Columns::new(&["members", "ms a call", "ns a member", "fuel a member", builtin.name, "ratio"]);
+        for population in self.members {
+            let measure = |admitted: &policy::Admitted, config: &str| {
+                policy::measure(&admitted.policy, slot, config, population, BENCH_TIME)
+                    .map_err(|fault| Failure::plain(format!("with {population} members: {fault}")).at(place.clone()))
+            };
+            let (own, usual) = (measure(&admitted, &config)?, measure(&usual, builtin.config)?);
+            columns.row([
+                population.to_string(),
+                format!("{:.3}", own.call.as_secs_f64() * 1_000.0),
+                own.ns_a_member().to_string(),
+                own.fuel_a_member().to_string(),
+                format!("{} ns", usual.ns_a_member()),
+                format!("{:.2}", own.call.as_secs_f64() / usual.call.as_secs_f64()),
+            ]);
+        }
+        print(&columns.text("nothing was measured"))
+    }
+}
+
+fn played_text(played: &policy::Played) -> String {
+    if played.passed() {
+        return format!("ok    {}\n", played.name);
+    }
+    let mut text = format!("DIFF  {}\n", played.name);
+    for line in &played.differences {
+        text.push_str(&format!("      {}\n", printable(line)));
+    }
+    for line in &played.log {
+        text.push_str(&format!("      log: {}\n", printable(line)));
+    }
+    text
+}
+
+/// The slot whose world a component exports.
+fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, Failure> {
+    let limits = Settings::default().policy_limits();
+    let place = file.display().to_string();
+    let inspected = policy::inspect(engine, bytes, "{}", &limits).map_err(|findings| {
+        Failure::plain(format!("a node would not take it:\n{}", indented(&findings))).at(place.clone())
+    })?;
+    inspected.slot.ok_or_else(|| {
+        let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
+        Failure::new("a node would not take it: it fills no slot", cure).at(place)
+    })
 }
 
 /// Show the rules: which one decides in each slot, which one decided before, and faults

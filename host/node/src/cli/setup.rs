@@ -239,7 +239,7 @@ impl ConfigCommand {
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Self::Check(CheckConfig { file }) => {
-                let config = config::load(&file, &config::environment())?;
+                let config = config::load_whole(&file, &config::environment())?;
                 for remark in &config.notes {
                     note(&format!("note: {remark}"));
                 }

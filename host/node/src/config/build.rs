@@ -30,7 +30,8 @@ pub fn build(file: &Path, values: &Values, problems: &mut Vec<Problem>, notes: &
     notes.extend(unread(role, values));
     let config = build.config(role);
     build.check(&config);
-    Some(config)
+    let missing = if role == Role::Super { build.missing(&config) } else { Vec::new() };
+    Some(Config { missing, ..config })
 }
 
 /// The default policies of every slot.
@@ -97,6 +98,7 @@ impl Build<'_> {
             address: text("follower.address"),
             public_addresses: get(values, "rest.public_addresses") == Some(Value::Switch(true)),
             history_max_bytes: number(values, "history.max_bytes"),
+            missing: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -166,16 +168,19 @@ impl Build<'_> {
                 format!("leave it out, or name this super alone, with the port of listen.grpc: {}", config.grpc.port());
             self.problem(&place, what, &hint);
         }
-        for (slot, source) in &config.policies {
-            let name = format!("policy.{slot}.component");
-            if let Component::File(path) = &source.component
-                && !path.is_file()
-            {
-                let place = self.place(&name);
-                let hint = "a path counts from the folder of this file; the default is a `builtin:` one";
-                self.problem(&place, format!("`{name}`: there is no file {}", path.display()), hint);
-            }
-        }
+    }
+
+    fn missing(&self, config: &Config) -> Vec<Problem> {
+        let files = config.policies.iter().filter_map(|(slot, source)| match &source.component {
+            Component::File(path) => Some((format!("policy.{slot}.component"), path)),
+            Component::Builtin(_) => None,
+        });
+        let missing = files.filter(|(_, path)| !path.is_file()).map(|(name, path)| Problem {
+            place: self.place(&name),
+            what: format!("`{name}`: there is no file {}", path.display()),
+            hint: "a path counts from the folder of this file; the default is a `builtin:` one".into(),
+        });
+        missing.collect()
     }
 
     fn check_follower(&mut self, config: &Config) {

@@ -159,6 +159,9 @@ pub struct Config {
     pub public_addresses: bool,
     /// Bound on the history kept on disk.
     pub history_max_bytes: u64,
+    /// Components that the file names and that are not there. No obstacle to a cluster that has its rules in the log; one
+    /// to founding, and to `config check`.
+    pub missing: Vec<Problem>,
     /// What is no error and yet worth saying, such as a section that the role does not read.
     pub notes: Vec<String>,
 }
@@ -188,8 +191,32 @@ impl Config {
             address: String::new(),
             public_addresses: false,
             history_max_bytes: 1 << 30,
+            missing: Vec::new(),
             notes: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Keys of this node alone whose value is another one in `new`: they are read at a start and never again.
+    #[must_use]
+    pub fn differs(&self, new: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("node.role", self.role == new.role),
+            ("node.name", self.name == new.name),
+            ("node.data_dir", self.data_dir == new.data_dir),
+            ("node.storage", self.storage == new.storage),
+            ("node.key_file", self.key_file == new.key_file),
+            ("listen.grpc", self.grpc == new.grpc),
+            ("listen.rest", self.rest == new.rest),
+            ("cluster.id", self.cluster_id == new.cluster_id),
+            ("cluster.supers", self.supers == new.supers),
+            ("follower.connect_port", self.connect_port == new.connect_port),
+            ("follower.address", self.address == new.address),
+            ("rest.public_addresses", self.public_addresses == new.public_addresses),
+            ("history.max_bytes", self.history_max_bytes == new.history_max_bytes),
+        ];
+        keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
     }
 }
 
@@ -234,6 +261,15 @@ pub fn parse(path: &Path, source: &str, env: &[(String, String)]) -> Result<Conf
         Some(config) if problems.is_empty() => Ok(Config { notes, ..config }),
         Some(_) | None => Err(ConfigError::new(problems)),
     }
+}
+
+/// Reads and checks all that founding a cluster from the file would need.
+///
+/// # Errors
+/// As [`load`], and the components that are not there.
+pub fn load_whole(path: &Path, env: &[(String, String)]) -> Result<Config, ConfigError> {
+    let config = load(path, env)?;
+    if config.missing.is_empty() { Ok(config) } else { Err(ConfigError::new(config.missing)) }
 }
 
 /// A key with its value, for people.

@@ -321,12 +321,41 @@ fn a_component_file_counts_from_the_config_and_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");
     std::fs::write(&file, "[node]\nrole = \"super\"\n[policy.ban]\ncomponent = \"rules/ban.wasm\"\n").unwrap();
-    let error = load(&file, &[]).unwrap_err();
-    assert!(error.to_string().contains("there is no file"), "{error}");
+    let error = load_whole(&file, &[]).unwrap_err();
+    assert!(error.to_string().contains("node.toml:4:13: `policy.ban.component`: there is no file"), "{error}");
+    // A node whose cluster has its rules in the log, and its operators, can do without.
+    assert_eq!(load(&file, &[]).unwrap().missing, error.problems);
     std::fs::create_dir(dir.path().join("rules")).unwrap();
     std::fs::write(dir.path().join("rules/ban.wasm"), "").unwrap();
-    let config = load(&file, &[]).unwrap();
+    let config = load_whole(&file, &[]).unwrap();
     assert_eq!(config.policies[&Slot::Ban].component, Component::File(dir.path().join("rules/ban.wasm")));
+}
+
+#[test]
+fn every_key_of_the_node_alone_is_named_when_it_differs() {
+    let before = read("[node]\nrole = \"super\"").unwrap();
+    assert_eq!(before.differs(&before), Vec::<&str>::new());
+    let keys = schema::schema().iter().filter(|entry| entry.scope == schema::Scope::Node);
+    for key in keys.map(|entry| entry.name.as_str()).filter(|key| !key.starts_with("policy.")) {
+        let (section, name) = key.split_once('.').unwrap();
+        let value = match key {
+            "node.role" => "\"follower\"",
+            "node.storage" => "\"memory\"",
+            "listen.grpc" | "listen.rest" => "\"127.0.0.1:9\"",
+            "cluster.supers" => "[\"127.0.0.1:7001\"]",
+            // This release takes no other value.
+            "cluster.bootstrap" => continue,
+            "follower.connect_port" => "9",
+            "rest.public_addresses" => "true",
+            "history.max_bytes" => "2000000000",
+            _ => "\"other\"",
+        };
+        let role = if key == "node.role" { "" } else { "node.role = \"super\"\n" };
+        let after = read(&format!("{role}[{section}]\n{name} = {value}\n"));
+        let after = after.or_else(|_| read(&format!("[node]\nrole = \"super\"\n{name} = {value}\n")));
+        let after = after.unwrap_or_else(|error| panic!("{key}: {error}"));
+        assert!(before.differs(&after).contains(&key), "{key}");
+    }
 }
 
 #[test]

@@ -372,15 +372,20 @@ impl Cluster {
     }
 
     /// Ends everything. The super first: what the others do when they lose it is nobody's fault.
-    pub async fn stop(self) {
-        if let Some(node) = self.lead.node {
-            node.stop().await;
-        }
+    ///
+    /// # Errors
+    /// What the super could not finish.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let stopped = match self.lead.node {
+            Some(node) => node.stop().await,
+            None => Ok(()),
+        };
         for member in self.followers {
             if let Some(node) = member.node {
                 node.kill().await;
             }
         }
+        Ok(stopped?)
     }
 }
 

@@ -73,8 +73,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         () = signals.ended() => Ok(false),
     };
     if !matches!(started, Ok(true)) {
-        cluster.stop().await;
-        return started.map(|_| ());
+        let stopped = cluster.stop().await;
+        // Why it did not begin says more than how it ended.
+        return started.and(stopped);
     }
     let mut demo = Demo {
         flaky: cluster.flaky().into_iter().enumerate().map(|(at, name)| Flaky::new(name, at)).collect(),
@@ -85,9 +86,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let played = demo.play(end, &mut signals).await;
     let Demo { cluster, mut screen, tally, .. } = demo;
     screen.leave();
-    cluster.stop().await;
+    let stopped = cluster.stop().await;
     screen.last(&tally.summary())?;
-    played
+    played.and(stopped)
 }
 
 struct Demo {

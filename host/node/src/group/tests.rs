@@ -112,6 +112,10 @@ async fn a_commit_that_fails_ends_the_node_with_a_message() {
     let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
     let _other = Store::open(&disk, 1 << 20).unwrap();
     assert_eq!(group.propose(join(1, &group)).await, Err(GroupError::Stopped));
+    group.read(|state| {
+        assert!(state.members.is_empty(), "nobody reads what is not on disk");
+        assert_eq!(state.meta.cluster.id, "lab", "and what is there stays readable");
+    });
     let why = tasks.failed().await;
     assert!(why.starts_with("a commit failed"), "{why}");
     assert_eq!(group.propose(join(2, &group)).await, Err(GroupError::Stopped));

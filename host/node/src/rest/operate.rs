@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use kernel::command::{Command, Compensation, Operate, Operation, SettingChange};
 use kernel::decide::Slot;
 use kernel::id::{NodeId, RoundId};
-use kernel::outcome::Reply;
+use kernel::outcome::{Reject, Reply};
 use kernel::units::Points;
 
 use super::access::By;
@@ -344,6 +344,10 @@ fn needed(field: &str, text: &str) -> Result<(), Problem> {
 
 /// The kernel refuses a decision about an unknown node without naming it; here it is named.
 async fn known(app: &App, nodes: Vec<NodeId>) -> Result<(), Problem> {
-    let missing = app.read(move |state| nodes.into_iter().find(|node| !state.members.contains_key(node)));
-    missing.await?.body.map_or(Ok(()), |node| Err(unknown(&node)))
+    let missing = app.read(move |state| {
+        let node = nodes.into_iter().find(|node| !state.members.contains_key(node))?;
+        let is_super = state.meta.seats.iter().any(|row| row.holder.node == node);
+        Some(if is_super { Reject::WrongRole.into() } else { unknown(&node) })
+    });
+    missing.await?.body.map_or(Ok(()), Err)
 }

@@ -302,8 +302,11 @@ impl From<Reject> for Problem {
                 Self::new(Code::StaleSettlement, why).with("settled", settled.0)
             }
             Reject::UnknownNode => Self::of(Code::UnknownNode),
-            Reject::WrongRole => Self::new(Code::WrongRole, "the key belongs to a super, which is never in the queue")
-                .hint("use another key for the follower"),
+            Reject::WrongRole => Self::new(
+                Code::WrongRole,
+                "the key belongs to a super, which is never in the queue: nobody judges or bans it",
+            )
+            .hint("name a follower: GET /v1/nodes shows each node's role"),
             Reject::Banned { until, reason } => {
                 Self::new(Code::Banned, format!("banned through round {until}: {reason}"))
                     .with("until_round", until.0)

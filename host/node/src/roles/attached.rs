@@ -24,6 +24,8 @@ pub struct Link {
     pub version: ProtocolVersion,
     /// When its last ping left, µs of the loop's clock.
     pub asked_us: u64,
+    /// It has said goodbye: once a stream is enough.
+    pub goodbye: bool,
 }
 
 /// All of them.
@@ -149,6 +151,11 @@ impl Attached {
         });
     }
 
+    /// A goodbye came: whether it is the stream's first.
+    pub fn goodbye(&mut self, node: &NodeId) -> bool {
+        self.links.get_mut(node).is_some_and(|link| !std::mem::replace(&mut link.goodbye, true))
+    }
+
     /// All attached keys, ascending.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -170,7 +177,8 @@ mod tests {
     fn link(stream: u64, port: u16) -> (Link, mpsc::Receiver<Box<ToFollower>>) {
         let (out, end, _) = Out::new(4);
         let ip = IpAddr::from([127, 0, 0, 1]);
-        (Link { stream: StreamId(stream), out, ip, port, version: ProtocolVersion::OURS, asked_us: 0 }, end)
+        let (stream, version) = (StreamId(stream), ProtocolVersion::OURS);
+        (Link { stream, out, ip, port, version, asked_us: 0, goodbye: false }, end)
     }
 
     #[test]

@@ -35,6 +35,9 @@ use crate::prepare::Policies;
 use crate::streams::Streams;
 use crate::tasks::Tasks;
 
+#[cfg(test)]
+mod tests;
+
 /// Messages taken before deadlines are looked at again: a flood must not keep the loop from its other work.
 const TAKEN: usize = 16_384;
 /// Results of what runs beside the loop that may wait for it.
@@ -177,10 +180,6 @@ impl Supernode {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
-                mail = self.mailbox.recv() => match mail {
-                    Some(mail) => self.mail(mail),
-                    None => anyhow::bail!("the gRPC server has ended"),
-                },
                 Some(done) = self.results.recv() => self.done(done),
                 changed = leadership.changed() => {
                     changed?;
@@ -200,8 +199,13 @@ impl Supernode {
                     Err(RecvError::Lagged(_)) => self.close_outdated(),
                     Err(RecvError::Closed) => anyhow::bail!("the group has ended"),
                 },
-                () = tokio::time::sleep_until(due) => {}
                 () = std::future::ready(()), if !self.to_tell.is_empty() => self.tell_some(),
+                // Last, because each turn takes what waits there anyway: a flood must not starve what is above.
+                mail = self.mailbox.recv() => match mail {
+                    Some(mail) => self.mail(mail),
+                    None => anyhow::bail!("the gRPC server has ended"),
+                },
+                () = tokio::time::sleep_until(due) => {}
             }
         }
         self.finish().await;
@@ -312,8 +316,12 @@ impl Supernode {
             }
             FromFollower::Return => self.newest().map(|walk| walk.asks_to_return(&node)),
             FromFollower::Goodbye => {
-                self.tell_log("goodbye", node, Command::Leave(Leave { node, now_ms: self.group.now_ms() }));
-                None
+                if self.attached.goodbye(&node) && self.group.read(|state| state.can_leave(&node)) {
+                    self.tell_log("goodbye", node, Command::Leave(Leave { node, now_ms: self.group.now_ms() }));
+                    None
+                } else {
+                    self.newest().map(|walk| walk.unasked(&node))
+                }
             }
             // A second hello says nothing that its stream is not bound to already.
             FromFollower::Malformed(_) | FromFollower::Hello(_) => self.newest().map(|walk| walk.malformed(&node)),
@@ -353,6 +361,9 @@ impl Supernode {
     }
 
     pub(super) fn outdated(&self, node: NodeId, version: ProtocolVersion) {
+        if !self.group.read(|state| state.is_outdated_by(&node, version)) {
+            return;
+        }
         let now_ms = self.group.now_ms();
         self.tell_log("outdated", node, Command::Outdated(Outdated { node, version, now_ms }));
     }

@@ -104,7 +104,7 @@ impl Supernode {
             return;
         }
         if answer.send(Ok(welcome)).is_ok() {
-            let link = Link { stream, out, ip, port: source_port, version: hello.version, asked_us: 0 };
+            let link = Link { stream, out, ip, port: source_port, version: hello.version, asked_us: 0, goodbye: false };
             self.attached.attach(node, link, self.group.now_ms());
             self.attached_now(&node);
         }

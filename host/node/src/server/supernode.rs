@@ -1,6 +1,6 @@
 //! Starts a super: the group first, then its policies, then its doors, and its rounds last.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Base, Node, StartParts, bind, endless, super_part};
-use crate::config::{Config, PeerAddress, Storage};
+use crate::config::{Config, ConfigError, PeerAddress, Storage};
 use crate::context::{Context, Part, SuperPart};
 use crate::events::Events;
 use crate::group::Group;
@@ -50,7 +50,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let store = Arc::new(open(&disk, config.history_max_bytes).await?);
     let node = base.key.id();
     if !store.load()?.is_founded() {
-        may_found(config, node, grpc_address)?;
+        may_found(config, node, grpc_address).await?;
     }
     let (group, founded) = Group::start(
         Arc::clone(&store),
@@ -138,30 +138,48 @@ async fn open(disk: &Disk, history_max_bytes: u64) -> anyhow::Result<Store> {
 }
 
 /// An empty super founds a cluster only when it is alone: one that lost its disk must not found a second one beside the
-/// first (PROTOCOLS 1.3).
-fn may_found(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<()> {
-    let others: Vec<String> =
-        config.supers.iter().filter(|address| !is_ours(address, node, grpc)).map(ToString::to_string).collect();
-    if others.is_empty() {
-        return Ok(());
+/// first (PROTOCOLS 1.3). Its rules must be there as well.
+pub(super) async fn may_found(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<()> {
+    let mut others = Vec::new();
+    for address in &config.supers {
+        if !is_ours(address, node, grpc).await {
+            others.push(address.to_string());
+        }
     }
-    bail!(
-        "this super is empty and cluster.supers names others ({}): it founds no cluster beside theirs. \
-         To found a new one, let cluster.supers name {grpc} alone, or nothing. \
-         To join theirs it would be added there with `pingward cluster add {node}@{grpc}`, which this release cannot do yet: \
-         its groups have one super",
-        others.join(", ")
-    )
+    if !others.is_empty() {
+        let ours = PeerAddress { key: Some(node), host: grpc.ip().to_string(), port: grpc.port() };
+        let first = config.supers.first().map_or(ours, |first| PeerAddress { key: Some(node), ..first.clone() });
+        bail!(
+            "this super is empty and cluster.supers names others ({}): it founds no cluster beside theirs. \
+             To found a new one, let cluster.supers name this super alone, with its key where the address is not one of \
+             this machine's (\"{first}\"), or nothing. \
+             To join theirs it would be added there with `pingward cluster add {node}@{grpc}`, which this release cannot do \
+             yet: its groups have one super",
+            others.join(", ")
+        )
+    }
+    if !config.missing.is_empty() {
+        return Err(ConfigError::new(config.missing.clone()).into());
+    }
+    Ok(())
 }
 
 /// Whether an address is this super's own.
-fn is_ours(address: &PeerAddress, node: NodeId, grpc: SocketAddr) -> bool {
+pub(super) async fn is_ours(address: &PeerAddress, node: NodeId, grpc: SocketAddr) -> bool {
     if let Some(key) = address.key {
         return key == node;
     }
-    let here = |ip: IpAddr| ip == grpc.ip() || grpc.ip().is_unspecified();
-    let mut found = (address.host.as_str(), address.port).to_socket_addrs().into_iter().flatten();
-    address.port == grpc.port() && found.any(|to| here(to.ip()))
+    if address.port != grpc.port() {
+        return false;
+    }
+    // A name that nobody knows names nobody, hence not this super.
+    let Ok(mut found) = tokio::net::lookup_host((address.host.as_str(), address.port)).await else { return false };
+    found.any(|to| if grpc.ip().is_unspecified() { is_here(to.ip()) } else { to.ip() == grpc.ip() })
+}
+
+/// Whether an address is one of this machine's: the system lets nobody bind another's.
+fn is_here(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 fn founding(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<Found> {

@@ -9,13 +9,13 @@ use kernel::outcome::{Notice, Reply};
 use kernel::settings::Settings;
 use kernel::standing::Standing;
 use kernel::state::State;
-use store::Disk;
+use store::{Disk, Store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Component, PeerAddress};
+use crate::config::{Component, PeerAddress, Place, Problem};
 use crate::group::Group;
 use crate::prepare::Scheduled;
 
@@ -118,7 +118,7 @@ fn nobody_is_struck(state: &State) {
 
 async fn end(nodes: Vec<Node>) {
     for node in nodes {
-        node.stop().await;
+        node.stop().await.unwrap();
     }
 }
 
@@ -145,7 +145,7 @@ async fn followers_attach_and_are_paid_by_rules_that_decide_from_the_first_round
     }
     end(followers).await;
     until(&super_1, "all said goodbye", |state| state.queue.is_empty().then_some(())).await;
-    assert!(super_1.stop().await);
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +182,7 @@ async fn a_killed_super_comes_back_with_all_balances_and_strikes_nobody() {
     assert!(again.marks.is_suspect(), "the round that was open is opened again, and doubted");
     all_earn(&super_1, &followers, balances.iter().map(|(_, earned)| earned.0).max().unwrap()).await;
     end(followers).await;
-    super_1.stop().await;
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +230,7 @@ async fn a_kill_in_a_burst_of_claims_loses_nothing_that_was_answered() {
         assert_eq!(state.sum(), 0);
     });
     end(followers).await;
-    super_1.stop().await;
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +274,7 @@ async fn a_swap_counts_from_a_round_boundary_and_no_stream_drops() {
     let (_, outcome) = again.slots.iter().find(|(slot, _)| *slot == Slot::Reward).unwrap();
     assert!(matches!(outcome, Outcome::LogWins { active: Some(active), .. } if *active == before), "{outcome:?}");
     end(followers).await;
-    super_1.stop().await;
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,7 +310,7 @@ async fn a_policy_that_fails_three_times_gives_way_by_itself() {
     all_earn(&super_1, &followers, earned_then).await;
     group(&super_1).read(nobody_is_struck);
     end(followers).await;
-    super_1.stop().await;
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,7 +332,7 @@ async fn a_pause_of_the_whole_process_strikes_nobody() {
     })
     .await;
     end(followers).await;
-    super_1.stop().await;
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,7 +351,7 @@ async fn a_bad_component_leaves_the_rule_that_decides_and_says_what_is_wrong() {
     }
     let row = group(&super_1).read(|state| state.slot(Slot::Ban).row.clone());
     assert_eq!((row.active, row.scheduled), (Some(before), None));
-    assert!(super_1.stop().await);
+    super_1.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,6 +368,63 @@ async fn a_founder_whose_rules_are_refused_or_that_is_not_alone_does_not_begin()
     config.supers = vec![PeerAddress { key: None, host: "127.0.0.1".into(), port: 1 }];
     let error = lab.start_with(config).await.err().unwrap().to_string();
     assert!(error.contains("names others (127.0.0.1:1)"), "{error}");
+
+    let lab = Lab::new();
+    let missing = Component::File(lab.dir.path().join("missing.wasm"));
+    let problem = Problem { place: Place::File("node.toml".into()), what: "there is no file".into(), hint: "x".into() };
+    let mut config = Config { missing: vec![problem], ..lab.config() };
+    config.policies.insert(Slot::Ban, PolicySource { component: missing, config: "{}".into() });
+    let error = lab.start_with(config.clone()).await.err().unwrap().to_string();
+    assert!(error.contains("there is no file"), "{error}");
+    assert!(!Store::open(&lab.disk, 1 << 20).unwrap().load().unwrap().is_founded(), "nothing was founded");
+
+    // Once there is a cluster its rules are in the log, and a file that has gone is no obstacle.
+    lab.start().await.stop().await.unwrap();
+    let again = lab.start_with(config).await.unwrap();
+    assert!(group(&again).read(|state| state.active(Slot::Ban).is_some()));
+    again.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_is_not_ours_although_we_listen_on_all_of_our_own() {
+    let node = NodeKey::from_seed(&[1; 32]).id();
+    let all: SocketAddr = "0.0.0.0:7001".parse().unwrap();
+    // 192.0.2.0/24 is for documentation: no machine has it.
+    for (text, ours) in [
+        ("127.0.0.1:7001", true),
+        ("localhost:7001", true),
+        ("127.0.0.1:7002", false),
+        ("192.0.2.9:7001", false),
+        ("no-such-host.invalid:7001", false),
+    ] {
+        let (host, port) = text.split_once(':').unwrap();
+        let mut address = PeerAddress { key: None, host: host.into(), port: port.parse().unwrap() };
+        assert_eq!(supernode::is_ours(&address, node, all).await, ours, "{text}");
+        address.key = Some(node);
+        assert!(supernode::is_ours(&address, node, all).await, "{text} with our key");
+        address.key = Some(NodeKey::from_seed(&[2; 32]).id());
+        assert!(!supernode::is_ours(&address, node, all).await, "{text} with another's key");
+    }
+    let lab = Lab::new();
+    let supers = vec![PeerAddress { key: None, host: "192.0.2.9".into(), port: 7001 }];
+    let config = Config { supers, ..lab.config() };
+    let error = supernode::may_found(&config, node, all).await.unwrap_err().to_string();
+    assert!(error.contains("names others (192.0.2.9:7001)"), "{error}");
+    assert!(error.contains(&format!("\"{node}@192.0.2.9:7001\"")), "the cure: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_with_a_failure_or_a_task_that_does_not_end_is_an_error_with_its_reason() {
+    let lab = Lab::new();
+    let super_1 = lab.start().await;
+    super_1.tasks.fail("a commit failed".into());
+    let error = super_1.stop().await.unwrap_err().to_string();
+    assert!(error.contains("a commit failed"), "{error}");
+
+    let super_1 = Lab::new().start().await;
+    super_1.tasks.spawn("stuck", endless(std::future::pending()));
+    let error = super_1.stop_within(Duration::from_millis(200)).await.unwrap_err().to_string();
+    assert!(error.contains("not everything ended"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,6 +442,6 @@ async fn notices_become_events_and_counters() {
     .unwrap();
     assert!(context.metrics.rounds.get() > 0);
     let metrics: Arc<Metrics> = Arc::clone(&context.metrics);
-    assert!(super_1.stop().await);
+    super_1.stop().await.unwrap();
     assert_eq!(metrics.streams.get(), 0);
 }

@@ -1,6 +1,6 @@
-use kernel::decide::Slot;
+use kernel::decide::{LimitSettings, Policy as _, Slot};
 use kernel::id::Digest;
-use policy::{CHECKS, Findings, admit, inspect};
+use policy::{CHECKS, Findings, admit, inspect, prepare};
 
 use crate::guests::{BAN_STRIKES, REWARD_FLAT, WIT, admit_ban, engine, honest, judge, talking};
 
@@ -27,6 +27,20 @@ fn both_defaults_pass_and_say_what_they_are() {
         assert_eq!(admitted.digest, Digest::of_policy(Digest::of(bytes), Digest::of(b"{}")));
         assert!(bytes.len() < 100 << 10, "{name} has {} bytes", bytes.len());
     }
+}
+
+#[test]
+fn what_passed_before_is_prepared_again_under_limits_that_were_lowered_since() {
+    let limits = crate::guests::limits();
+    for (slot, bytes) in [(Slot::Reward, REWARD_FLAT), (Slot::Ban, BAN_STRIKES)] {
+        let before = admit(engine(), slot, bytes, "{}", &limits).unwrap().description;
+        let lowered = LimitSettings { state_bytes: 0, fuel_base: 1, memory_base_bytes: 1, ..limits };
+        assert!(admit(engine(), slot, bytes, "{}", &lowered).is_err());
+        let again = prepare(engine(), slot, bytes, "{}", &lowered).unwrap();
+        assert_eq!(*again.description(), before);
+    }
+    let other = prepare(engine(), Slot::Ban, REWARD_FLAT, "{}", &limits);
+    refused(other, "world", &["reward-policy"]);
 }
 
 #[test]

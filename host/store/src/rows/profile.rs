@@ -49,7 +49,14 @@ mod tests {
             ClaimAnswer::Refused(Reject::Overclaim { penalty: points(draw), earned: points(draw) })
         };
         let (sequence, digest) = (draw.number(), draw.digest());
-        LastClaim { sequence, digest, answer, round: RoundId(draw.number()), since_round: draw.number() as u32 }
+        LastClaim {
+            sequence,
+            digest,
+            answer,
+            round: RoundId(draw.number()),
+            since_round: draw.number() as u32,
+            expires_ms: draw.number(),
+        }
     }
 
     fn any(draw: &mut Draw) -> Profile {
@@ -70,11 +77,12 @@ mod tests {
             reason: draw.text(),
             decided_by: draw.maybe(Draw::digest),
             claim: draw.maybe(claim),
+            hellos: (RoundId(draw.number()), draw.number() as u32),
         }
     }
 
     #[test]
     fn a_profile_comes_back() {
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "8587a44588e47073");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "4fbeeed54edef731");
     }
 }

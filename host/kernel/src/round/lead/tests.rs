@@ -157,6 +157,69 @@ fn stamps_follow_the_clock_within_its_bound_and_the_elapsed_time_beyond() {
     }
 }
 
+/// Stamps once a second: the stamps at the named seconds, and whether the clock counted.
+fn stamps(clock: &mut Clock, last_ms: u64, wall: impl Fn(u64) -> u64, at_s: &[u64]) -> Vec<(u64, bool)> {
+    let mut last_ms = last_ms;
+    let mut told = Vec::new();
+    for second in 0..=*at_s.last().unwrap() {
+        let stamp = clock.stamp(last_ms, wall(second), second * 1_000_000);
+        assert!(stamp.now_ms >= last_ms, "second {second}");
+        last_ms = stamp.now_ms;
+        clock.saw(last_ms, second * 1_000_000);
+        if at_s.contains(&second) {
+            told.push((last_ms, stamp.off_ms.is_none()));
+        }
+    }
+    told
+}
+
+#[test]
+fn a_machine_that_starts_an_hour_ahead_is_caught_up_by_its_clock() {
+    let hour_ms = 3_600_000;
+    // Its clock is set after a minute.
+    let wall = |second| 1_000 * second + if second < 60 { 2 * hour_ms } else { hour_ms };
+    let told = stamps(&mut Clock::default(), 5_000, wall, &[59, 60, 660, 760, 7_799, 7_800, 7_900]);
+    let at = |second: u64| 1_000 * second + 2 * hour_ms;
+    let expected = [
+        (at(59), true),
+        (at(60), false),
+        // Ten minutes later the stamps slow down to half.
+        (at(660) - 500, false),
+        (at(760) - 50_500, false),
+        (at(7_799) - 3_570_000, false),
+        // Within 30 s the clock counts again. Stamps wait for it and do not fall.
+        (at(7_799) - 3_570_000, true),
+        (1_000 * 7_900 + hour_ms, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_machine_that_starts_in_1970_takes_its_clock_as_soon_as_it_is_set() {
+    let wall = |second| if second < 60 { 1_000 * second } else { 900_000_000 + 1_000 * second };
+    let told = stamps(&mut Clock::default(), 500_000, wall, &[0, 59, 60, 61]);
+    // Time goes on meanwhile, from the latest stamp.
+    assert_eq!(told, [(500_000, false), (559_000, false), (900_060_000, true), (900_061_000, true)]);
+}
+
+#[test]
+fn a_clock_that_jumps_about_is_never_approached() {
+    let wall = |second| 1_000 * second + 10_000_000 * (1 + second / 500);
+    let mut clock = Clock::default();
+    clock.saw(5_000, 0);
+    assert_eq!(stamps(&mut clock, 5_000, wall, &[5_000]), [(5_005_000, false)]);
+}
+
+#[test]
+fn a_clock_that_is_ahead_for_long_is_approached() {
+    let wall = |second| 1_000 * second + 600_000;
+    let mut clock = Clock::default();
+    clock.saw(5_000, 0);
+    // Ten minutes of its own time, then half a second a second, until it is within 30 s.
+    let told = stamps(&mut clock, 5_000, wall, &[600, 602, 1_750]);
+    assert_eq!(told, [(605_500, false), (608_500, false), (2_350_000, true)]);
+}
+
 #[test]
 fn a_clock_that_is_off_loses_no_time_however_often_it_stamps() {
     let mut clock = Clock::default();

@@ -71,6 +71,17 @@ fn who_said_goodbye_or_is_outdated_leaves_without_being_down() {
 }
 
 #[test]
+fn bans_by_hand_do_not_make_a_round_suspect() {
+    let mut state = state(1, 10);
+    for i in 0..5 {
+        state.members.get_mut(&node(i)).unwrap().hot.standing = Standing::Banned;
+    }
+    let report = merged(&state, &["m----sssss"]);
+    assert_eq!(letters(&report), "?????uuuuu");
+    assert_eq!((report.marks.missing, report.marks.causes), (0, 0));
+}
+
+#[test]
 fn places_follow_the_queue_of_now() {
     // Walked: 0 1 2 3. Since then 1 left and 4 came.
     let mut now = state(1, 5);
@@ -116,8 +127,8 @@ fn a_grace_begins_with_a_start_a_death_a_pause_or_load_and_ends() {
     };
     let (quiet, none): (Option<Partial>, Option<Partial>) = (came(&|_| {}), None);
     let started = came(&|p| p.open_since_ms = 2);
-    let paused = came(&|p| p.lag_ms = 10_000);
-    let lagged = came(&|p| p.lag_ms = 9_999);
+    let paused = came(&|p| p.lag_ms = 5_000);
+    let lagged = came(&|p| p.lag_ms = 4_999);
     for (said, until) in [
         (vec![&quiet], 0),
         (vec![&started], 13),
@@ -159,6 +170,10 @@ fn load_alone_gives_grace_for_ten_rounds_in_a_row_at_most() {
     let alternating = loads(&|round| u32::from(!round.is_multiple_of(3)));
     assert!(!alternating.contains(&11), "{alternating:?}");
     assert_eq!(loads(&|round| u32::from(round <= 2)), [1, 2, 3, 4, 5]);
+    // Neither does one after it: a row is made good by as many quiet ones.
+    assert_eq!(loads(&|round| u32::from(round != 14)), (1..=10).collect::<Vec<_>>());
+    let later = loads(&|round| u32::from(round <= 12 || round >= 24));
+    assert_eq!(later, (1..=10).chain(24..=30).collect::<Vec<_>>());
 }
 
 #[test]
@@ -268,7 +283,7 @@ proptest! {
             .collect();
         let report = merge(&state, &OPEN, &walked, &partials);
         prop_assert!(report.is_well_formed(state.queue.len()));
-        prop_assert_eq!(report.marks, guard::derive(&report, &state));
+        let (mut missing, mut asked_twice, mut disputed) = (0, 0, 0);
         for (at, node) in state.queue.iter().enumerate() {
             let hot = &state.members[node].hot;
             let base = walked.iter().position(|walked| walked == node);
@@ -291,12 +306,18 @@ proptest! {
                 Presence::Unknown
             };
             prop_assert_eq!(report.presence(at), expected);
+            missing += u32::from(expected == Presence::Down);
+            asked_twice += u32::from(seen.len() + missed.len() >= 2);
+            disputed += u32::from(!seen.is_empty() && !missed.is_empty());
             let asked: BTreeSet<u8> = seen.union(&missed).copied().collect();
             prop_assert_eq!(report.asked[at], asked.iter().fold(0, |bits, seat| bits | 1 << seat));
             prop_assert_eq!(report.seen[at], seen.iter().fold(0, |bits, seat| bits | 1 << seat));
             // Unknown is never down: who was not in the walked queue was not looked for.
             prop_assert!(base.is_some() || report.presence(at) == Presence::Unknown);
         }
+        let marks = report.marks;
+        prop_assert_eq!((marks.missing, marks.asked_twice, marks.disputed), (missing, asked_twice, disputed));
+        prop_assert_eq!((marks.trusted_up as usize, marks.partials as usize), (state.queue.len(), partials.len()));
     }
 }
 

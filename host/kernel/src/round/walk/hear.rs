@@ -26,6 +26,11 @@ impl Walk {
         self.answer(node, of, nonce, at_us, false)
     }
 
+    /// A message that is understood and changes nothing: counted as one that nobody asked for.
+    pub fn unasked(&mut self, node: &NodeId) -> Heard {
+        self.note(node, Heard::Dropped)
+    }
+
     /// A message that cannot be read.
     pub fn malformed(&mut self, node: &NodeId) -> Heard {
         self.note(node, Heard::Malformed)
@@ -60,8 +65,8 @@ impl Walk {
         let Some(moment) = moment else { return self.note(node, Heard::OutOfTurn) };
         if at_us > moment.sent_us.saturating_add(timeout_us) {
             match moment.state {
-                // It waited on us as long as we on it.
-                Ping::Void => return Heard::Dropped,
+                // It waited on us as long as we on it: no fact. Counted all the same, for it may come again and again.
+                Ping::Void => return self.note(node, Heard::Dropped),
                 Ping::Live | Ping::Missed if !moment.late => {
                     moment.late = true;
                     return Heard::Late;

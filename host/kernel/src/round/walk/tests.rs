@@ -55,6 +55,18 @@ fn run(walk: &mut Walk, mut each: impl FnMut(&mut Walk, PingOut, u64)) -> u64 {
     now_us
 }
 
+/// Ticks until the first ping leaves; gives it and when that was.
+fn first(walk: &mut Walk) -> (PingOut, u64) {
+    let mut pings = Vec::new();
+    loop {
+        let now_us = walk.next_due_us().unwrap();
+        walk.tick(now_us, &mut pings);
+        if let Some(ping) = pings.first() {
+            return (*ping, now_us);
+        }
+    }
+}
+
 /// `seen`, `missed`, `absent`, `void`, one letter a member.
 fn said(partial: &Partial) -> String {
     (0..partial.asked.len())
@@ -99,11 +111,9 @@ fn an_empty_queue_is_over_at_once() {
 #[test]
 fn a_window_is_closed_by_its_answer_and_its_end_is_inside() {
     let mut walk = walk(1);
-    let mut pings = Vec::new();
-    walk.tick(START_US, &mut pings);
-    let [ping] = pings[..] else { panic!("{pings:?}") };
+    let (ping, sent_us) = first(&mut walk);
     assert!(!walk.is_over());
-    assert_eq!(walk.pong(&ping.node, &pong(ping.nonce), START_US + TIMEOUT_US), Heard::Kept);
+    assert_eq!(walk.pong(&ping.node, &pong(ping.nonce), sent_us + TIMEOUT_US), Heard::Kept);
     assert!(walk.is_over());
 }
 
@@ -111,9 +121,9 @@ fn a_window_is_closed_by_its_answer_and_its_end_is_inside() {
 fn a_message_counts_by_when_it_came_off_the_socket() {
     // The reader had it in time, the loop got to it after it had looked at the deadline.
     let mut walk = walk(1);
-    let mut nonce = 0;
-    run(&mut walk, |_, ping, _| nonce = ping.nonce);
-    assert_eq!(walk.pong(&NodeId([0; 32]), &pong(nonce), START_US + TIMEOUT_US), Heard::Kept);
+    let (mut nonce, mut sent_us) = (0, 0);
+    run(&mut walk, |_, ping, at_us| (nonce, sent_us) = (ping.nonce, at_us));
+    assert_eq!(walk.pong(&NodeId([0; 32]), &pong(nonce), sent_us + TIMEOUT_US), Heard::Kept);
     assert_eq!(said(&walk.partial(|_, _| false)), "s");
 }
 
@@ -121,10 +131,10 @@ fn a_message_counts_by_when_it_came_off_the_socket() {
 fn a_late_answer_is_a_miss_and_a_fact() {
     let mut walk = walk(1);
     let node = NodeId([0; 32]);
-    let mut nonce = 0;
-    run(&mut walk, |_, ping, _| nonce = ping.nonce);
-    assert_eq!(walk.pong(&node, &pong(nonce), START_US + TIMEOUT_US + 1), Heard::Late);
-    assert_eq!(walk.pong(&node, &pong(nonce), START_US + TIMEOUT_US + 2), Heard::StaleNonce);
+    let (mut nonce, mut sent_us) = (0, 0);
+    run(&mut walk, |_, ping, at_us| (nonce, sent_us) = (ping.nonce, at_us));
+    assert_eq!(walk.pong(&node, &pong(nonce), sent_us + TIMEOUT_US + 1), Heard::Late);
+    assert_eq!(walk.pong(&node, &pong(nonce), sent_us + TIMEOUT_US + 2), Heard::StaleNonce);
     let partial = walk.partial(|_, _| false);
     assert_eq!(said(&partial), "m");
     assert_eq!(facts(&partial, 0), fact::LATE | fact::STALE_NONCE);
@@ -149,9 +159,7 @@ fn a_members_own_ping_keeps_its_turn_beside_or_without_a_pong() {
 fn what_fits_no_ping_is_a_fact_or_dropped() {
     let mut walk = walk(2);
     let node = NodeId([0; 32]);
-    let mut pings = Vec::new();
-    walk.tick(START_US, &mut pings);
-    let ping = pings[0];
+    let (ping, sent_us) = first(&mut walk);
     let of = |round, term| PongIn { round: RoundId(round), term: Term(term), ..pong(ping.nonce) };
     for (pong, heard) in [
         (of(5, 1), Heard::Dropped),
@@ -161,10 +169,10 @@ fn what_fits_no_ping_is_a_fact_or_dropped() {
         (pong(ping.nonce ^ 1), Heard::OutOfTurn),
         (PongIn { address: "\u{7f}", ..pong(ping.nonce) }, Heard::Malformed),
     ] {
-        assert_eq!(walk.pong(&ping.node, &pong, START_US + 1), heard, "{pong:?}");
+        assert_eq!(walk.pong(&ping.node, &pong, sent_us + 1), heard, "{pong:?}");
     }
     let other = if ping.node == node { NodeId([1; 32]) } else { node };
-    assert_eq!(walk.pong(&other, &pong(ping.nonce), START_US + 1), Heard::OutOfTurn, "another's nonce");
+    assert_eq!(walk.pong(&other, &pong(ping.nonce), sent_us + 1), Heard::OutOfTurn, "another's nonce");
     let all = fact::STALE_NONCE | fact::OUT_OF_TURN | fact::MALFORMED;
     let partial = walk.partial(|_, _| false);
     assert_eq!(facts(&partial, u32::from(ping.node != node)), all);
@@ -186,7 +194,7 @@ fn a_flood_closes_the_stream_and_is_a_fact() {
 #[test]
 fn a_pause_shorter_than_a_quarter_of_the_timeout_excuses_nobody() {
     let mut walk = walk(1);
-    walk.tick(START_US, &mut Vec::new());
+    first(&mut walk);
     walk.tick(walk.next_due_us().unwrap() + LATE_US, &mut Vec::new());
     run(&mut walk, |_, _, _| {});
     assert_eq!(said(&walk.partial(|_, _| false)), "m");
@@ -200,6 +208,22 @@ fn a_pause_seen_elsewhere_takes_back_what_was_judged_meanwhile() {
     walk.lagged(end_us, end_us - START_US + 1);
     let partial = walk.partial(|_, _| false);
     assert_eq!((said(&partial).as_str(), partial.lag_ms), ("vvv", (end_us - START_US + 1) / 1_000));
+}
+
+#[test]
+fn answers_to_a_void_ping_are_no_fact_and_still_a_flood_when_they_do_not_end() {
+    let mut walk = walk(1);
+    let node = NodeId([0; 32]);
+    let (ping, sent_us) = first(&mut walk);
+    let nonce = ping.nonce;
+    let end_us = sent_us + 2 * TIMEOUT_US;
+    walk.tick(end_us, &mut Vec::new());
+    for _ in 0..UNASKED_MESSAGES {
+        assert_eq!(walk.pong(&node, &pong(nonce), end_us), Heard::Dropped);
+    }
+    assert_eq!(walk.pong(&node, &pong(nonce), end_us), Heard::Flood);
+    let partial = walk.partial(|_, _| false);
+    assert_eq!((said(&partial).as_str(), facts(&partial, 0)), ("v", fact::FLOOD));
 }
 
 #[test]
@@ -291,6 +315,23 @@ fn moments_are_drawn_again_from_the_secret() {
     );
     let all = draw::schedule(&[3; 16], &OPEN, 10, span_us, 10_000);
     assert_eq!(all.len(), 20, "1 in 1");
+}
+
+#[test]
+fn in_a_small_queue_a_turn_is_anywhere_in_its_slot() {
+    let span_us = INTERVAL_US - TIMEOUT_US;
+    for len in 1..=3 {
+        let slot_us = span_us / len as u64;
+        let mut tenths = vec![[0; 10]; len];
+        for secret in 0..200 {
+            for (rank, drawn) in draw::schedule(&[secret; 16], &OPEN, len, span_us, 0).iter().enumerate() {
+                let in_slot_us = drawn.at_us - rank as u64 * slot_us;
+                assert!(in_slot_us < slot_us && drawn.at_us < span_us);
+                tenths[rank][(in_slot_us * 10 / slot_us) as usize] += 1;
+            }
+        }
+        assert!(tenths.iter().flatten().all(|n| *n >= 5), "{tenths:?}");
+    }
 }
 
 #[test]

@@ -100,11 +100,14 @@ async fn a_wrong_decision_changes_nothing_and_says_which_field() {
     let rig = Rig::new().await.with_followers(1).await;
     let before = rig.fingerprint();
     let (node, stranger) = (key(1).id().to_string(), key(99).id().to_string());
+    let a_super = key(200).id().to_string();
     let line = |node: &str, points: i64, round: u64| json!({ "lines": [{ "node": node, "points": points, "round": round }], "reason": "x" });
     let long = "x".repeat(201);
     for (method, path, body, code, detail) in [
         ("POST", "/v1/bans", json!({ "node": "x", "rounds": 3, "reason": "r" }), "bad_json", "node"),
         ("POST", "/v1/bans", json!({ "node": stranger, "rounds": 3, "reason": "r" }), "unknown_node", &stranger),
+        ("POST", "/v1/bans", json!({ "node": a_super, "rounds": 3, "reason": "r" }), "wrong_role", "a super"),
+        ("POST", "/v1/bans/lift", json!({ "node": a_super, "reason": "r" }), "wrong_role", "a super"),
         ("POST", "/v1/bans", json!({ "node": node, "rounds": 0, "reason": "r" }), "out_of_bounds", "rounds"),
         ("POST", "/v1/bans", json!({ "node": node, "rounds": 3, "reason": " " }), "bad_json", "reason"),
         ("POST", "/v1/bans", json!({ "node": node, "rounds": 3, "reason": long }), "malformed", "reason"),

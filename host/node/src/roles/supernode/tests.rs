@@ -1,0 +1,184 @@
+//! The loop alone, with mail put in by hand.
+
+use kernel::command::{Found, Super};
+use kernel::id::{ClusterId, Genesis};
+use kernel::settings::Settings;
+use policy::Engine;
+use store::{Disk, Store};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use wire::message::{Hello, Role, Welcome};
+
+use super::*;
+use crate::listen::Limits;
+use crate::mail::Out;
+
+/// A hang is a failure; nothing else depends on it.
+const HANG: Duration = Duration::from_secs(60);
+const FOLLOWER: NodeId = NodeId([9; 32]);
+
+struct Rig {
+    group: Group,
+    mailbox: mpsc::Sender<Mail>,
+    tasks: Tasks,
+}
+
+/// A loop with rounds of an hour, so that nothing but the test writes to the log.
+fn rig() -> (Rig, Supernode) {
+    let key = Arc::new(NodeKey::from_seed(&[1; 32]));
+    let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
+    let found = Found {
+        cluster: ClusterId { id: "lab".into(), genesis: Genesis([7; 16]) },
+        founder: Super { node: key.id(), name: "super-1".into(), address: "127.0.0.1:7001".into() },
+        settings: Settings { interval_ms: 3_600_000, ..Settings::default() },
+        now_ms: 0,
+    };
+    let store = Arc::new(Store::open(&Disk::memory(), 1 << 20).unwrap());
+    let (group, _) = Group::start(store, found, Arc::clone(&metrics), &tasks).unwrap();
+    let (mail, mailbox) = mpsc::channel(4 * TAKEN);
+    let supernode = Supernode::new(Parts {
+        seat: Seat(0),
+        policies: Policies::new(group.clone(), key.id(), Engine::new().unwrap()),
+        key,
+        group: group.clone(),
+        streams: Streams::default(),
+        events: Events::new(1),
+        order: watch::channel(Order::default()).0,
+        gate: Gate::new(Limits::GRPC, metrics.connections_refused.clone()),
+        metrics,
+        mailbox,
+        tasks: tasks.clone(),
+    });
+    (Rig { group, mailbox: mail, tasks }, supernode)
+}
+
+struct Client {
+    attach: Box<Attach>,
+    welcome: oneshot::Receiver<Result<Welcome, Refusal>>,
+    from: mpsc::Receiver<Box<ToFollower>>,
+}
+
+/// A hello on a new stream.
+fn hello(stream: u64) -> Client {
+    let (out, from, _stuck) = Out::new(16);
+    let (answer, welcome) = oneshot::channel();
+    let attach = Attach {
+        stream: StreamId(stream),
+        node: FOLLOWER,
+        hello: Hello {
+            cluster: "lab".into(),
+            role: Role::Follower,
+            name: "f".into(),
+            version: ProtocolVersion::OURS,
+            software: String::new(),
+            port: 7101,
+            rest: None,
+        },
+        ip: [127, 0, 0, 1].into(),
+        source_port: 7101,
+        out,
+        answer,
+    };
+    Client { attach: Box::new(attach), welcome, from }
+}
+
+impl Rig {
+    /// Runs the loop until its first round, in which nobody is, is settled: the next one is an hour away.
+    async fn run(&self, supernode: Supernode) {
+        self.tasks.spawn("loop", supernode.run());
+        let settled = timeout(HANG, async {
+            while self.group.applied().borrow().settled != RoundId(1) {
+                // Of no stream, so that the loop looks at its round once more.
+                self.says(77, FromFollower::Return).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        settled.await.unwrap();
+    }
+
+    async fn says(&self, stream: u64, what: FromFollower) {
+        let mail = Mail::Message { stream: StreamId(stream), node: FOLLOWER, at: Instant::now(), what };
+        self.mailbox.send(mail).await.unwrap();
+    }
+
+    /// Lets the loop run until a client is welcome.
+    async fn attach(&self, stream: u64) -> mpsc::Receiver<Box<ToFollower>> {
+        let Client { attach, welcome, from } = hello(stream);
+        self.mailbox.send(Mail::Attach(attach)).await.unwrap();
+        timeout(HANG, welcome).await.unwrap().unwrap().unwrap();
+        from
+    }
+
+    /// Until its way back is closed.
+    async fn is_closed(&self, mut from: mpsc::Receiver<Box<ToFollower>>) {
+        timeout(HANG, async { while from.recv().await.is_some() {} }).await.unwrap();
+    }
+
+    async fn end(self) {
+        self.tasks.kill();
+        self.group.stopped().cancelled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_goodbye_a_stream_reaches_the_log_and_the_others_are_a_flood() {
+    let (rig, supernode) = rig();
+    rig.run(supernode).await;
+    let from = rig.attach(1).await;
+    let joined = rig.group.applied().borrow().index;
+    for _ in 0..=kernel::limits::UNASKED_MESSAGES + 1 {
+        rig.says(1, FromFollower::Goodbye).await;
+    }
+    rig.is_closed(from).await;
+    // Behind the one goodbye, and all that there is.
+    let mut applied = rig.group.applied();
+    timeout(HANG, applied.wait_for(|applied| applied.index.0 > joined.0)).await.unwrap().unwrap();
+    assert!(rig.group.read(|state| !state.can_leave(&FOLLOWER)));
+
+    // Back with a new stream: it has joined again, so its goodbye counts again, once.
+    let from = rig.attach(2).await;
+    let back = rig.group.applied().borrow().index;
+    for _ in 0..=kernel::limits::UNASKED_MESSAGES + 1 {
+        rig.says(2, FromFollower::Goodbye).await;
+    }
+    rig.is_closed(from).await;
+    timeout(HANG, applied.wait_for(|applied| applied.index.0 > back.0)).await.unwrap().unwrap();
+    assert_eq!((back.0, applied.borrow().index.0), (joined.0 + 2, joined.0 + 3));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_message_that_nobody_asked_for_is_a_flood_when_it_does_not_end() {
+    let (rig, supernode) = rig();
+    rig.run(supernode).await;
+    let again = hello(0).attach.hello;
+    let ping = Ping { round: RoundId(1), term: kernel::id::Term(1), nonce: 7 };
+    let kinds = [FromFollower::Return, FromFollower::Hello(again), FromFollower::Ping(ping)];
+    for (stream, what) in (1..).zip(kinds) {
+        let from = rig.attach(stream).await;
+        let before = rig.group.applied().borrow().index;
+        for _ in 0..=kernel::limits::UNASKED_MESSAGES + 1 {
+            rig.says(stream, what.clone()).await;
+        }
+        rig.is_closed(from).await;
+        assert_eq!(rig.group.applied().borrow().index, before, "{what:?}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_mailbox_that_is_never_empty_starves_no_result() {
+    let (rig, mut supernode) = rig();
+    let Client { attach, welcome, .. } = hello(1);
+    supernode.attached.wait(FOLLOWER, StreamId(1));
+    let reply = Ok(Ok(Reply::Done));
+    assert!(supernode.done.try_send(Done::Joined { attach, reply }).is_ok());
+    // A flood, and behind it the end of the stream that waits: whoever takes all mail first welcomes nobody.
+    for _ in 0..3 * TAKEN {
+        rig.says(77, FromFollower::Return).await;
+    }
+    rig.mailbox.send(Mail::Detached { stream: StreamId(1), node: FOLLOWER }).await.unwrap();
+    rig.tasks.spawn("loop", supernode.run());
+    assert!(timeout(HANG, welcome).await.unwrap().is_ok_and(|welcome| welcome.is_ok()));
+    rig.end().await;
+}
