@@ -11,6 +11,7 @@
 mod guests;
 
 mod admission;
+mod cookbook_a;
 mod cookbook_b;
 mod hostile;
 mod limits;
