@@ -93,11 +93,11 @@ fn round(number: u64, population: u32) -> RoundInput {
 /// A population as a cluster has it: nearly everybody answers, each from a distance of its own.
 fn members(population: u32, description: &Description) -> Members {
     let each = |of: fn(u32) -> u32| (0..population).map(of);
-    let missing = |i: u32| i % 97 == 0;
+    let missing = |i: u32| i.is_multiple_of(97);
     Members {
         presence: (0..population).map(|i| u8::from(!missing(i))).collect(),
         facts: (0..population).map(|i| u16::from(missing(i))).collect(),
-        rtt_us: each(|i| if i % 97 == 0 { 0 } else { 200 + i.wrapping_mul(2_654_435_761) % 90_000 }).collect(),
+        rtt_us: each(|i| if i.is_multiple_of(97) { 0 } else { 200 + i.wrapping_mul(2_654_435_761) % 90_000 }).collect(),
         observers: vec![0x0101; population as usize],
         age: each(|i| i.wrapping_mul(7) % 100_000).collect(),
         standing: vec![0; population as usize],

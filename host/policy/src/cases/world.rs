@@ -150,7 +150,7 @@ impl World {
         let queue = &self.state.queue;
         let at_of = |member: &NodeId| member.0[24..].iter().fold(0_usize, |n, b| n << 8 | usize::from(*b)) - 1;
         let letters: Vec<(usize, char)> =
-            queue.iter().map(|member| at_of(member)).map(|at| (at, seen.get(at).copied().unwrap_or('?'))).collect();
+            queue.iter().map(at_of).map(|at| (at, seen.get(at).copied().unwrap_or('?'))).collect();
         let column = |of: Option<&Each<u32>>, at: usize| Each::of(of, at).unwrap_or_default();
         let up = |letter: char| letter == '+';
         let members = letters.len();
