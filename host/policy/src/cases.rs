@@ -40,6 +40,9 @@ pub struct Case {
     /// The rule's config.
     #[serde(default)]
     config: toml::Table,
+    /// Cluster settings that are not the default ones, by key.
+    #[serde(default)]
+    settings: toml::Table,
     /// Length of a round, ms.
     #[serde(default = "ten_seconds")]
     interval_ms: u64,
@@ -240,7 +243,7 @@ impl Case {
     /// [`CaseError::Case`] for a config that is none, [`CaseError::Refused`].
     pub fn play(&self, engine: &Engine, slot: Slot, component: &[u8]) -> Result<Played, CaseError> {
         let config = json(&Json::Object(self.config_json()?));
-        let settings = Settings { interval_ms: self.interval_ms, joins_round: MEMBERS as u64, ..Settings::default() };
+        let settings = self.cluster_settings()?;
         let admitted = admit(engine, slot, component, &config, &settings.policy_limits())
             .map_err(|findings| CaseError::Refused { name: self.name.clone(), findings })?;
         let members = self.members();
@@ -265,6 +268,16 @@ impl Case {
             faults: world.faults,
             log: world.log,
         })
+    }
+
+    fn cluster_settings(&self) -> Result<Settings, CaseError> {
+        let mut settings =
+            Settings { interval_ms: self.interval_ms, joins_round: MEMBERS as u64, ..Settings::default() };
+        for (key, value) in &self.settings {
+            let text = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+            settings.set(key, &text).map_err(|error| self.wrong(format!("`settings`: {key}: {error}")))?;
+        }
+        Ok(settings)
     }
 
     fn config_json(&self) -> Result<serde_json::Map<String, Json>, CaseError> {

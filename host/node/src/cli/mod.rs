@@ -237,6 +237,7 @@ mod tests {
             "policy list",
             "policy new my-rule --slot ban --lang rust",
             "policy check a.wasm",
+            "policy check a.wasm --set policy_limits.state_bytes=1262",
             "policy check a.wasm --slot ban --config {}",
             "policy inspect a.wasm",
             "policy bench a.wasm --members 100 --members 1000",

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::operate::{AcceptPolicy, Rollback, slot};
 use super::read::Source;
+use super::setup::assignment;
 use super::wait;
 use crate::builtin;
 use crate::client::printable;
@@ -88,6 +89,26 @@ impl New {
     }
 }
 
+/// Cluster settings that a rule is looked at under.
+#[derive(Clone, Debug, Args)]
+struct Under {
+    /// A cluster setting that is not the default one, such as policy_limits.state_bytes=1262; once for each
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+}
+
+impl Under {
+    fn settings(&self) -> Result<Settings, Failure> {
+        let mut settings = Settings::default();
+        for (key, value) in &self.set {
+            settings.set(key, value).map_err(|error| {
+                Failure::usage(format!("--set {key}={value}: {error}"), "`pingward config show` lists the keys")
+            })?;
+        }
+        Ok(settings)
+    }
+}
+
 /// Check whether a node would take a component: `ok` and its digests, or what is wrong with the cure, a line each
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -103,6 +124,8 @@ pub struct Check {
     /// Its config: JSON, or a file with JSON
     #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
     config: String,
+    #[command(flatten)]
+    under: Under,
 }
 
 impl Check {
@@ -110,8 +133,8 @@ impl Check {
         let bytes = read_component(&self.file)?;
         let config = read_config(&self.config)?;
         let place = self.file.display().to_string();
+        let limits = self.under.settings()?.policy_limits();
         let engine = engine()?;
-        let limits = Settings::default().policy_limits();
         let refused = |findings: &policy::Findings, slot: &str| {
             Failure::plain(format!("a node would not take it{slot}:\n{}", indented(findings))).at(place.clone())
         };
@@ -332,6 +355,8 @@ pub struct Bench {
     /// Members; once for each population
     #[arg(long, value_name = "N", default_values_t = [100, 10_000, 100_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     members: Vec<u32>,
+    #[command(flatten)]
+    under: Under,
 }
 
 /// How long one population is measured.
@@ -348,7 +373,7 @@ impl Bench {
         };
         let place = self.file.display().to_string();
         // A net of a second would end what is only slow: here it is measured.
-        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..Settings::default().policy_limits() };
+        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..self.under.settings()?.policy_limits() };
         let admit = |bytes: &[u8], config: &str| {
             policy::admit(&engine, slot, bytes, config, &limits).map_err(|findings| {
                 Failure::plain(format!("a node would not take it for the slot {slot}:\n{}", indented(&findings)))

@@ -65,7 +65,8 @@ fn name(text: &str) -> Result<String, String> {
     if is_name(text) { Ok(text.into()) } else { Err("use 1 to 32 characters of a-z, 0-9 and -".into()) }
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+/// `KEY=VALUE` on the command line.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write SECTION.KEY=VALUE, such as round.interval_ms=1000")?;
     Ok((key.trim().into(), value.trim().into()))
 }

@@ -65,6 +65,21 @@ fn what_differs_is_told_member_by_member() {
 }
 
 #[test]
+fn a_case_may_have_settings_of_its_own() {
+    let case = |settings: &str| {
+        let text = format!(
+            "[[case]]\nname = \"c\"\nconfig = {{ warn = 1, suspend = 1, ban = 1, ban_rounds = 1 }}\nrounds = [\"-\", \"-\", \"+ x 3\"]\n\
+             settings = {settings}\nexpect.standing = [\"good\"]\n"
+        );
+        cases(&text).unwrap()[0].play(&Engine::new().unwrap(), Slot::Ban, BAN)
+    };
+    assert!(case("{ \"guardrails.probation_rounds\" = 1 }").unwrap().passed());
+    assert!(!case("{ \"guardrails.probation_rounds\" = 9 }").unwrap().passed());
+    let error = case("{ \"guardrails.probation\" = 9 }").unwrap_err().to_string();
+    assert!(error.contains("guardrails.probation"), "{error}");
+}
+
+#[test]
 fn a_file_that_is_wrong_says_where() {
     let case = |text: &str| cases(&format!("[[case]]\nname = \"c\"\n{text}\n")).unwrap_err().to_string();
     for (text, said) in [
