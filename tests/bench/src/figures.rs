@@ -28,6 +28,13 @@ impl Samples {
         sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
     }
 
+    /// The median; zero when there is none.
+    pub(crate) fn median(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
     /// One line: what, median, 99th percentile, worst.
     pub(crate) fn print(&self, what: &str) {
         println!("  {what:<46} {:>8.3} {:>8.3} {:>8.3}", self.ms(50), self.ms(99), self.ms(100));

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use kernel::decide::{Call, Description, Judgement, Members, Policy, Reward, Run};
 use pingward_sdk::{export, types};
 
+use crate::figures::Samples;
+
 /// The columns in the SDK's types. A rule that was built into the host would not copy them, so this is not timed.
 pub(crate) fn columns(members: &Members) -> types::Members {
     let extra =
@@ -60,6 +62,8 @@ pub(crate) fn judge(call: &Call<'_>, members: &types::Members) -> Result<types::
 pub(crate) struct Twins<'a> {
     pub(crate) wasm: &'a dyn Policy,
     pub(crate) times: Mutex<Times>,
+    /// Calls of each that are made besides, one after the other: what they cost while nothing else runs.
+    again: u32,
 }
 
 /// How long the calls of one round took.
@@ -71,11 +75,13 @@ pub(crate) struct Times {
     pub(crate) copying: Duration,
     /// Answers that differ.
     pub(crate) differ: u32,
+    /// Medians of the calls that were made again.
+    pub(crate) again: (Duration, Duration),
 }
 
 impl<'a> Twins<'a> {
-    pub(crate) fn new(wasm: &'a dyn Policy) -> Self {
-        Self { wasm, times: Mutex::default() }
+    pub(crate) fn new(wasm: &'a dyn Policy, again: u32) -> Self {
+        Self { wasm, times: Mutex::default(), again }
     }
 
     /// The times since the last call of this.
@@ -86,8 +92,8 @@ impl<'a> Twins<'a> {
     fn both<A, N>(
         &self,
         call: &Call<'_>,
-        wasm: impl FnOnce(&dyn Policy) -> Run<A>,
-        native: impl FnOnce(&types::Members) -> N,
+        wasm: impl Fn(&dyn Policy) -> Run<A>,
+        native: impl Fn(&types::Members) -> N,
         same: impl FnOnce(&A, &N) -> bool,
     ) -> Run<A> {
         let start = Instant::now();
@@ -95,14 +101,20 @@ impl<'a> Twins<'a> {
         let copying = start.elapsed();
         let start = Instant::now();
         let theirs = native(&members);
-        let native = start.elapsed();
+        let native_time = start.elapsed();
         let start = Instant::now();
         let run = wasm(self.wasm);
-        let wasm = start.elapsed();
+        let wasm_time = start.elapsed();
+        let (mut wasms, mut natives) = (Samples::default(), Samples::default());
+        for _ in 0..self.again {
+            drop(wasms.time(|| wasm(self.wasm)));
+            drop(natives.time(|| native(&members)));
+        }
         let is_same = run.result.as_ref().is_ok_and(|answer| same(answer, &theirs));
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.wasm += wasm;
-        times.native += native;
+        times.wasm += wasm_time;
+        times.native += native_time;
+        times.again = (wasms.median(), natives.median());
         times.copying += copying;
         times.differ += u32::from(!is_same);
         run
