@@ -232,13 +232,6 @@ pub enum Reject {
     /// The slot has no previous policy.
     #[n(18)]
     NothingToRollBack,
-    /// Too many staged policies or uploads.
-    #[n(19)]
-    TooManyStaged {
-        /// The bound.
-        #[n(0)]
-        bound: u32,
-    },
     /// A majority of the supers has not acknowledged the policy.
     #[n(20)]
     NotReady {

@@ -242,7 +242,8 @@ impl Case {
     /// # Errors
     /// [`CaseError::Case`] for a config that is none, [`CaseError::Refused`].
     pub fn play(&self, engine: &Engine, slot: Slot, component: &[u8]) -> Result<Played, CaseError> {
-        let config = json(&Json::Object(self.config_json()?));
+        // Keys sorted, no spaces: how a config is hashed and handed over (PROTOCOLS 11.1).
+        let config = Json::Object(self.config_json()?).to_string();
         let settings = self.cluster_settings()?;
         let admitted = admit(engine, slot, component, &config, &settings.policy_limits())
             .map_err(|findings| CaseError::Refused { name: self.name.clone(), findings })?;
@@ -368,11 +369,6 @@ fn letters(round: &str) -> (bool, &str, Option<usize>) {
         Some(seen) => (true, seen.trim(), times),
         None => (false, seen.trim(), times),
     }
-}
-
-/// Keys sorted, no spaces: how a config is hashed and handed over (PROTOCOLS 11.1).
-fn json(value: &Json) -> String {
-    value.to_string()
 }
 
 #[cfg(test)]

@@ -183,33 +183,9 @@ impl Store {
     ) -> Result<Page<Move, MoveKey>, StoreError> {
         let limit = limit.clamp(1, PAGE);
         let moves = self.database.begin_read().map_err(disk)?.open_table(MOVES).map_err(disk)?;
-        let mut items = Vec::new();
-        let Some(after) = after else {
-            for row in moves.iter().map_err(disk)?.rev().take(ROWS_READ) {
-                let (key, row) = row.map_err(disk)?;
-                items.extend(Some(moved::decode_row(key.value(), row.value())?).filter(|row| row.to == to));
-                if items.len() == limit {
-                    break;
-                }
-            }
-            items.reverse();
-            return Ok(Page { items, next: None });
-        };
-        let (after, mut last) = (after.bytes(), None);
-        let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
-        for (read, row) in moves.range::<&[u8]>(range).map_err(disk)?.enumerate() {
-            if read == ROWS_READ {
-                return Ok(Page { items, next: last });
-            }
-            let (key, row) = row.map_err(disk)?;
-            let row = moved::decode_row(key.value(), row.value())?;
-            last = Some(MoveKey::of(&row));
-            items.extend(Some(row).filter(|row| row.to == to));
-            if items.len() > limit {
-                break;
-            }
-        }
-        Ok(page(items, limit, MoveKey::of))
+        let after = after.map(|after| after.bytes());
+        let after = after.as_ref().map(<[u8; 48]>::as_slice);
+        sift(&moves, after, limit, moved::decode_row, |row| row.to == to, MoveKey::of)
     }
 
     /// Lines of the change log.
@@ -265,33 +241,8 @@ impl Store {
         let limit = limit.clamp(1, PAGE);
         let lines = self.database.begin_read().map_err(disk)?.open_table(LINES).map_err(disk)?;
         let ours = |line: &Line| line.from == Account::Treasury || line.to == Account::Treasury;
-        let mut items = Vec::new();
-        let Some(after) = after else {
-            for row in lines.iter().map_err(disk)?.rev().take(ROWS_READ) {
-                let (key, row) = row.map_err(disk)?;
-                items.extend(Some(line::decode_row(key.value(), row.value())?).filter(ours));
-                if items.len() == limit {
-                    break;
-                }
-            }
-            items.reverse();
-            return Ok(Page { items, next: None });
-        };
-        let (after, mut last) = (after.bytes(), None);
-        let range = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
-        for (read, row) in lines.range::<&[u8]>(range).map_err(disk)?.enumerate() {
-            if read == ROWS_READ {
-                return Ok(Page { items, next: last });
-            }
-            let (key, row) = row.map_err(disk)?;
-            let row = line::decode_row(key.value(), row.value())?;
-            last = Some(LineKey::of_line(&row));
-            items.extend(Some(row).filter(ours));
-            if items.len() > limit {
-                break;
-            }
-        }
-        Ok(page(items, limit, LineKey::of_line))
+        let after = after.map(LineKey::bytes);
+        sift(&lines, after.as_ref().map(<[u8; 12]>::as_slice), limit, line::decode_row, ours, LineKey::of_line)
     }
 
     /// The room that history takes in the file, bytes.
@@ -302,6 +253,45 @@ impl Store {
         let bytes = crate::rows::about::history_now(&self.database.begin_read().map_err(disk)?)?;
         Ok(bytes.span + bytes.marks)
     }
+}
+
+/// A page of those rows that are wanted, of at most [`ROWS_READ`] that are looked at: it may have fewer items than asked and
+/// still a `next`. Without `after`, the newest.
+fn sift<T, K>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    after: Option<&[u8]>,
+    limit: usize,
+    decode: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
+    wanted: impl Fn(&T) -> bool,
+    key_of: impl Fn(&T) -> K,
+) -> Result<Page<T, K>, StoreError> {
+    let mut items = Vec::new();
+    let Some(after) = after else {
+        for row in table.iter().map_err(disk)?.rev().take(ROWS_READ) {
+            let (key, row) = row.map_err(disk)?;
+            items.extend(Some(decode(key.value(), row.value())?).filter(&wanted));
+            if items.len() == limit {
+                break;
+            }
+        }
+        items.reverse();
+        return Ok(Page { items, next: None });
+    };
+    let mut last = None;
+    let range = (Bound::Excluded(after), Bound::Unbounded);
+    for (read, row) in table.range::<&[u8]>(range).map_err(disk)?.enumerate() {
+        if read == ROWS_READ {
+            return Ok(Page { items, next: last });
+        }
+        let (key, row) = row.map_err(disk)?;
+        let row = decode(key.value(), row.value())?;
+        last = Some(key_of(&row));
+        items.extend(Some(row).filter(&wanted));
+        if items.len() > limit {
+            break;
+        }
+    }
+    Ok(page(items, limit, key_of))
 }
 
 /// Where a list begins.

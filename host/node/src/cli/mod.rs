@@ -4,6 +4,7 @@
 //! Results go to standard output, progress and logs to standard error. Exit code 0 = done, 1 = refused or failed, 2 =
 //! the command line was wrong. Every failure says what happened, where, and how to mend it.
 
+mod author;
 mod compensate;
 mod demo;
 mod events;

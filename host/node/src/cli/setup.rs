@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 use kernel::id::is_name;
 
+use super::author::check_named;
 use super::output::{Format, Output};
-use super::policy::check_named;
 use crate::config::{self, Role, template};
 use crate::failure::Failure;
 use crate::keys::{NodeKey, write_new};

@@ -136,8 +136,6 @@ codes! {
         "no policy of this digest is staged or in use", "GET /v1/policies lists them";
     NothingToRollBack "nothing_to_roll_back" 409 "the slot has no previous policy",
         "no other policy was in force before, or it failed and was dropped", "activate a staged one instead";
-    TooManyStaged "too_many_staged" 409 "too many candidates",
-        "as many policies are staged, or being uploaded, as the slot takes", "they are dropped after 1,000 rounds; activate one";
     PolicyNotReady "policy_not_ready" 409 "the policy is not ready",
         "a majority of the supers has not compiled and tested it", "wait for the seats in `missing`, then try again";
     TooEarly "too_early" 409 "the round is too early",
@@ -340,9 +338,6 @@ impl From<Reject> for Problem {
             Reject::Setting { key, error } => Self::new(Code::BadSetting, format!("{key}: {error}")).with("key", key),
             Reject::UnknownPolicy => Self::of(Code::UnknownPolicy),
             Reject::NothingToRollBack => Self::of(Code::NothingToRollBack),
-            Reject::TooManyStaged { bound } => {
-                Self::new(Code::TooManyStaged, format!("the bound is {bound}")).with("bound", bound)
-            }
             Reject::NotReady { missing } => {
                 let missing: Vec<u8> = missing.iter().map(|seat| seat.0).collect();
                 Self::new(Code::PolicyNotReady, format!("seats {missing:?} have not acknowledged it"))

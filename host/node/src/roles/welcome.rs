@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use kernel::command::{Command, Ip, Join};
-use kernel::members::{Hello, Place, Refusal};
+use kernel::members::{Hello, Refusal};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::merge::grace_rounds;
 use wire::message::{Role, Welcome};
@@ -42,14 +42,7 @@ impl Supernode {
             }
             Err(refusal) => {
                 if matches!(refusal, Refusal::Outdated { .. }) {
-                    let version = attach.hello.version;
-                    let is_member = self.group.read(|state| {
-                        let member = state.members.get(&node);
-                        member.is_some_and(|m| m.hot.place != Place::OutOutdated || m.profile.version != version)
-                    });
-                    if is_member {
-                        self.outdated(node, version);
-                    }
+                    self.outdated(node, attach.hello.version);
                 }
                 self.refuse(*attach, refusal);
             }

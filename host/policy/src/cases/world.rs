@@ -6,10 +6,9 @@ use kernel::decide::{Policy, Slot};
 use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
 use kernel::limits::CHUNK_BYTES;
 use kernel::members::Place;
-use kernel::outcome::{Notice, RoundRecord};
+use kernel::outcome::{Notice, Reject, RoundRecord};
 use kernel::round::{Bits, Marks, Presence, Report, SeatReport, cause, fact, rtt_code};
 use kernel::settings::Settings;
-use kernel::standing::Standing;
 use kernel::state::State;
 use kernel::units::Points;
 
@@ -56,7 +55,10 @@ impl World {
                 self.last = Some(*record);
             }
         }
-        outcome.reply.map(|_| ()).map_err(|reject| format!("the cluster of the case refused a command: {reject:?}"))
+        match outcome.reply {
+            Ok(_) | Err(Reject::Banned { .. }) => Ok(()),
+            Err(reject) => Err(format!("the cluster of the case refused a command: {reject:?}")),
+        }
     }
 
     pub(super) fn found(&mut self, settings: Settings) -> Result<(), String> {
@@ -123,12 +125,9 @@ impl World {
     ) -> Result<(), String> {
         let seen: Vec<char> = seen.chars().collect();
         for (at, _) in seen.iter().enumerate().filter(|(_, letter)| **letter == '+') {
-            // Who is there and not in the queue attaches as soon as it may.
-            let outside = self.state.members.get(&node(at)).is_none_or(|member| member.hot.place == Place::Out);
-            let banned = self.state.members.get(&node(at)).is_some_and(|member| {
-                member.hot.standing == Standing::Banned && self.state.meta.settled < member.hot.until
-            });
-            if outside && !banned {
+            // Who is there and not in the queue attaches, and is refused while it is banned.
+            let place = self.state.members.get(&node(at)).map(|member| member.hot.place);
+            if place.is_none_or(Place::is_out) {
                 self.join(at)?;
             }
         }

@@ -1,0 +1,449 @@
+//! The author's side of policies: make, build, check, look into, test and measure a rule. Needs no node.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use kernel::decide::Slot;
+use kernel::limits::COMPONENT_BYTES;
+use kernel::settings::Settings;
+
+use super::operate::slot;
+use super::setup::assignment;
+use crate::builtin;
+use crate::client::printable;
+use crate::config::{Component, PolicySource, json};
+use crate::failure::Failure;
+use crate::text::{Columns, NONE, note, pairs, print};
+
+/// Make a project to start a rule from: it builds, and passes its own test
+///
+/// The folder NAME gets the source of a small rule with its test, and the SDK that it is built with. Nothing is
+/// overwritten. Change src/lib.rs, `cargo test`, then `pingward policy build NAME`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy new my-ban-rule --slot ban
+  pingward policy new rules/tempo --slot reward")]
+pub struct New {
+    /// The project's folder; its last part is the rule's name
+    name: PathBuf,
+    /// The slot that the rule is for
+    #[arg(long, value_parser = slot)]
+    slot: Slot,
+    /// The language
+    #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+    lang: Language,
+}
+
+/// Languages of projects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// Rust, with the SDK.
+    #[default]
+    Rust,
+}
+
+impl New {
+    pub fn run(self) -> Result<(), Failure> {
+        let Language::Rust = self.lang;
+        let name = self.name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        policy::project(&self.name, name, self.slot).map_err(|error| Failure::plain(error.to_string()))?;
+        let dir = self.name.display();
+        note(&format!(
+            "made {dir}; the rule is in {dir}/src/lib.rs\ntest it:  cargo test --manifest-path {dir}/Cargo.toml\nbuild it: pingward policy build {dir}"
+        ));
+        print(&pairs(&[("project", dir.to_string()), ("slot", self.slot.to_string())]))
+    }
+}
+
+/// Cluster settings that a rule is looked at under.
+#[derive(Clone, Debug, Args)]
+struct Under {
+    /// A cluster setting that is not the default one, such as policy_limits.state_bytes=1262; once for each
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+}
+
+impl Under {
+    fn settings(&self) -> Result<Settings, Failure> {
+        let mut settings = Settings::default();
+        for (key, value) in &self.set {
+            settings.set(key, value).map_err(|error| {
+                Failure::usage(format!("--set {key}={value}: {error}"), "`pingward config show` lists the keys")
+            })?;
+        }
+        Ok(settings)
+    }
+}
+
+/// Check whether a node would take a component: `ok` and its digests, or what is wrong with the cure, a line each
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy check my-ban.wasm
+  pingward policy check my-ban.wasm --config '{\"ban\":5}'
+  pingward policy check my-ban.wasm --slot ban --config config.json")]
+pub struct Check {
+    /// The component
+    file: PathBuf,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+    /// Its config: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+    #[command(flatten)]
+    under: Under,
+}
+
+impl Check {
+    pub fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let place = self.file.display().to_string();
+        let limits = self.under.settings()?.policy_limits();
+        let engine = engine()?;
+        let refused = |findings: &policy::Findings, slot: &str| {
+            Failure::plain(format!("a node would not take it{slot}:\n{}", indented(findings))).at(place.clone())
+        };
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        match policy::admit(&engine, slot, &bytes, &config, &limits) {
+            Ok(admitted) => {
+                let description = &admitted.description;
+                print(&format!(
+                    "ok\n{}",
+                    pairs(&[
+                        ("slot", slot.to_string()),
+                        ("name", format!("{} {}", description.name, description.version)),
+                        ("digest", admitted.digest.to_string()),
+                        ("component", admitted.component.to_string()),
+                        ("config", config),
+                        ("config digest", admitted.config_digest.to_string()),
+                        ("memory", memory(description)),
+                        (
+                            "extra columns",
+                            if description.extra.is_empty() { NONE.into() } else { description.extra.join(", ") }
+                        ),
+                    ])
+                ))
+            }
+            Err(findings) => Err(refused(&findings, &format!(" for the slot {slot}"))),
+        }
+    }
+}
+
+/// Look into a component: its digest, size, imports, exports, and what it says of itself
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy inspect my-ban.wasm")]
+pub struct Inspect {
+    /// The component
+    file: PathBuf,
+    /// The config that it describes itself for: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let place = self.file.display().to_string();
+        let limits = Settings::default().policy_limits();
+        match policy::inspect(&engine()?, &bytes, &config, &limits) {
+            Ok(inspection) => print(&inspection_text(&inspection)),
+            Err(findings) => Err(Failure::plain(format!("this is no component:\n{}", indented(&findings))).at(place)),
+        }
+    }
+}
+
+fn inspection_text(seen: &policy::Inspection) -> String {
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.into());
+    let all = |texts: &[String]| if texts.is_empty() { NONE.into() } else { texts.join(", ") };
+    let mut rows = vec![
+        ("component", seen.digest.to_string()),
+        ("bytes", seen.size.to_string()),
+        ("world", seen.world().unwrap_or_else(|| "none of pingward's".into())),
+        ("contract", format!("{} (this release runs {})", known(&seen.wit_version), seen.wit_versions)),
+        ("imports", all(&seen.imports)),
+        ("exports", all(&seen.exports)),
+        ("name", known(&seen.name)),
+        ("version", known(&seen.version)),
+        ("description", known(&seen.description)),
+        ("authors", known(&seen.authors)),
+    ];
+    match &seen.described {
+        Ok(description) => rows.extend([
+            ("describes as", format!("{} {}", description.name, description.version)),
+            ("memory", memory(description)),
+            ("reasons", all(&description.reasons)),
+            ("extra columns", all(&description.extra)),
+        ]),
+        Err(why) => rows.push(("describes as", format!("nothing: {why}"))),
+    }
+    pairs(&rows)
+}
+
+/// Whether a node would take the policy that its config names for a slot.
+pub fn check_named(slot: Slot, source: &PolicySource, settings: &Settings) -> Result<(), Failure> {
+    let bytes = match &source.component {
+        Component::File(file) => read_component(file)?,
+        // That there is one of this name was checked when the config was read.
+        Component::Builtin(name) => builtin::find(name).map(|builtin| builtin.component.to_vec()).unwrap_or_default(),
+    };
+    let admitted = policy::admit(&engine()?, slot, &bytes, &source.config, &settings.policy_limits());
+    admitted.map(|_| ()).map_err(|findings| {
+        Failure::plain(format!("the {slot} rule {} would not be taken:\n{}", source.component, indented(&findings)))
+    })
+}
+
+fn memory(description: &kernel::decide::Description) -> String {
+    format!("{} bytes a member, schema `{}`", description.memory_bytes, description.memory_schema)
+}
+
+fn engine() -> Result<policy::Engine, Failure> {
+    policy::Engine::new().map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
+}
+
+fn indented(findings: &policy::Findings) -> String {
+    findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Compile a Rust package into a component
+///
+/// The package is one like plugins/template. The component is written beside it as NAME.wasm, the same bytes each time.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy build plugins/template
+  pingward policy build my-ban --out my-ban.wasm")]
+pub struct Build {
+    /// The package's folder
+    dir: PathBuf,
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Refuse to change the package's Cargo.lock: what makes a build repeatable
+    #[arg(long)]
+    locked: bool,
+}
+
+impl Build {
+    pub fn run(self) -> Result<(), Failure> {
+        note(&format!("building {}", self.dir.display()));
+        let options = policy::BuildOptions { locked: self.locked, ..policy::BuildOptions::default() };
+        let built = policy::build(&self.dir, self.out.as_deref(), &options)
+            .map_err(|error| Failure::plain(error.to_string()))?;
+        print(&pairs(&[
+            ("wrote", built.path.display().to_string()),
+            ("digest", built.digest.to_string()),
+            ("bytes", built.size.to_string()),
+        ]))
+    }
+}
+
+/// Play a rule through cases: members and rounds in, decisions out, and what differs
+///
+/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included. Cases are
+/// TOML; the file of a project that `policy new` made shows how they are written.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward policy test my-ban-rule/my-ban-rule.wasm
+  pingward policy test my-ban.wasm --cases cases.toml")]
+pub struct Test {
+    /// The component
+    file: PathBuf,
+    /// The cases; the default is cases.toml beside the component
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+}
+
+/// More is no file of cases.
+const CASES_BYTES: u64 = 4 << 20;
+
+impl Test {
+    pub fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let file = self.cases.unwrap_or_else(|| self.file.with_file_name("cases.toml"));
+        let place = file.display().to_string();
+        let failed = |what: String, hint: &str| Failure::new(what, hint).at(place.clone());
+        let unread = |error: std::io::Error| {
+            failed(format!("the cases cannot be read: {error}"), "name their file with --cases FILE")
+        };
+        if std::fs::metadata(&file).map_err(unread)?.len() > CASES_BYTES {
+            return Err(failed(format!("the file has more than {CASES_BYTES} bytes"), "split it"));
+        }
+        let text = std::fs::read_to_string(&file).map_err(unread)?;
+        let cases = policy::cases(&text).map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let mut wrong = 0;
+        for case in &cases {
+            let played = case
+                .play(&engine, slot, &bytes)
+                .map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
+            print(&played_text(&played))?;
+            wrong += usize::from(!played.passed());
+        }
+        match wrong {
+            0 => print(&format!("{} cases, all as expected\n", cases.len())),
+            _ => Err(Failure::new(
+                format!("{wrong} of {} cases differ", cases.len()),
+                "mend the rule, or what the case expects",
+            )
+            .at(place)),
+        }
+    }
+}
+
+/// Measure what a rule costs, beside the default rule of its slot in the same run
+///
+/// Each call is as in a round: a fresh instance, all limits on. Times are medians on this machine; fuel is the same on every
+/// one.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward policy bench my-ban.wasm --config '{\"limit\":3}'")]
+pub struct Bench {
+    /// The component
+    file: PathBuf,
+    /// The slot that it is for; the one whose world it exports when none is given
+    #[arg(long, value_parser = slot)]
+    slot: Option<Slot>,
+    /// Its config: JSON, or a file with JSON
+    #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
+    config: String,
+    /// Members; once for each population
+    #[arg(long, value_name = "N", default_values_t = [100, 10_000, 100_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    members: Vec<u32>,
+    #[command(flatten)]
+    under: Under,
+}
+
+/// How long one population is measured.
+const BENCH_TIME: Duration = Duration::from_millis(500);
+
+impl Bench {
+    pub fn run(self) -> Result<(), Failure> {
+        let bytes = read_component(&self.file)?;
+        let config = read_config(&self.config)?;
+        let engine = engine()?;
+        let slot = match self.slot {
+            Some(slot) => slot,
+            None => slot_of(&engine, &bytes, &self.file)?,
+        };
+        let place = self.file.display().to_string();
+        // A net of a second would end what is only slow: here it is measured.
+        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..self.under.settings()?.policy_limits() };
+        let admit = |bytes: &[u8], config: &str| {
+            policy::admit(&engine, slot, bytes, config, &limits).map_err(|findings| {
+                Failure::plain(format!("a node would not take it for the slot {slot}:\n{}", indented(&findings)))
+                    .at(place.clone())
+            })
+        };
+        let admitted = admit(&bytes, &config)?;
+        let builtin = builtin::of(slot);
+        let usual = admit(builtin.component, builtin.config)?;
+        let mut columns =
+            Columns::new(&["members", "ms a call", "ns a member", "fuel a member", builtin.name, "ratio"]);
+        for population in self.members {
+            let measure = |admitted: &policy::Admitted, config: &str| {
+                policy::measure(&admitted.policy, slot, config, population, BENCH_TIME)
+                    .map_err(|fault| Failure::plain(format!("with {population} members: {fault}")).at(place.clone()))
+            };
+            let (own, usual) = (measure(&admitted, &config)?, measure(&usual, builtin.config)?);
+            columns.row([
+                population.to_string(),
+                format!("{:.3}", own.call.as_secs_f64() * 1_000.0),
+                own.ns_a_member().to_string(),
+                own.fuel_a_member().to_string(),
+                format!("{} ns", usual.ns_a_member()),
+                format!("{:.2}", own.call.as_secs_f64() / usual.call.as_secs_f64()),
+            ]);
+        }
+        print(&columns.text("nothing was measured"))
+    }
+}
+
+fn played_text(played: &policy::Played) -> String {
+    if played.passed() {
+        return format!("ok    {}\n", played.name);
+    }
+    let mut text = format!("DIFF  {}\n", played.name);
+    for line in &played.differences {
+        text.push_str(&format!("      {}\n", printable(line)));
+    }
+    for line in &played.log {
+        text.push_str(&format!("      log: {}\n", printable(line)));
+    }
+    text
+}
+
+/// The slot whose world a component exports.
+fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, Failure> {
+    let limits = Settings::default().policy_limits();
+    let place = file.display().to_string();
+    let inspected = policy::inspect(engine, bytes, "{}", &limits).map_err(|findings| {
+        Failure::plain(format!("a node would not take it:\n{}", indented(&findings))).at(place.clone())
+    })?;
+    inspected.slot.ok_or_else(|| {
+        let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
+        Failure::new("a node would not take it: it fills no slot", cure).at(place)
+    })
+}
+
+fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |what: String, hint: &str| Failure::new(what, hint).at(file.display().to_string());
+    let size = std::fs::metadata(file)
+        .map_err(|error| {
+            failed(format!("the component cannot be read: {error}"), "`pingward policy build DIR` makes one")
+        })?
+        .len();
+    if size > COMPONENT_BYTES as u64 {
+        return Err(failed(
+            format!("the component has {size} bytes, at most {COMPONENT_BYTES} are taken"),
+            "build it for size, and leave out what it does not need",
+        ));
+    }
+    std::fs::read(file)
+        .map_err(|error| failed(format!("the component cannot be read: {error}"), "check the path and its permissions"))
+}
+
+fn read_config(text: &str) -> Result<String, Failure> {
+    let (json, place) = if text.trim_start().starts_with('{') {
+        (text.to_string(), "--config".to_string())
+    } else {
+        let read = std::fs::read_to_string(text).map_err(|error| {
+            Failure::new(
+                format!("the config cannot be read: {error}"),
+                "--config takes JSON that begins with { or the path of a file",
+            )
+            .at(text)
+        })?;
+        (read, text.to_string())
+    };
+    json::canonical(&json)
+        .map_err(|error| Failure::new(error.to_string(), "write it as JSON, such as {\"warn\":2}").at(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_json_or_a_file_with_json() {
+        assert_eq!(read_config(" { \"b\": 1, \"a\": 2 }").unwrap(), r#"{"a":2,"b":1}"#);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.json");
+        std::fs::write(&file, "{ \"a\": 2 }").unwrap();
+        assert_eq!(read_config(file.to_str().unwrap()).unwrap(), r#"{"a":2}"#);
+        assert!(read_config("{\"a\":1.5}").unwrap_err().what.contains("a fraction"));
+        assert!(read_config("nowhere.json").unwrap_err().what.starts_with("the config cannot be read"));
+    }
+}
