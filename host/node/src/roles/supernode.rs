@@ -1,8 +1,9 @@
 //! A super's one loop: it hears what its followers say, walks the round, and tells them how they stand.
 //!
 //! Everything that pings are judged by happens here, in one task: it takes what waits in the mailbox before it looks at
-//! deadlines, it measures how late it is itself, and it never waits for the log, a policy or a peer. What takes time runs
-//! beside it and comes back as a message.
+//! deadlines, it measures how late it is itself, and it never waits for a policy or a peer. What takes time runs beside it
+//! and comes back as a message. It does read the state, and that waits while a batch is written to the disk: a slow disk is
+//! lag, which voids pings and strikes nobody.
 //!
 //! Invariant: nothing here decides. Whom to ping when and what an answer is worth is [`kernel::round::walk`]'s; who may
 //! attach is the kernel's members; what this super does while it leads is in [`leader`](super::leader).
