@@ -33,9 +33,10 @@ pub const CHECKS: [&str; 11] = [
     "self-test",
 ];
 
-/// The version of the contract that this release speaks; all of 0.1 is the same track.
-pub const WIT_VERSIONS: &str = "0.1.x";
-const WIT_TRACK: &str = "0.1.";
+/// The contract that this release speaks: 1.0.0, and of later versions of the same major what asks for nothing newer.
+pub const WIT_VERSIONS: &str = "1.0.x";
+/// Names of one major match. What a later minor adds is told by the imports, which are refused by name.
+const WIT_TRACK: &str = "1.";
 /// Longest name and schema, characters.
 const NAME_CHARS: usize = 64;
 /// Longest version, characters.
@@ -179,6 +180,13 @@ fn imports_only_log(engine: &Engine, component: &Component) -> Result<(), Findin
     if more > 0 {
         names.push(format!("{more} more"));
     }
+    if let Some(version) = offenders.iter().find_map(|name| contract_version(name)) {
+        let what = format!(
+            "it imports {}, of version {version} of the contract, and this release runs {WIT_VERSIONS}",
+            names.join(", ")
+        );
+        return Err(Findings::one("imports", what, "run it on a newer release, or build it without what is newer"));
+    }
     let cure = if offenders.iter().any(|name| name.starts_with("wasi:")) {
         "a policy has no clock, randomness or files: time and seed are arguments; build it for wasm32-unknown-unknown"
     } else {
@@ -210,6 +218,12 @@ pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
         }
     }
     names
+}
+
+/// The version in a name of the contract's own, `pingward:policy/clock@1.1.0#now`.
+fn contract_version(name: &str) -> Option<&str> {
+    let (_, version) = name.strip_prefix("pingward:policy/")?.split_once('@')?;
+    Some(version.split_once('#').map_or(version, |(version, _)| version))
 }
 
 fn is_log(name: &str) -> bool {
@@ -255,7 +269,8 @@ fn speaks_our_version(engine: &Engine, slot: Slot, component: &Component) -> Res
         return Ok(());
     };
     let what = format!("it was built for version {version} of the contract, and this release runs {WIT_VERSIONS}");
-    Err(Findings::one("version", what, "build it against the wit/policy.wit of this release"))
+    let cure = "build it against the wit/policy.wit of this release, or run it on a release that speaks its version";
+    Err(Findings::one("version", what, cure))
 }
 
 fn starts_small(component: &Component, limits: &LimitSettings) -> Result<(), Findings> {

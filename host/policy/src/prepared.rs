@@ -13,7 +13,7 @@ use crate::convert::{self, worlds};
 use crate::sandbox::{Engine, Guest};
 
 /// The interface that a policy may import.
-pub(crate) const LOG: &str = "pingward:policy/log@0.1.0";
+pub(crate) const LOG: &str = "pingward:policy/log@1.0.0";
 
 /// A component that is linked to its slot's world.
 pub(crate) struct Program {

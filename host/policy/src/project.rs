@@ -22,7 +22,7 @@ macro_rules! files {
 }
 
 /// What the SDK is made of.
-const SDK_FILES: [(&str, &str); 12] = files![
+const SDK_FILES: [(&str, &str); 13] = files![
     "plugins/sdk/Cargo.toml",
     "plugins/sdk/src/bindings.rs",
     "plugins/sdk/src/config.rs",
@@ -34,6 +34,7 @@ const SDK_FILES: [(&str, &str); 12] = files![
     "plugins/sdk/src/log.rs",
     "plugins/sdk/src/members.rs",
     "plugins/sdk/src/memory.rs",
+    "plugins/sdk/src/reason.rs",
     "plugins/sdk/src/testing.rs",
 ];
 const WIT: (&str, &str) = ("wit/policy.wit", include_str!("../../../wit/policy.wit"));

@@ -6,7 +6,7 @@
 //! - Who comes back from a ban starts anew: it is on probation, and the host watches it.
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, reasons,
 };
 
 /// The rule with its config.
@@ -18,15 +18,17 @@ pub struct Strikes {
     ban_rounds: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const MISSED: u16 = 1;
-    pub const WARNED: u16 = 2;
-    pub const SUSPENDED: u16 = 3;
-    pub const BANNED: u16 = 4;
-    pub const UNKNOWN: u16 = 5;
-    pub const MAINTENANCE: u16 = 6;
-    pub const ANSWERED: u16 = 7;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &Strikes {
+        Missed: "missed a round",
+        Warned: format!("warned after {} misses in a row", rule.warn),
+        Suspended: format!("suspended after {} misses in a row; the next answer ends it", rule.suspend),
+        Banned: format!("banned for {} rounds after {} misses in a row", rule.ban_rounds, rule.ban),
+        Unknown: "was not observed: nothing moves",
+        Maintenance: "missed under declared maintenance: nothing moves",
+        Answered: "answered again: strikes are zero",
+    }
 }
 
 impl Strikes {
@@ -35,13 +37,13 @@ impl Strikes {
     fn judge_one(&self, suspect: bool, row: &Row) -> Verdict {
         let before = self.strikes_before(row);
         match row.presence {
-            Presence::Unknown => self.unmoved(row, before, reason::UNKNOWN),
-            Presence::Down if suspect => self.unmoved(row, before, reason::UNKNOWN),
-            Presence::Down if row.in_maintenance() => self.unmoved(row, before, reason::MAINTENANCE),
+            Presence::Unknown => self.unmoved(row, before, Why::Unknown),
+            Presence::Down if suspect => self.unmoved(row, before, Why::Unknown),
+            Presence::Down if row.in_maintenance() => self.unmoved(row, before, Why::Maintenance),
             Presence::Down => self.missed(before.saturating_add(1)),
             Presence::Up => {
-                let reason = if before > 0 { reason::ANSWERED } else { 0 };
-                Verdict { standing: Standing::Good, strikes: 0, until: 0, reason }
+                let reason = (before > 0).then_some(Why::Answered);
+                Verdict::new(Standing::Good).because(reason)
             }
         }
     }
@@ -59,28 +61,28 @@ impl Strikes {
     }
 
     #[inline]
-    const fn unmoved(&self, row: &Row, strikes: u16, reason: u16) -> Verdict {
+    fn unmoved(&self, row: &Row, strikes: u16, why: Why) -> Verdict {
         let until = match row.standing {
             Standing::Suspended => 1,
             Standing::Banned => self.ban_rounds,
             Standing::Good | Standing::Warned | Standing::Probation => 0,
         };
-        Verdict { standing: row.standing, strikes, until, reason }
+        Verdict::new(row.standing).strikes(strikes).until(until).because(why)
     }
 
     #[inline]
-    const fn missed(&self, strikes: u16) -> Verdict {
-        let (standing, until, reason) = if strikes >= self.ban {
-            (Standing::Banned, self.ban_rounds, reason::BANNED)
+    fn missed(&self, strikes: u16) -> Verdict {
+        let (standing, until, why) = if strikes >= self.ban {
+            (Standing::Banned, self.ban_rounds, Why::Banned)
         } else if strikes >= self.suspend {
             // The next answer ends it.
-            (Standing::Suspended, 1, reason::SUSPENDED)
+            (Standing::Suspended, 1, Why::Suspended)
         } else if strikes >= self.warn {
-            (Standing::Warned, 0, reason::WARNED)
+            (Standing::Warned, 0, Why::Warned)
         } else {
-            (Standing::Good, 0, reason::MISSED)
+            (Standing::Good, 0, Why::Missed)
         };
-        Verdict { standing, strikes, until, reason }
+        Verdict::new(standing).strikes(strikes).until(until).because(why)
     }
 }
 
@@ -99,14 +101,7 @@ impl Policy for Strikes {
     }
 
     fn about(&self) -> About {
-        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .reason("missed a round")
-            .reason(format!("warned after {} misses in a row", self.warn))
-            .reason(format!("suspended after {} misses in a row; the next answer ends it", self.suspend))
-            .reason(format!("banned for {} rounds after {} misses in a row", self.ban_rounds, self.ban))
-            .reason("was not observed: nothing moves")
-            .reason("missed under declared maintenance: nothing moves")
-            .reason("answered again: strikes are zero")
+        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self))
     }
 }
 
@@ -150,7 +145,7 @@ mod tests {
     #[test]
     fn misses_in_a_row_warn_suspend_and_ban() {
         let cluster = check(GOOD, 0, "-----", &[GOOD, WARNED, SUSPENDED, SUSPENDED, BANNED]);
-        assert_eq!((cluster.members.strikes[0], cluster.until[0], cluster.reasons[0]), (5, 60, reason::BANNED));
+        assert_eq!((cluster.members.strikes[0], cluster.until[0], cluster.reasons[0]), (5, 60, Why::Banned.into()));
     }
 
     #[test]
@@ -162,7 +157,7 @@ mod tests {
     fn no_news_and_maintenance_move_nothing() {
         let cluster =
             check(GOOD, 0, "--?m?-?m", &[GOOD, WARNED, WARNED, WARNED, WARNED, SUSPENDED, SUSPENDED, SUSPENDED]);
-        assert_eq!((cluster.members.strikes[0], cluster.reasons[0]), (3, reason::MAINTENANCE));
+        assert_eq!((cluster.members.strikes[0], cluster.reasons[0]), (3, Why::Maintenance.into()));
     }
 
     #[test]

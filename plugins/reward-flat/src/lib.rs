@@ -3,7 +3,7 @@
 //! Config: `points_per_round` (10) and `min_age_rounds` (0: raise it where keys cost nothing).
 
 use pingward_sdk::{
-    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff,
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff, reasons,
 };
 
 /// The rule with its config.
@@ -13,13 +13,15 @@ pub struct Flat {
     min_age_rounds: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const ANSWERED: u16 = 1;
-    pub const DOWN: u16 = 2;
-    pub const UNKNOWN: u16 = 3;
-    pub const NOT_PAID: u16 = 4;
-    pub const TOO_YOUNG: u16 = 5;
+reasons! {
+    /// Why a member got its points.
+    enum Why of rule: &Flat {
+        Answered: "answered",
+        Down: "did not answer",
+        Unknown: "was not observed",
+        NotPaid: "is suspended",
+        TooYoung: format!("has been here for less than {} rounds", rule.min_age_rounds),
+    }
 }
 
 impl Flat {
@@ -27,13 +29,13 @@ impl Flat {
     #[inline]
     fn pay(&self, row: &Row) -> Pay {
         let (points, reason) = match row.presence {
-            Presence::Down => (0, reason::DOWN),
-            Presence::Unknown => (0, reason::UNKNOWN),
-            Presence::Up if !row.standing.is_paid() => (0, reason::NOT_PAID),
-            Presence::Up if row.age < self.min_age_rounds => (0, reason::TOO_YOUNG),
-            Presence::Up => (self.points_per_round, reason::ANSWERED),
+            Presence::Down => (0, Why::Down),
+            Presence::Unknown => (0, Why::Unknown),
+            Presence::Up if !row.standing.is_paid() => (0, Why::NotPaid),
+            Presence::Up if row.age < self.min_age_rounds => (0, Why::TooYoung),
+            Presence::Up => (self.points_per_round, Why::Answered),
         };
-        Pay { points, reason }
+        Pay::points(points).because(reason)
     }
 }
 
@@ -46,12 +48,7 @@ impl Policy for Flat {
     }
 
     fn about(&self) -> About {
-        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .reason("answered")
-            .reason("did not answer")
-            .reason("was not observed")
-            .reason("is suspended")
-            .reason(format!("has been here for less than {} rounds", self.min_age_rounds))
+        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self))
     }
 }
 
@@ -76,7 +73,7 @@ mod tests {
     fn who_answers_is_paid_and_nobody_else() {
         let mut cluster = Cluster::new(4);
         assert_eq!(cluster.settle::<Flat>("{}", "+-?m").unwrap(), [10, 0, 0, 0]);
-        assert_eq!(cluster.reasons, [reason::ANSWERED, reason::DOWN, reason::UNKNOWN, reason::DOWN]);
+        assert_eq!(cluster.reasons, [Why::Answered, Why::Down, Why::Unknown, Why::Down]);
     }
 
     #[test]
@@ -85,7 +82,7 @@ mod tests {
         let standings = [Standing::Good, Standing::Warned, Standing::Suspended, Standing::Banned, Standing::Probation];
         cluster.members.standing = standings.map(Standing::code).to_vec();
         assert_eq!(cluster.settle::<Flat>("{}", "+++++").unwrap(), [10, 10, 0, 0, 10]);
-        assert_eq!(cluster.reasons[2], reason::NOT_PAID);
+        assert_eq!(cluster.reasons[2], Why::NotPaid);
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub mod ban {
         export_macro_name: "export_world",
         additional_derives: [PartialEq, Eq],
         with: {
-            "pingward:policy/types@0.1.0": crate::bindings::reward::pingward::policy::types,
-            "pingward:policy/log@0.1.0": crate::bindings::log,
+            "pingward:policy/types@1.0.0": crate::bindings::reward::pingward::policy::types,
+            "pingward:policy/log@1.0.0": crate::bindings::log,
         },
     });
 }

@@ -1,7 +1,7 @@
 //! What a rule returns, row by row.
 
 use crate::types;
-use crate::{Members, Memory, Row, Standing, Tariff};
+use crate::{Members, Memory, Reason, Row, Standing, Tariff};
 
 /// What becomes of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,16 +12,23 @@ pub struct Verdict {
     pub strikes: u16,
     /// Rounds until the earliest return; for a ban the host keeps to it, else it is only shown. 0 = none.
     pub until: u32,
-    /// 0, or the number of a reason counted from 1.
-    pub reason: u16,
+    /// One of the rule's [`reasons!`](crate::reasons), or nothing to say.
+    pub reason: Reason,
 }
 
 impl Verdict {
+    /// This standing, without strikes.
+    #[must_use]
+    #[inline]
+    pub const fn new(standing: Standing) -> Self {
+        Self { standing, strikes: 0, until: 0, reason: Reason::NONE }
+    }
+
     /// Nothing moves.
     #[must_use]
     #[inline]
     pub const fn stay(row: &Row) -> Self {
-        Self { standing: row.standing, strikes: row.strikes, until: 0, reason: 0 }
+        Self { standing: row.standing, strikes: row.strikes, until: 0, reason: Reason::NONE }
     }
 
     /// The same with other strikes.
@@ -32,11 +39,19 @@ impl Verdict {
         self
     }
 
-    /// The same with a reason.
+    /// The same with so many rounds until the earliest return.
     #[must_use]
     #[inline]
-    pub const fn because(mut self, reason: u16) -> Self {
-        self.reason = reason;
+    pub const fn until(mut self, rounds: u32) -> Self {
+        self.until = rounds;
+        self
+    }
+
+    /// The same with a reason: one of the rule's enum, or an `Option` of it.
+    #[must_use]
+    #[inline]
+    pub fn because(mut self, reason: impl Into<Reason>) -> Self {
+        self.reason = reason.into();
         self
     }
 
@@ -109,7 +124,7 @@ fn put(verdict: Verdict, (standing, strikes, until, reason): Place<'_>) {
     *standing = verdict.standing_code();
     *strikes = verdict.strikes;
     *until = verdict.until;
-    *reason = verdict.reason;
+    *reason = verdict.reason.code();
 }
 
 /// What one member gets.
@@ -117,8 +132,28 @@ fn put(verdict: Verdict, (standing, strikes, until, reason): Place<'_>) {
 pub struct Pay {
     /// Points; below zero takes from what it earned.
     pub points: i64,
-    /// 0, or the number of a reason counted from 1.
-    pub reason: u16,
+    /// One of the rule's [`reasons!`](crate::reasons), or nothing to say.
+    pub reason: Reason,
+}
+
+impl Pay {
+    /// Nothing is paid, nothing is taken.
+    pub const NOTHING: Self = Self::points(0);
+
+    /// So many points.
+    #[must_use]
+    #[inline]
+    pub const fn points(points: i64) -> Self {
+        Self { points, reason: Reason::NONE }
+    }
+
+    /// The same with a reason: one of the rule's enum, or an `Option` of it.
+    #[must_use]
+    #[inline]
+    pub fn because(mut self, reason: impl Into<Reason>) -> Self {
+        self.reason = reason.into();
+        self
+    }
 }
 
 /// A reward rule's decision.
@@ -137,7 +172,7 @@ impl Settlement {
         for (row, (points, reason)) in members.rows().zip(all.points.iter_mut().zip(&mut all.reasons)) {
             let pay = rule(row);
             *points = pay.points;
-            *reason = pay.reason;
+            *reason = pay.reason.code();
         }
         all
     }
@@ -150,7 +185,7 @@ impl Settlement {
         for ((row, (points, reason)), block) in members.rows().zip(outputs).zip(memory.blocks()) {
             let pay = rule(row, block);
             *points = pay.points;
-            *reason = pay.reason;
+            *reason = pay.reason.code();
         }
         all
     }

@@ -2,11 +2,20 @@
 //! decisions.
 //!
 //! ```
-//! use pingward_sdk::{About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict};
+//! use pingward_sdk::{
+//!     About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, reasons,
+//! };
 //!
 //! /// Suspends whoever misses `limit` rounds in a row.
 //! pub struct Rule {
 //!     limit: u16,
+//! }
+//!
+//! reasons! {
+//!     /// Why a member stands where it stands.
+//!     pub enum Why of rule: &Rule {
+//!         Missed: format!("missed {} rounds in a row", rule.limit),
+//!     }
 //! }
 //!
 //! impl Policy for Rule {
@@ -15,7 +24,7 @@
 //!     }
 //!
 //!     fn about(&self) -> About {
-//!         About::new("my-ban-rule", "0.1.0").reason("too many misses in a row")
+//!         About::new("my-ban-rule", "0.1.0").reasons(Why::texts(self))
 //!     }
 //! }
 //!
@@ -23,9 +32,11 @@
 //!     fn judge(&self, _round: &Round, members: &Members<'_>, _memory: &mut Memory) -> Result<Judgement, String> {
 //!         Ok(Judgement::each(members, |row| match row.presence {
 //!             Presence::Unknown => Verdict::stay(&row),
-//!             Presence::Up => Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: 0 },
+//!             Presence::Up => Verdict::new(Standing::Good),
 //!             Presence::Down if row.strikes + 1 < self.limit => Verdict::stay(&row).strikes(row.strikes + 1),
-//!             Presence::Down => Verdict { standing: Standing::Suspended, strikes: row.strikes + 1, until: 1, reason: 1 },
+//!             Presence::Down => {
+//!                 Verdict::new(Standing::Suspended).strikes(row.strikes + 1).until(1).because(Why::Missed)
+//!             }
 //!         }))
 //!     }
 //! }
@@ -58,6 +69,7 @@ mod heap;
 pub mod log;
 mod members;
 mod memory;
+mod reason;
 pub mod testing;
 
 #[doc(hidden)]
@@ -69,6 +81,7 @@ pub use config::Config;
 pub use decision::{Judgement, Pay, Settlement, Verdict};
 pub use members::{Members, Presence, Row, Standing, fact, flag};
 pub use memory::Memory;
+pub use reason::{Reason, Reasons};
 
 /// A rule with its config.
 pub trait Policy: Sized {
@@ -133,10 +146,10 @@ impl About {
         self
     }
 
-    /// Adds the text of the next reason code: the first is code 1.
+    /// Says why it decides so: the texts of the rule's own [`reasons!`] enum.
     #[must_use]
-    pub fn reason(mut self, text: impl Into<String>) -> Self {
-        self.reasons.push(text.into());
+    pub fn reasons(mut self, texts: Vec<String>) -> Self {
+        self.reasons = texts;
         self
     }
 

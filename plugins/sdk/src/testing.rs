@@ -23,7 +23,7 @@
 
 use std::cell::RefCell;
 
-use crate::{BanPolicy, Policy, Presence, RewardPolicy, Standing, export, flag, types};
+use crate::{BanPolicy, Policy, Presence, Reason, RewardPolicy, Standing, export, flag, types};
 
 thread_local! {
     pub(crate) static LOGGED: RefCell<Vec<(u8, String)>> = const { RefCell::new(Vec::new()) };
@@ -52,8 +52,8 @@ pub struct Cluster {
     pub members: types::Members,
     /// What the rule remembers; empty before the first round.
     pub memory: Vec<u8>,
-    /// Reason codes of the last round.
-    pub reasons: Vec<u16>,
+    /// Reasons of the last round.
+    pub reasons: Vec<Reason>,
     /// Rounds until the earliest return, as last returned.
     pub until: Vec<u32>,
 }
@@ -89,7 +89,7 @@ impl Cluster {
                 extra: Vec::new(),
             },
             memory: Vec::new(),
-            reasons: vec![0; n],
+            reasons: vec![Reason::NONE; n],
             until: vec![0; n],
         }
     }
@@ -118,7 +118,7 @@ impl Cluster {
         }
         self.members.strikes = judged.strikes;
         self.memory = judged.memory;
-        self.reasons = judged.reasons;
+        self.reasons = judged.reasons.into_iter().map(Reason::from_code).collect();
         self.until = judged.until;
         self.next_round();
         Ok(())
@@ -135,7 +135,7 @@ impl Cluster {
             *earned = earned.saturating_add_signed(*points);
         }
         self.memory = settled.memory;
-        self.reasons = settled.reasons;
+        self.reasons = settled.reasons.into_iter().map(Reason::from_code).collect();
         self.next_round();
         Ok(settled.points)
     }

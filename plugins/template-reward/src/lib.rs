@@ -4,7 +4,7 @@
 //! Change `pay_one`, and the tests below it. `pingward policy build .` makes the component.
 
 use pingward_sdk::{
-    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff,
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, Tariff, reasons,
 };
 
 /// The rule with its config.
@@ -15,14 +15,22 @@ pub struct Rule {
 /// Rounds after which a member is paid twice.
 const LOYAL: u32 = 100;
 
+reasons! {
+    /// Why a member got its points.
+    enum Why of rule: &Rule {
+        Answered: "answered",
+        Loyal: format!("answered, and has been here for {LOYAL} rounds"),
+    }
+}
+
 impl Rule {
     /// What one member gets for one round. The host pays nobody who ends the round suspended or banned.
     fn pay_one(&self, row: &Row) -> Pay {
         match row.presence {
-            Presence::Up if row.age >= LOYAL => Pay { points: self.points * 2, reason: 2 },
-            Presence::Up => Pay { points: self.points, reason: 1 },
+            Presence::Up if row.age >= LOYAL => Pay::points(self.points * 2).because(Why::Loyal),
+            Presence::Up => Pay::points(self.points).because(Why::Answered),
             // Nobody had a fair chance to see it, or it did not answer: nothing is paid, nothing is taken.
-            Presence::Down | Presence::Unknown => Pay { points: 0, reason: 0 },
+            Presence::Down | Presence::Unknown => Pay::NOTHING,
         }
     }
 }
@@ -33,9 +41,7 @@ impl Policy for Rule {
     }
 
     fn about(&self) -> About {
-        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .reason("answered") // reason 1
-            .reason(format!("answered, and has been here for {LOYAL} rounds")) // reason 2
+        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self))
     }
 }
 

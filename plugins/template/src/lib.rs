@@ -3,12 +3,19 @@
 //! Change `judge_one`, and the tests below it. `pingward policy build .` makes the component.
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, reasons,
 };
 
 /// The rule with its config.
 pub struct Rule {
     limit: u16,
+}
+
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &Rule {
+        Missed: format!("missed {} rounds in a row", rule.limit),
+    }
 }
 
 impl Rule {
@@ -18,13 +25,13 @@ impl Rule {
             // Nobody had a fair chance to see it: no news moves nothing.
             Presence::Unknown => Verdict::stay(row),
             Presence::Down if row.in_maintenance() => Verdict::stay(row),
-            Presence::Up => Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: 0 },
+            Presence::Up => Verdict::new(Standing::Good),
             Presence::Down => {
                 let strikes = row.strikes.saturating_add(1);
                 if strikes < self.limit {
                     Verdict::stay(row).strikes(strikes)
                 } else {
-                    Verdict { standing: Standing::Suspended, strikes, until: 1, reason: 1 }
+                    Verdict::new(Standing::Suspended).strikes(strikes).until(1).because(Why::Missed)
                 }
             }
         }
@@ -37,8 +44,7 @@ impl Policy for Rule {
     }
 
     fn about(&self) -> About {
-        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .reason(format!("missed {} rounds in a row", self.limit)) // reason 1
+        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self))
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cargo run --release --bin bench -- settle
+//! cargo run --release --bin bench --features bench/scripts -- rules
 //! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
@@ -13,6 +14,8 @@ mod figures;
 mod followers;
 mod native;
 mod process;
+mod rules;
+mod scripts;
 mod settle;
 mod world;
 
@@ -34,6 +37,8 @@ struct Cli {
 enum Command {
     /// One round of a large cluster: both policy calls, in WebAssembly and natively, then the settlement on disk.
     Settle(settle::Options),
+    /// One rule in WebAssembly, natively and, with `--features bench/scripts`, in Lua and Rhai.
+    Rules(rules::Options),
     /// Many followers on one super of this machine: pongs counted, and what the super needs for them.
     Followers(followers::Options),
 }
@@ -45,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let met = match Cli::parse().command {
         Command::Settle(options) => settle::run(&options)?,
+        Command::Rules(options) => rules::run(&options)?,
         Command::Followers(options) => followers::run(&options)?,
     };
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })

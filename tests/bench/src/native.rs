@@ -29,7 +29,8 @@ pub(crate) fn columns(members: &Members) -> types::Members {
     }
 }
 
-fn round(call: &Call<'_>) -> types::Round {
+/// The round in the SDK's types.
+pub(crate) fn round_of(call: &Call<'_>) -> types::Round {
     types::Round {
         number: call.round.number,
         now_ms: call.round.now_ms,
@@ -46,7 +47,7 @@ fn round(call: &Call<'_>) -> types::Round {
 /// # Errors
 /// The rule's own.
 pub(crate) fn reward(call: &Call<'_>, members: &types::Members) -> Result<types::Settlement, String> {
-    export::settle::<reward_flat::Flat>(call.config, &round(call), members, call.memory.to_vec())
+    export::settle::<reward_flat::Flat>(call.config, &round_of(call), members, call.memory.to_vec())
 }
 
 /// The rule `ban-strikes`, called as the component is.
@@ -54,7 +55,7 @@ pub(crate) fn reward(call: &Call<'_>, members: &types::Members) -> Result<types:
 /// # Errors
 /// The rule's own.
 pub(crate) fn judge(call: &Call<'_>, members: &types::Members) -> Result<types::Judgement, String> {
-    export::judge::<ban_strikes::Strikes>(call.config, &round(call), members, call.memory.to_vec())
+    export::judge::<ban_strikes::Strikes>(call.config, &round_of(call), members, call.memory.to_vec())
 }
 
 /// A prepared policy beside its native twin: both are called with the same input, both are timed, and their answers must

@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log, reasons,
 };
 
 /// The rule with its config.
@@ -17,6 +17,12 @@ pub struct Misbehave {
     always: bool,
     memory: u32,
     schema: String,
+}
+
+reasons! {
+    enum Why of rule: &Misbehave {
+        Because: "because it can",
+    }
 }
 
 impl Policy for Misbehave {
@@ -32,7 +38,7 @@ impl Policy for Misbehave {
     }
 
     fn about(&self) -> About {
-        let about = About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reason("because it can");
+        let about = About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self));
         if self.memory == 0 { about } else { about.memory(self.memory, &self.schema) }
     }
 }
@@ -62,9 +68,9 @@ impl BanPolicy for Misbehave {
             }
         }
         Ok(Judgement::each(members, |row| match row.presence {
-            _ if bans => Verdict { standing: Standing::Banned, strikes: 99, until: 1_000, reason: 1 },
+            _ if bans => Verdict::new(Standing::Banned).strikes(99).until(1_000).because(Why::Because),
             Presence::Unknown | Presence::Down => Verdict::stay(&row),
-            Presence::Up => Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: 0 },
+            Presence::Up => Verdict::new(Standing::Good),
         }))
     }
 }

@@ -87,7 +87,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
-    ("tests/bench", &["kernel", "wire", "store", "policy", "node", "pingward-sdk", "reward-flat", "ban-strikes"]),
+    (
+        "tests/bench",
+        &["kernel", "wire", "store", "policy", "node", "pingward-sdk", "reward-flat", "ban-strikes", "ripe-atlas"],
+    ),
 ];
 
 #[test]

@@ -106,13 +106,13 @@ fn every_import_but_log_is_refused_by_name() {
 #[test]
 fn another_version_of_the_contract_is_named() {
     let mut guest = honest();
-    guest.version = "0.2.0";
-    guest.wit = WIT.replace("policy@0.1.0", "policy@0.2.0");
-    refused(guest.admit(), "version", &["version 0.2.0", "runs 0.1.x"]);
+    guest.version = "2.0.0";
+    guest.wit = WIT.replace("policy@1.0.0", "policy@2.0.0");
+    refused(guest.admit(), "version", &["version 2.0.0", "runs 1.0.x"]);
 
     let mut guest = honest();
-    guest.version = "0.1.7";
-    guest.wit = WIT.replace("policy@0.1.0", "policy@0.1.7");
+    guest.version = "1.7.0";
+    guest.wit = WIT.replace("policy@1.0.0", "policy@1.7.0");
     let admitted = guest.admit().unwrap();
     assert_eq!(judge(&admitted.policy, "{}").unwrap().standing, [0; 15]);
 }
@@ -195,10 +195,10 @@ fn inspection_shows_a_file_without_admitting_it() {
     let limits = crate::guests::limits();
     let seen = inspect(engine(), BAN_STRIKES, "{}", &limits).unwrap();
     assert_eq!((seen.slot, seen.world().as_deref()), (Some(Slot::Ban), Some("ban-policy")));
-    assert_eq!((seen.wit_version.as_deref(), seen.wit_versions), (Some("0.1.0"), "0.1.x"));
+    assert_eq!((seen.wit_version.as_deref(), seen.wit_versions), (Some("1.0.0"), "1.0.x"));
     assert_eq!((seen.name.as_deref(), seen.version.as_deref()), (Some("ban-strikes"), Some("0.1.0")));
     assert!(seen.description.unwrap().starts_with("Misses in a row"));
-    assert_eq!(seen.imports, ["pingward:policy/log@0.1.0#write"]);
+    assert_eq!(seen.imports, ["pingward:policy/log@1.0.0#write"]);
     assert_eq!((seen.size, seen.digest), (BAN_STRIKES.len(), Digest::of(BAN_STRIKES)));
     assert_eq!(seen.described.unwrap().reasons.len(), 7);
 

@@ -56,7 +56,7 @@ pub struct Guest {
 pub fn honest() -> Guest {
     Guest {
         wit: WIT.into(),
-        version: "0.1.0",
+        version: "1.0.0",
         imports: "",
         head: String::new(),
         pages: 2,
@@ -70,7 +70,7 @@ pub fn honest() -> Guest {
 /// Imports `log` and puts a function `$say` beside it that logs the panic's text.
 pub fn talking() -> Guest {
     Guest {
-        head: r#"(import "pingward:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#.into(),
+        head: r#"(import "pingward:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))"#.into(),
         more: "(func $say (call $log (i32.const 4) (i32.const 128) (i32.const 36)))".into(),
         ..honest()
     }

@@ -11,6 +11,7 @@
 mod guests;
 
 mod admission;
+mod compat;
 mod cookbook_a;
 mod cookbook_b;
 mod hostile;

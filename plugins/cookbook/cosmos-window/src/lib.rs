@@ -16,6 +16,7 @@
 
 use pingward_sdk::{
     About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, flag,
+    reasons,
 };
 
 /// The rule with its config.
@@ -26,14 +27,16 @@ pub struct Window {
     jail_secs: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const MISSED: u16 = 1;
-    pub const TOO_MANY: u16 = 2;
-    pub const WAITS: u16 = 3;
-    pub const MAY_ASK: u16 = 4;
-    pub const BACK: u16 = 5;
-    pub const UNKNOWN: u16 = 6;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &Window {
+        Missed: format!("missed; strikes are the misses among the last {} rounds, {} are allowed", rule.window, rule.missed_max),
+        TooMany: format!("missed more than {} of the last {} rounds: suspended for {} s", rule.missed_max, rule.window, rule.jail_secs),
+        Waits: "is suspended; may ask to return when the time is over",
+        MayAsk: "is suspended; the time is over, it may ask to return",
+        Back: "asked to return: starts with an empty window",
+        Unknown: "was not observed: nothing moves",
+    }
 }
 
 /// The fixed part of a member's memory; a bit for each round of the window, 1 = missed, follows it.
@@ -75,7 +78,7 @@ impl Window {
         let now = round.now_ms / 1_000;
         if round.suspect || row.presence == Presence::Unknown {
             let until = rounds(round, head.until_secs, now);
-            return Verdict { until, ..Verdict::stay(row).because(reason::UNKNOWN) };
+            return Verdict { until, ..Verdict::stay(row).because(Why::Unknown) };
         }
         if head.until_secs != 0 {
             return self.suspended(round, row, head, now);
@@ -86,22 +89,22 @@ impl Window {
             let until = now.saturating_add(self.jail_secs.into());
             *head = Head { until_secs: until.clamp(1, u32::MAX.into()) as u32, ..Head::default() };
             ring.fill(0);
-            return Verdict { reason: reason::TOO_MANY, ..waits(rounds(round, head.until_secs, now)) };
+            return waits(rounds(round, head.until_secs, now)).because(Why::TooMany);
         }
-        let reason = if missed { reason::MISSED } else { 0 };
-        Verdict { standing: Standing::Good, strikes: head.missed, until: 0, reason }
+        let reason = (missed).then_some(Why::Missed);
+        Verdict { standing: Standing::Good, strikes: head.missed, until: 0, reason: reason.into() }
     }
 
     /// It comes back when its time is over and it asks.
     fn suspended(&self, round: &Round, row: &Row, head: &mut Head, now: u64) -> Verdict {
         if now < head.until_secs.into() {
-            return Verdict { reason: reason::WAITS, ..waits(rounds(round, head.until_secs, now)) };
+            return waits(rounds(round, head.until_secs, now)).because(Why::Waits);
         }
         if row.flags & flag::ASKED_TO_RETURN == 0 {
-            return Verdict { reason: reason::MAY_ASK, ..waits(0) };
+            return waits(0).because(Why::MayAsk);
         }
         *head = Head::default();
-        Verdict { standing: Standing::Good, strikes: 0, until: 0, reason: reason::BACK }
+        Verdict::new(Standing::Good).because(Why::Back)
     }
 
     /// Puts a round's bit in place of the oldest one.
@@ -122,7 +125,7 @@ impl Window {
 }
 
 const fn waits(until: u32) -> Verdict {
-    Verdict { standing: Standing::Suspended, strikes: 0, until, reason: 0 }
+    Verdict::new(Standing::Suspended).until(until)
 }
 
 /// Rounds until a time; 0 when it is over: a follower asks to return once nothing is said of an earliest return.
@@ -142,15 +145,9 @@ impl Policy for Window {
     }
 
     fn about(&self) -> About {
-        let Self { window, missed_max, jail_secs } = self;
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .memory(self.memory_bytes(), &format!("cosmos-window/1/{window}"))
-            .reason(format!("missed; strikes are the misses among the last {window} rounds, {missed_max} are allowed"))
-            .reason(format!("missed more than {missed_max} of the last {window} rounds: suspended for {jail_secs} s"))
-            .reason("is suspended; may ask to return when the time is over")
-            .reason("is suspended; the time is over, it may ask to return")
-            .reason("asked to return: starts with an empty window")
-            .reason("was not observed: nothing moves")
+            .memory(self.memory_bytes(), &format!("cosmos-window/1/{}", self.window))
+            .reasons(Why::texts(self))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use pingward_sdk::Reason;
 use pingward_sdk::testing::{Cluster, describe};
 use proptest::prelude::*;
 
@@ -66,7 +67,7 @@ fn memory_is_25_bytes_and_on_the_hub_1262() {
 }
 
 /// One round with or without the wish to return.
-fn round(cluster: &mut Cluster, letter: &str, asks: bool) -> (Standing, u16, u32) {
+fn round(cluster: &mut Cluster, letter: &str, asks: bool) -> (Standing, Reason, u32) {
     cluster.members.flags[0] = if asks { flag::ASKED_TO_RETURN } else { 0 };
     cluster.judge::<Window>("{}", letter).unwrap();
     (cluster.standing(0), cluster.reasons[0], cluster.until[0])
@@ -76,13 +77,13 @@ fn round(cluster: &mut Cluster, letter: &str, asks: bool) -> (Standing, u16, u32
 fn it_returns_when_the_time_is_over_and_it_asks() {
     let mut cluster = Cluster::new(1);
     assert_eq!(suspended_after(&mut cluster, "{}", "-", 200), Some(101));
-    assert_eq!((cluster.reasons[0], cluster.until[0]), (reason::TOO_MANY, 60));
+    assert_eq!((cluster.reasons[0], cluster.until[0]), (Why::TooMany.into(), 60));
     for left in (1..60).rev() {
-        assert_eq!(round(&mut cluster, "+", true), (Standing::Suspended, reason::WAITS, left));
+        assert_eq!(round(&mut cluster, "+", true), (Standing::Suspended, Why::Waits.into(), left));
     }
-    assert_eq!(round(&mut cluster, "+", false), (Standing::Suspended, reason::MAY_ASK, 0));
-    assert_eq!(round(&mut cluster, "?", true), (Standing::Suspended, reason::UNKNOWN, 0));
-    assert_eq!(round(&mut cluster, "+", true), (Standing::Good, reason::BACK, 0));
+    assert_eq!(round(&mut cluster, "+", false), (Standing::Suspended, Why::MayAsk.into(), 0));
+    assert_eq!(round(&mut cluster, "?", true), (Standing::Suspended, Why::Unknown.into(), 0));
+    assert_eq!(round(&mut cluster, "+", true), (Standing::Good, Why::Back.into(), 0));
     // From an empty window: another whole one must pass.
     assert_eq!(suspended_after(&mut cluster, "{}", "-", 200), Some(101));
 }
@@ -92,7 +93,7 @@ fn no_news_moves_nothing() {
     let mut cluster = Cluster::new(1);
     round(&mut cluster, "-", false);
     let before = cluster.memory.clone();
-    assert_eq!(round(&mut cluster, "?", false), (Standing::Good, reason::UNKNOWN, 0));
+    assert_eq!(round(&mut cluster, "?", false), (Standing::Good, Why::Unknown.into(), 0));
     cluster.round.suspect = true;
     round(&mut cluster, "-", false);
     round(&mut cluster, "+", false);
@@ -103,7 +104,7 @@ fn no_news_moves_nothing() {
 fn a_suspension_by_another_rule_ends() {
     let mut cluster = Cluster::new(1);
     cluster.members.standing = vec![Standing::Suspended.code()];
-    assert_eq!(round(&mut cluster, "+", false), (Standing::Good, 0, 0));
+    assert_eq!(round(&mut cluster, "+", false), (Standing::Good, Reason::NONE, 0));
 }
 
 #[test]

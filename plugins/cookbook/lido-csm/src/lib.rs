@@ -13,7 +13,7 @@
 //! - Who was not in the queue when its frame closed is not judged for it; who was observed in no round neither.
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, reasons,
 };
 
 /// Bytes that it remembers of a member.
@@ -39,12 +39,14 @@ struct Curve {
     strikes: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const STRIKE: u16 = 1;
-    pub const HAS_STRIKES: u16 = 2;
-    pub const EJECTED: u16 = 3;
-    pub const UNKNOWN: u16 = 4;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &FrameStrikes {
+        Strike: "below the mean of all minus the leeway in the frame that closed: a strike",
+        HasStrikes: format!("has strikes from the last {} frames", rule.window_frames),
+        Ejected: format!("ejected: too many strikes within {} frames", rule.window_frames),
+        Unknown: "was not observed: nothing moves",
+    }
 }
 
 /// What is remembered of a member. Zeros are a new one.
@@ -174,20 +176,20 @@ impl FrameStrikes {
             return Self::unmoved(now.ban_rounds, row).strikes(strikes as u16);
         }
         let (standing, until, reason) = match strikes {
-            0 => (Standing::Good, 0, 0),
-            _ if strikes >= curve.strikes => (Standing::Banned, now.ban_rounds, reason::EJECTED),
-            _ if below => (Standing::Warned, 0, reason::STRIKE),
-            _ => (Standing::Warned, 0, reason::HAS_STRIKES),
+            0 => (Standing::Good, 0, None),
+            _ if strikes >= curve.strikes => (Standing::Banned, now.ban_rounds, Some(Why::Ejected)),
+            _ if below => (Standing::Warned, 0, Some(Why::Strike)),
+            _ => (Standing::Warned, 0, Some(Why::HasStrikes)),
         };
-        Verdict { standing, strikes: strikes as u16, until, reason }
+        Verdict { standing, strikes: strikes as u16, until, reason: reason.into() }
     }
 
-    const fn unmoved(ban_rounds: u32, row: &Row) -> Verdict {
+    fn unmoved(ban_rounds: u32, row: &Row) -> Verdict {
         let until = match row.standing {
             Standing::Banned => ban_rounds,
             Standing::Good | Standing::Warned | Standing::Suspended | Standing::Probation => 0,
         };
-        Verdict { standing: row.standing, strikes: row.strikes, until, reason: reason::UNKNOWN }
+        Verdict { standing: row.standing, strikes: row.strikes, until, reason: Why::Unknown.into() }
     }
 }
 
@@ -216,14 +218,10 @@ impl Policy for FrameStrikes {
     }
 
     fn about(&self) -> About {
-        let window = self.window_frames;
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             // Frames of another length are other frames.
             .memory(MEMORY_BYTES, &format!("lido-csm/1/{}", self.frame_minutes))
-            .reason("below the mean of all minus the leeway in the frame that closed: a strike")
-            .reason(format!("has strikes from the last {window} frames"))
-            .reason(format!("ejected: too many strikes within {window} frames"))
-            .reason("was not observed: nothing moves")
+            .reasons(Why::texts(self))
     }
 }
 
@@ -319,7 +317,10 @@ mod tests {
         let seen = frames(&mut cluster, &[true, false, false, true, false, true]);
         assert_eq!(seen, [WARNED, WARNED, WARNED, WARNED, WARNED, BANNED]);
         cluster.judge::<FrameStrikes>(TEN, "++++").unwrap();
-        assert_eq!((cluster.members.strikes[0], cluster.until[0], cluster.reasons[0]), (3, 43_200, reason::EJECTED));
+        assert_eq!(
+            (cluster.members.strikes[0], cluster.until[0], cluster.reasons[0]),
+            (3, 43_200, Why::Ejected.into())
+        );
     }
 
     #[test]
@@ -369,7 +370,7 @@ mod tests {
         cluster.judge::<FrameStrikes>(TEN, "????").unwrap();
         cluster.round.suspect = true;
         cluster.judge::<FrameStrikes>(TEN, "--++").unwrap();
-        assert_eq!((&cluster.memory, cluster.reasons[0]), (&memory, reason::UNKNOWN));
+        assert_eq!((&cluster.memory, cluster.reasons[0]), (&memory, Why::Unknown.into()));
         // A frame in which a member was never observed ages its strikes and gives none.
         cluster.round.suspect = false;
         (0..7).for_each(|_| cluster.judge::<FrameStrikes>(TEN, "-+++").unwrap());

@@ -21,6 +21,7 @@
 
 use pingward_sdk::{
     About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, fact,
+    reasons,
 };
 
 /// A point in millionths.
@@ -45,12 +46,14 @@ pub struct NtpPool {
     slow_probe_secs: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const NOT_LISTED: u16 = 1;
-    pub const MAIL: u16 = 2;
-    pub const MISSED: u16 = 3;
-    pub const UNKNOWN: u16 = 4;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &NtpPool {
+        NotListed: format!("score is below {}: not paid until answers bring it back", rule.listed / POINT),
+        Mail: format!("score is at or below {}: the pool would write to its owner", rule.mail / POINT),
+        Missed: format!("did not answer; score is still {} or more", rule.listed / POINT),
+        Unknown: "was not observed: nothing moves",
+    }
 }
 
 /// What a probe showed: the lines of the pool's table, the first that matches.
@@ -158,7 +161,7 @@ impl NtpPool {
                 Standing::Suspended => self.published(scores, now).map_or(0, |score| self.answers_to_return(score)),
                 Standing::Good | Standing::Warned | Standing::Banned | Standing::Probation => 0,
             };
-            return Verdict { until, ..Verdict::stay(row).because(reason::UNKNOWN) };
+            return Verdict { until, ..Verdict::stay(row).because(Why::Unknown) };
         }
         let is_absent =
             row.presence == Presence::Down && (0..scores.len()).all(|seat| view(seat).presence == Presence::Unknown);
@@ -217,14 +220,14 @@ impl NtpPool {
 
     fn verdict(&self, score: i64, presence: Presence) -> Verdict {
         if score >= self.listed {
-            let reason = if presence == Presence::Down { reason::MISSED } else { 0 };
-            return Verdict { standing: Standing::Good, strikes: 0, until: 0, reason };
+            let reason = (presence == Presence::Down).then_some(Why::Missed);
+            return Verdict::new(Standing::Good).because(reason);
         }
         Verdict {
             standing: Standing::Suspended,
             strikes: ((self.listed - score) as u64).div_ceil(POINT as u64) as u16,
             until: self.answers_to_return(score),
-            reason: if score <= self.mail { reason::MAIL } else { reason::NOT_LISTED },
+            reason: if score <= self.mail { Why::Mail } else { Why::NotListed }.into(),
         }
     }
 
@@ -299,13 +302,9 @@ impl Policy for NtpPool {
     }
 
     fn about(&self) -> About {
-        let (listed, mail) = (self.listed / POINT, self.mail / POINT);
         let about = About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .memory(8 * u32::from(self.observers.max(1)), "ntp-pool/1")
-            .reason(format!("score is below {listed}: not paid until answers bring it back"))
-            .reason(format!("score is at or below {mail}: the pool would write to its owner"))
-            .reason(format!("did not answer; score is still {listed} or more"))
-            .reason("was not observed: nothing moves");
+            .reasons(Why::texts(self));
         (0..self.observers).fold(about, |about, seat| about.extra(&presence_of(seat)).extra(&rtt_of(seat)))
     }
 }

@@ -123,12 +123,12 @@ fn below_ten_a_member_is_suspended_and_told_how_far_it_is() {
     assert_eq!(play(&mut cluster, "{}", "++++++++++++++"), "sssssssssssss+");
     play(&mut cluster, "{}", &"+".repeat(400));
     assert_eq!(play(&mut cluster, "{}", "-"), "+");
-    assert_eq!((cluster.reasons[0], cluster.members.strikes[0], cluster.until[0]), (reason::MISSED, 0, 0));
+    assert_eq!((cluster.reasons[0], cluster.members.strikes[0], cluster.until[0]), (Why::Missed.into(), 0, 0));
     assert_eq!(play(&mut cluster, "{}", "-"), "s");
-    assert_eq!((cluster.reasons[0], cluster.members.strikes[0], cluster.until[0]), (reason::NOT_LISTED, 2, 4));
+    assert_eq!((cluster.reasons[0], cluster.members.strikes[0], cluster.until[0]), (Why::NotListed.into(), 2, 4));
     assert_eq!(play(&mut cluster, "{}", "?++?++"), "sssss+");
     play(&mut cluster, "{}", "-------");
-    assert_eq!(cluster.reasons[0], reason::MAIL);
+    assert_eq!(cluster.reasons[0], Why::Mail);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn no_news_moves_nothing() {
     play(&mut cluster, "{}", "+++-");
     let before = cluster.memory.clone();
     play(&mut cluster, "{}", "???");
-    assert_eq!((cluster.memory.clone(), cluster.reasons[0]), (before.clone(), reason::UNKNOWN));
+    assert_eq!((cluster.memory.clone(), cluster.reasons[0]), (before.clone(), Why::Unknown.into()));
     cluster.round.suspect = true;
     play(&mut cluster, "{}", "+-");
     assert_eq!(cluster.memory, before);

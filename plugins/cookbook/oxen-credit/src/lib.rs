@@ -13,7 +13,7 @@
 //! - Declared maintenance is no excuse: the credit is there for it.
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, reasons,
 };
 
 /// Bytes that it remembers of a member.
@@ -32,15 +32,17 @@ pub struct DowntimeCredit {
     ban_days: u64,
 }
 
-/// Reason codes.
-mod reason {
-    pub const MISSED: u16 = 1;
-    pub const DECOMMISSIONED: u16 = 2;
-    pub const TOO_LITTLE: u16 = 3;
-    pub const SPENT: u16 = 4;
-    pub const RECOMMISSIONED: u16 = 5;
-    pub const STILL_OUT: u16 = 6;
-    pub const UNKNOWN: u16 = 7;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &DowntimeCredit {
+        Missed: format!("missed a round; an answer counts for {} minutes", rule.proof_minutes),
+        Decommissioned: "decommissioned while its credit lasts; the next answer ends it",
+        TooLittle: format!("deregistered: it failed with less than {} minutes of credit", rule.least_minutes),
+        Spent: "deregistered: its credit ran out",
+        Recommissioned: "answered again: back, and the downtime cost it double",
+        StillOut: "deregistered: the ban is still to come",
+        Unknown: "was not observed: nothing moves",
+    }
 }
 
 /// The config in rounds of one length.
@@ -112,41 +114,41 @@ impl Node {
     }
 
     /// One more observed round. Returns the reason for what changed.
-    fn step(&mut self, rates: &Rates, up: bool) -> u16 {
+    fn step(&mut self, rates: &Rates, up: bool) -> Option<Why> {
         match (self.stage, up) {
             (Stage::Active, true) => {
                 self.active = self.active.saturating_add(1);
                 self.down = 0;
-                0
+                None
             }
             (Stage::Active, false) => {
                 self.active = self.active.saturating_add(1);
                 self.down = (self.down + 1).min(Self::DOWN);
                 if u64::from(self.down) * rates.interval_ms <= rates.proof_ms {
-                    return reason::MISSED;
+                    return Some(Why::Missed);
                 }
                 if self.credit(rates) < rates.least {
                     self.stage = Stage::Deregistered;
-                    return reason::TOO_LITTLE;
+                    return Some(Why::TooLittle);
                 }
                 self.stage = Stage::Decommissioned;
                 self.down = 1;
-                reason::DECOMMISSIONED
+                Some(Why::Decommissioned)
             }
             (Stage::Decommissioned, true) => {
                 let left = self.credit(rates).saturating_sub(2 * u64::from(self.down));
                 *self = Self { left: Some(left.min(u64::from(u32::MAX) - 1) as u32), ..Self::default() };
-                reason::RECOMMISSIONED
+                Some(Why::Recommissioned)
             }
             (Stage::Decommissioned, false) if u64::from(self.down) > self.credit(rates) => {
                 self.stage = Stage::Deregistered;
-                reason::SPENT
+                Some(Why::Spent)
             }
             (Stage::Decommissioned, false) => {
                 self.down = (self.down + 1).min(Self::DOWN);
-                reason::DECOMMISSIONED
+                Some(Why::Decommissioned)
             }
-            (Stage::Deregistered, _) => reason::STILL_OUT,
+            (Stage::Deregistered, _) => Some(Why::StillOut),
         }
     }
 }
@@ -184,16 +186,16 @@ impl DowntimeCredit {
             Stage::Decommissioned => (Standing::Suspended, 1),
             Stage::Deregistered => (Standing::Banned, rates.ban),
         };
-        Verdict { standing, strikes: node.down.min(u32::from(u16::MAX)) as u16, until, reason }
+        Verdict { standing, strikes: node.down.min(u32::from(u16::MAX)) as u16, until, reason: reason.into() }
     }
 
-    const fn unmoved(rates: &Rates, row: &Row) -> Verdict {
+    fn unmoved(rates: &Rates, row: &Row) -> Verdict {
         let until = match row.standing {
             Standing::Suspended => 1,
             Standing::Banned => rates.ban,
             Standing::Good | Standing::Warned | Standing::Probation => 0,
         };
-        Verdict { standing: row.standing, strikes: row.strikes, until, reason: reason::UNKNOWN }
+        Verdict { standing: row.standing, strikes: row.strikes, until, reason: Why::Unknown.into() }
     }
 }
 
@@ -222,13 +224,7 @@ impl Policy for DowntimeCredit {
     fn about(&self) -> About {
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .memory(MEMORY_BYTES, "oxen-credit/1")
-            .reason(format!("missed a round; an answer counts for {} minutes", self.proof_minutes))
-            .reason("decommissioned while its credit lasts; the next answer ends it")
-            .reason(format!("deregistered: it failed with less than {} minutes of credit", self.least_minutes))
-            .reason("deregistered: its credit ran out")
-            .reason("answered again: back, and the downtime cost it double")
-            .reason("deregistered: the ban is still to come")
-            .reason("was not observed: nothing moves")
+            .reasons(Why::texts(self))
     }
 }
 
@@ -330,20 +326,26 @@ mod tests {
     fn golden_with_too_little_credit_a_failure_is_the_end() {
         let mut cluster = with_credit(59);
         play(&mut cluster, AT_ONCE, "-", 1);
-        assert_eq!((cluster.standing(0), cluster.until[0], cluster.reasons[0]), (BANNED, 21_600, reason::TOO_LITTLE));
+        assert_eq!(
+            (cluster.standing(0), cluster.until[0], cluster.reasons[0]),
+            (BANNED, 21_600, Why::TooLittle.into())
+        );
         let mut cluster = with_credit(60);
         // Credit 60 lasts until a test finds less than none of it left.
         play(&mut cluster, AT_ONCE, "-", 61);
-        assert_eq!((cluster.standing(0), cluster.reasons[0]), (SUSPENDED, reason::DECOMMISSIONED));
+        assert_eq!((cluster.standing(0), cluster.reasons[0]), (SUSPENDED, Why::Decommissioned.into()));
         play(&mut cluster, AT_ONCE, "-", 1);
-        assert_eq!((cluster.standing(0), cluster.reasons[0]), (BANNED, reason::SPENT));
+        assert_eq!((cluster.standing(0), cluster.reasons[0]), (BANNED, Why::Spent.into()));
     }
 
     #[test]
     fn golden_an_answer_counts_for_two_hours_and_five_minutes() {
         let mut cluster = blocks();
         play(&mut cluster, "{}", "-", 62);
-        assert_eq!((cluster.standing(0), cluster.reasons[0], cluster.members.strikes[0]), (GOOD, reason::MISSED, 62));
+        assert_eq!(
+            (cluster.standing(0), cluster.reasons[0], cluster.members.strikes[0]),
+            (GOOD, Why::Missed.into(), 62)
+        );
         play(&mut cluster, "{}", "-", 1);
         assert_eq!((cluster.standing(0), cluster.until[0], cluster.members.strikes[0]), (SUSPENDED, 1, 1));
     }
@@ -370,7 +372,7 @@ mod tests {
             // The host put the ban off.
             cluster.members.standing = vec![SUSPENDED.code()];
             play(&mut cluster, AT_ONCE, letter, 1);
-            assert_eq!((cluster.standing(0), cluster.reasons[0]), (BANNED, reason::STILL_OUT));
+            assert_eq!((cluster.standing(0), cluster.reasons[0]), (BANNED, Why::StillOut.into()));
         }
         cluster.members.standing = vec![PROBATION.code()];
         play(&mut cluster, AT_ONCE, "+", 1);
@@ -478,7 +480,7 @@ mod tests {
                 }
                 cluster.judge::<DowntimeCredit>(&config, &letter.to_string()).unwrap();
                 if letter == '?' {
-                    prop_assert_eq!(cluster.reasons[0], reason::UNKNOWN);
+                    prop_assert_eq!(cluster.reasons[0], Why::Unknown);
                     continue;
                 }
                 wanted = original.test(&rates, letter);

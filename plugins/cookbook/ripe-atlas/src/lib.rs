@@ -14,7 +14,9 @@
 //! - Unknown observations move nothing, neither what is owed nor what is paid; in a suspect round who is up is paid.
 //! - A suspended member earns nothing; what it was owed is posted when it is paid again.
 
-use pingward_sdk::{About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement};
+use pingward_sdk::{
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, reasons,
+};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -27,13 +29,15 @@ pub struct Credits {
     post_secs: u64,
 }
 
-/// Reason codes.
-mod reason {
-    pub const POSTED: u16 = 1;
-    pub const COUNTED: u16 = 2;
-    pub const DOWN: u16 = 3;
-    pub const UNKNOWN: u16 = 4;
-    pub const NOT_PAID: u16 = 5;
+reasons! {
+    /// Why a member got its points.
+    enum Why of rule: &Credits {
+        Posted: format!("connected: {} points a minute, posted in this round", rule.credits_per_minute),
+        Counted: "connected: counted, not yet posted",
+        Down: "did not answer",
+        Unknown: "was not observed: nothing moves",
+        NotPaid: "is suspended; what it is owed stays",
+    }
 }
 
 /// Milliseconds connected that are no points yet: 4 bytes.
@@ -67,23 +71,23 @@ impl Credits {
     /// What one member gets for one round.
     fn pay_one(&self, round: &Round, row: &Row, owed: &mut Owed) -> Pay {
         let reason = match row.presence {
-            Presence::Unknown => return Pay { points: 0, reason: reason::UNKNOWN },
-            Presence::Down if round.suspect => return Pay { points: 0, reason: reason::UNKNOWN },
+            Presence::Unknown => return Pay::NOTHING.because(Why::Unknown),
+            Presence::Down if round.suspect => return Pay::NOTHING.because(Why::Unknown),
             Presence::Down | Presence::Up if !row.standing.is_paid() => {
-                return Pay { points: 0, reason: reason::NOT_PAID };
+                return Pay::NOTHING.because(Why::NotPaid);
             }
-            Presence::Down => reason::DOWN,
+            Presence::Down => Why::Down,
             Presence::Up => {
                 *owed = owed.plus(round.interval_ms);
-                reason::COUNTED
+                Why::Counted
             }
         };
         if !self.is_posted_in(round) {
-            return Pay { points: 0, reason };
+            return Pay::NOTHING.because(reason);
         }
         let (points, rest) = owed.post(self.per_minute(row));
         *owed = rest;
-        Pay { points: points as i64, reason: if points > 0 { reason::POSTED } else { reason } }
+        Pay::points(points as i64).because(if points > 0 { Why::Posted } else { reason })
     }
 
     fn per_minute(&self, row: &Row) -> u64 {
@@ -117,11 +121,7 @@ impl Policy for Credits {
     fn about(&self) -> About {
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .memory(4, "ripe-atlas/1")
-            .reason(format!("connected: {} points a minute, posted in this round", self.credits_per_minute))
-            .reason("connected: counted, not yet posted")
-            .reason("did not answer")
-            .reason("was not observed: nothing moves")
-            .reason("is suspended; what it is owed stays")
+            .reasons(Why::texts(self))
     }
 }
 

@@ -56,7 +56,7 @@ fn usually_it_is_posted_every_minute() {
     let mut cluster = probe_and_anchor();
     let posts: Vec<i64> = (0..12).map(|_| cluster.settle::<Credits>("{}", "++").unwrap()[0]).collect();
     assert_eq!(posts, [0, 0, 0, 0, 0, 15, 0, 0, 0, 0, 0, 15]);
-    assert_eq!(cluster.reasons, [reason::POSTED; 2]);
+    assert_eq!(cluster.reasons, [Why::Posted; 2]);
     let paid: Vec<i64> = (0..4).map(|_| cluster.settle::<Credits>(r#"{"post_secs":0}"#, "++").unwrap()[0]).collect();
     assert_eq!(paid, [2, 3, 2, 3]);
 }
@@ -67,15 +67,17 @@ fn unknown_and_down_earn_nothing_and_lose_nothing() {
     let every_round = r#"{"post_secs":0}"#;
     cluster.settle::<Credits>(every_round, "++").unwrap();
     let before = cluster.memory.clone();
-    for (seen, reasons) in
-        [("?-", [reason::UNKNOWN, reason::DOWN]), ("-?", [reason::DOWN, reason::UNKNOWN]), ("mm", [reason::DOWN; 2])]
-    {
+    for (seen, reasons) in [
+        ("?-", [Why::Unknown.into(), Why::Down.into()]),
+        ("-?", [Why::Down.into(), Why::Unknown.into()]),
+        ("mm", [Why::Down.into(); 2]),
+    ] {
         assert_eq!(cluster.settle::<Credits>(every_round, seen).unwrap(), [0, 0]);
         assert_eq!((&cluster.memory, &cluster.reasons[..]), (&before, &reasons[..]));
     }
     cluster.round.suspect = true;
     assert_eq!(cluster.settle::<Credits>(every_round, "-+").unwrap(), [0, 25]);
-    assert_eq!((&cluster.memory, cluster.reasons[0]), (&before, reason::UNKNOWN));
+    assert_eq!((&cluster.memory, cluster.reasons[0]), (&before, Why::Unknown.into()));
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn what_is_owed_waits_for_the_end_of_a_suspension() {
     cluster.members.standing = vec![Standing::Suspended.code(); 2];
     cluster.settle::<Credits>("{}", "++").unwrap();
     assert_eq!(minute(&mut cluster, "++"), 0);
-    assert_eq!(cluster.reasons, [reason::NOT_PAID; 2]);
+    assert_eq!(cluster.reasons, [Why::NotPaid; 2]);
     cluster.members.standing = vec![Standing::Probation.code(); 2];
     // 50 s from before and 10 s of this minute, in which it answers once.
     cluster.settle::<Credits>("{}", "++").unwrap();

@@ -9,7 +9,9 @@
 //! - It remembers nothing, so an unknown presence and a suspect round have nothing to move: who was not seen gets nothing,
 //!   who was seen is paid as ever.
 
-use pingward_sdk::{About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement};
+use pingward_sdk::{
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, reasons,
+};
 
 /// The rule with its config.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +22,16 @@ pub struct TimelyCredits {
     points_per_credit: u32,
 }
 
-/// Reason codes.
-mod reason {
-    pub const IN_GRACE: u16 = 1;
-    pub const LATER: u16 = 2;
-    pub const NO_LATENCY: u16 = 3;
-    pub const DOWN: u16 = 4;
-    pub const UNKNOWN: u16 = 5;
-    pub const NOT_PAID: u16 = 6;
+reasons! {
+    /// Why a member got its points.
+    enum Why of rule: &TimelyCredits {
+        InGrace: format!("answered within {} steps of {} us: full pay", rule.grace, rule.unit_us),
+        Later: format!("answered after {} steps of {} us: a credit less for each", rule.grace, rule.unit_us),
+        NoLatency: "answered, but its round trip is not known: the least pay",
+        Down: "did not answer",
+        Unknown: "was not observed",
+        NotPaid: "is suspended",
+    }
 }
 
 impl TimelyCredits {
@@ -52,18 +56,18 @@ impl TimelyCredits {
     #[inline]
     fn pay_one(&self, row: &Row) -> Pay {
         match row.presence {
-            Presence::Down => Pay { points: 0, reason: reason::DOWN },
-            Presence::Unknown => Pay { points: 0, reason: reason::UNKNOWN },
-            Presence::Up if !row.standing.is_paid() => Pay { points: 0, reason: reason::NOT_PAID },
+            Presence::Down => Pay::NOTHING.because(Why::Down),
+            Presence::Unknown => Pay::NOTHING.because(Why::Unknown),
+            Presence::Up if !row.standing.is_paid() => Pay::NOTHING.because(Why::NotPaid),
             Presence::Up => {
                 let latency = self.latency(row.rtt_us);
                 let reason = match latency {
-                    0 => reason::NO_LATENCY,
-                    _ if latency <= self.grace => reason::IN_GRACE,
-                    _ => reason::LATER,
+                    0 => Why::NoLatency,
+                    _ if latency <= self.grace => Why::InGrace,
+                    _ => Why::Later,
                 };
                 let points = i64::from(self.credits(latency)) * i64::from(self.points_per_credit);
-                Pay { points, reason }
+                Pay::points(points).because(reason)
             }
         }
     }
@@ -80,13 +84,7 @@ impl Policy for TimelyCredits {
     }
 
     fn about(&self) -> About {
-        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .reason(format!("answered within {} steps of {} us: full pay", self.grace, self.unit_us))
-            .reason(format!("answered after {} steps of {} us: a credit less for each", self.grace, self.unit_us))
-            .reason("answered, but its round trip is not known: the least pay")
-            .reason("did not answer")
-            .reason("was not observed")
-            .reason("is suspended")
+        About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).reasons(Why::texts(self))
     }
 }
 
@@ -139,7 +137,7 @@ mod tests {
         let mut cluster = Cluster::new(6);
         cluster.members.rtt_us = vec![0, 1, 100_000, 100_001, 450_001, u32::MAX];
         assert_eq!(cluster.settle::<TimelyCredits>("{}", "++++++").unwrap(), [1, 8, 8, 7, 1, 1]);
-        let [none, grace, later] = [reason::NO_LATENCY, reason::IN_GRACE, reason::LATER];
+        let [none, grace, later] = [Why::NoLatency, Why::InGrace, Why::Later];
         assert_eq!(cluster.reasons, [none, grace, grace, later, later, later]);
     }
 
@@ -149,8 +147,8 @@ mod tests {
         cluster.members.rtt_us = vec![9; 5];
         cluster.members.standing[4] = Standing::Suspended.code();
         assert_eq!(cluster.settle::<TimelyCredits>("{}", "+-?m+").unwrap(), [8, 0, 0, 0, 0]);
-        let [grace, down] = [reason::IN_GRACE, reason::DOWN];
-        assert_eq!(cluster.reasons, [grace, down, reason::UNKNOWN, down, reason::NOT_PAID]);
+        let [grace, down] = [Why::InGrace, Why::Down];
+        assert_eq!(cluster.reasons, [grace, down, Why::Unknown, down, Why::NotPaid]);
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! - For good means: banned for as long as the host allows, and again whenever it returns. `bans lift` ends it.
 
 use pingward_sdk::{
-    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict,
+    About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Row, Standing, Verdict, reasons,
 };
 
 /// The rule with its config.
@@ -34,14 +34,16 @@ pub struct Online {
     stray: bool,
 }
 
-/// Reason codes.
-mod reason {
-    pub const SUSPENDED: u16 = 1;
-    pub const REVIEW: u16 = 2;
-    pub const DISQUALIFIED: u16 = 3;
-    pub const STRAY: u16 = 4;
-    pub const WARM_UP: u16 = 5;
-    pub const UNKNOWN: u16 = 6;
+reasons! {
+    /// Why a member stands where it stands.
+    enum Why of rule: &Online {
+        Suspended: format!("online score is below {}.{:02} %: suspended while it is", rule.online_bp / 100, rule.online_bp % 100),
+        Review: "online score is good; the review goes on",
+        Disqualified: "online score was too low when the review was over: banned for good",
+        Stray: format!("never answered in {} windows of {} s: banned for good", rule.windows, rule.window_secs),
+        WarmUp: format!("not judged: {} windows must have been observed", rule.windows),
+        Unknown: "was not observed: nothing moves",
+    }
 }
 
 /// One window of a member: how often it was observed, and how often it was up. All zero: absent.
@@ -141,7 +143,7 @@ impl Online {
         let now = round.now_ms / 1_000;
         if round.suspect || row.presence == Presence::Unknown {
             let until = if row.standing == Standing::Suspended { self.next_window(round) } else { 0 };
-            return Verdict { until, ..Verdict::stay(row).because(reason::UNKNOWN) };
+            return Verdict { until, ..Verdict::stay(row).because(Why::Unknown) };
         }
         if let Some(banned) = for_good(head) {
             return banned;
@@ -183,14 +185,14 @@ impl Online {
         if head.suspended_since != 0 {
             // The score stays what it is until the next window begins.
             let until = self.next_window(round);
-            return Verdict { standing: Standing::Suspended, strikes, until, reason: reason::SUSPENDED };
+            return Verdict { standing: Standing::Suspended, strikes, until, reason: Why::Suspended.into() };
         }
         let reason = match (head.review_since, full) {
-            (0, Some(_)) => 0,
-            (0, None) => reason::WARM_UP,
-            (_, _) => reason::REVIEW,
+            (0, Some(_)) => None,
+            (0, None) => Some(Why::WarmUp),
+            (_, _) => Some(Why::Review),
         };
-        Verdict { standing: Standing::Good, strikes, until: 0, reason }
+        Verdict { standing: Standing::Good, strikes, until: 0, reason: reason.into() }
     }
 
     const fn period_secs(&self) -> u64 {
@@ -210,13 +212,13 @@ impl Online {
 }
 
 /// The host cuts it to the longest ban that it allows.
-const fn for_good(head: &Head) -> Option<Verdict> {
+fn for_good(head: &Head) -> Option<Verdict> {
     let reason = match head.review_since {
-        FOR_GOOD => reason::DISQUALIFIED,
-        STRAYED => reason::STRAY,
+        FOR_GOOD => Why::Disqualified,
+        STRAYED => Why::Stray,
         _ => return None,
     };
-    Some(Verdict { standing: Standing::Banned, strikes: 100, until: u32::MAX, reason })
+    Some(Verdict { standing: Standing::Banned, strikes: 100, until: u32::MAX, reason: reason.into() })
 }
 
 const fn place(window: u32, len: usize) -> usize {
@@ -259,16 +261,9 @@ impl Policy for Online {
     }
 
     fn about(&self) -> About {
-        let Self { window_secs, windows, online_bp, .. } = self;
-        let (whole, rest) = (online_bp / 100, online_bp % 100);
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .memory(self.memory_bytes(), &format!("storj-online/1/{window_secs}"))
-            .reason(format!("online score is below {whole}.{rest:02} %: suspended while it is"))
-            .reason("online score is good; the review goes on")
-            .reason("online score was too low when the review was over: banned for good")
-            .reason(format!("never answered in {windows} windows of {window_secs} s: banned for good"))
-            .reason(format!("not judged: {windows} windows must have been observed"))
-            .reason("was not observed: nothing moves")
+            .memory(self.memory_bytes(), &format!("storj-online/1/{}", self.window_secs))
+            .reasons(Why::texts(self))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The published numbers, and random histories against a list of all audits with exact fractions.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+use pingward_sdk::Reason;
 use pingward_sdk::testing::{Cluster, describe};
 use proptest::prelude::*;
 
@@ -57,7 +58,7 @@ fn twenty_five_lost_windows_suspend_at_the_first_audit_after() {
     let mut cluster = perfect();
     assert_eq!(windows(&mut cluster, "{}", "-", 25), Standing::Good);
     assert_eq!(audit(&mut cluster, "{}", "+"), Standing::Suspended);
-    assert_eq!((cluster.members.strikes[0], cluster.reasons[0], cluster.until[0]), (41, reason::SUSPENDED, 12));
+    assert_eq!((cluster.members.strikes[0], cluster.reasons[0], cluster.until[0]), (41, Why::Suspended.into(), 12));
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn it_is_lifted_after_36_more_good_windows_which_are_18_days() {
     windows(&mut cluster, "{}", "-", 25);
     assert_eq!(windows(&mut cluster, "{}", "+", 36), Standing::Suspended);
     assert_eq!(audit(&mut cluster, "{}", "+"), Standing::Good);
-    assert_eq!(cluster.reasons[0], reason::REVIEW);
+    assert_eq!(cluster.reasons[0], Why::Review);
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn a_new_node_that_is_offline_is_not_judged_for_30_days() {
     let config = r#"{"stray":false}"#;
     let mut cluster = hourly();
     assert_eq!(windows(&mut cluster, config, "-", 60), Standing::Good);
-    assert_eq!(cluster.reasons[0], reason::WARM_UP);
+    assert_eq!(cluster.reasons[0], Why::WarmUp);
     assert_eq!(audit(&mut cluster, config, "-"), Standing::Suspended);
 }
 
@@ -86,7 +87,7 @@ fn the_shortest_review_is_37_days() {
     let began_ms = cluster.round.now_ms - cluster.round.interval_ms;
     let closed = (0..2_000).find(|_| {
         audit(&mut cluster, "{}", "+");
-        cluster.reasons[0] == 0
+        cluster.reasons[0] == Reason::NONE
     });
     assert!(closed.is_some());
     let took_ms = cluster.round.now_ms - cluster.round.interval_ms - began_ms;
@@ -115,7 +116,7 @@ fn a_low_score_after_the_review_bans_only_where_the_switch_is_on() {
     half(&mut cluster, config, 74);
     assert_eq!(cluster.standing(0), Standing::Suspended);
     assert_eq!(audit(&mut cluster, config, "+"), Standing::Banned);
-    assert_eq!((cluster.reasons[0], cluster.until[0]), (reason::DISQUALIFIED, u32::MAX));
+    assert_eq!((cluster.reasons[0], cluster.until[0]), (Why::Disqualified.into(), u32::MAX));
     // For good: back on probation, it is banned again; no news says nothing.
     cluster.members.standing = vec![Standing::Probation.code()];
     assert_eq!(audit(&mut cluster, config, "?"), Standing::Probation);
@@ -127,7 +128,7 @@ fn whoever_is_never_there_for_a_period_is_a_stray() {
     let mut cluster = perfect();
     assert_eq!(windows(&mut cluster, "{}", "-", 60), Standing::Suspended);
     assert_eq!(audit(&mut cluster, "{}", "-"), Standing::Banned);
-    assert_eq!(cluster.reasons[0], reason::STRAY);
+    assert_eq!(cluster.reasons[0], Why::Stray);
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //! - Thresholds come from the whole population in one pass, flags in a second; ties do not depend on the order of rows.
 
 use pingward_sdk::{
-    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, fixed,
+    About, Config, Members, Memory, Pay, Policy, Presence, RewardPolicy, Round, Row, Settlement, fixed, reasons,
 };
 
 /// Bytes that it remembers of a member.
@@ -39,15 +39,17 @@ pub struct Flags {
     guard_points: u16,
 }
 
-/// Reason codes.
-mod reason {
-    pub const RUNNING: u16 = 1;
-    pub const STABLE: u16 = 2;
-    pub const GUARD: u16 = 3;
-    pub const CROWD: u16 = 4;
-    pub const DOWN: u16 = 5;
-    pub const UNKNOWN: u16 = 6;
-    pub const NOT_PAID: u16 = 7;
+reasons! {
+    /// Why a member got its points.
+    enum Why of rule: &Flags {
+        Running: "Running: it was reached",
+        Stable: "Stable: its runs are as long as those of half of the others",
+        Guard: "Guard: Stable, known for long, and up as much as half of the others",
+        Crowd: format!("more than {} members are in its network group", rule.per_group),
+        Down: "did not answer",
+        Unknown: "was not observed: nothing moves",
+        NotPaid: "is suspended",
+    }
 }
 
 /// What a member is in.
@@ -216,24 +218,24 @@ impl Flags {
     #[inline]
     fn pay_one(&self, thresholds: &Thresholds, row: &Row, history: &History, in_crowd: bool) -> Pay {
         let reason = match row.presence {
-            Presence::Down => reason::DOWN,
-            Presence::Unknown => reason::UNKNOWN,
-            Presence::Up if !row.standing.is_paid() => reason::NOT_PAID,
-            Presence::Up if in_crowd => reason::CROWD,
-            Presence::Up if history.between_failures_ms() < thresholds.stable_ms => reason::RUNNING,
+            Presence::Down => Why::Down,
+            Presence::Unknown => Why::Unknown,
+            Presence::Up if !row.standing.is_paid() => Why::NotPaid,
+            Presence::Up if in_crowd => Why::Crowd,
+            Presence::Up if history.between_failures_ms() < thresholds.stable_ms => Why::Running,
             Presence::Up if history.known_ms() < thresholds.familiar_ms || history.up_share() < thresholds.up_share => {
-                reason::STABLE
+                Why::Stable
             }
-            Presence::Up => reason::GUARD,
+            Presence::Up => Why::Guard,
         };
         let [running, stable, guard] = [self.running_points, self.stable_points, self.guard_points].map(i64::from);
         let points = match reason {
-            reason::RUNNING => running,
-            reason::STABLE => running + stable,
-            reason::GUARD => running + stable + guard,
-            _ => 0,
+            Why::Running => running,
+            Why::Stable => running + stable,
+            Why::Guard => running + stable + guard,
+            Why::Crowd | Why::Down | Why::Unknown | Why::NotPaid => 0,
         };
-        Pay { points, reason }
+        Pay::points(points).because(reason)
     }
 
     /// Which members are too many in their network group. The running ones come first, then the older; members that are
@@ -300,13 +302,7 @@ impl Policy for Flags {
         About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             // Weights of other steps are other weights.
             .memory(MEMORY_BYTES, &format!("tor-flags/1/{}/{}", self.step_ms / 60_000, self.keep_percent))
-            .reason("Running: it was reached")
-            .reason("Stable: its runs are as long as those of half of the others")
-            .reason("Guard: Stable, known for long, and up as much as half of the others")
-            .reason(format!("more than {} members are in its network group", self.per_group))
-            .reason("did not answer")
-            .reason("was not observed: nothing moves")
-            .reason("is suspended")
+            .reasons(Why::texts(self))
     }
 }
 
@@ -453,7 +449,7 @@ mod tests {
         all.members.group = vec![7, 7, 7, 8, 8];
         all.members.age = vec![5, 9, 3, 1, 1];
         assert_eq!(play(&mut all, "+++++", 1), [GUARD, GUARD, 0, GUARD, GUARD]);
-        assert_eq!(all.reasons[2], reason::CROWD);
+        assert_eq!(all.reasons[2], Why::Crowd);
         // Who is not running makes room; who cannot be told apart goes together.
         all.members.age = vec![5, 9, 3, 1, 1];
         assert_eq!(play(&mut all, "+-+++", 2)[..3], [GUARD, 0, GUARD]);
@@ -505,7 +501,7 @@ mod tests {
         all.members.standing =
             [Standing::Suspended, Standing::Warned, Standing::Probation].map(Standing::code).to_vec();
         assert_eq!(play(&mut all, "+++", 1), [0, GUARD, GUARD]);
-        assert_eq!(all.reasons[0], reason::NOT_PAID);
+        assert_eq!(all.reasons[0], Why::NotPaid);
     }
 
     #[test]
