@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use kernel::envelope::{PARTIAL_TYPE, pae};
 use kernel::id::{NodeId, Signature};
 use kernel::round::SignedPartial;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// PKCS#8 header of an ed25519 key; the 32 bytes of the seed follow.
@@ -179,6 +181,16 @@ impl NodeKey {
     #[must_use]
     pub fn id(&self) -> NodeId {
         NodeId(self.signing.verifying_key().to_bytes())
+    }
+
+    /// Another secret for a purpose within this node, such as the tag on files that it alone writes. It tells nothing of the
+    /// key, nor of what is derived for another purpose.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "HMAC takes keys of every length")]
+    pub fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.signing.as_bytes()).expect("HMAC takes keys of every length");
+        mac.update(purpose);
+        mac.finalize().into_bytes().into()
     }
 
     /// Signs a payload of a type (DSSE).
@@ -409,6 +421,14 @@ mod tests {
         let signature = Signature(BASE64.decode(&envelope.signatures[0].sig).unwrap().try_into().unwrap());
         assert!(verify(&key.id(), CLAIM_TYPE, &payload, &signature));
         assert!(!verify(&key.id(), PARTIAL_TYPE, &payload, &signature));
+    }
+
+    #[test]
+    fn what_is_derived_differs_by_key_and_by_purpose() {
+        let key = NodeKey::from_seed(&[3; 32]);
+        assert_eq!(key.derive(b"a"), NodeKey::from_seed(&[3; 32]).derive(b"a"));
+        assert_ne!(key.derive(b"a"), key.derive(b"b"));
+        assert_ne!(key.derive(b"a"), NodeKey::from_seed(&[4; 32]).derive(b"a"));
     }
 
     #[test]

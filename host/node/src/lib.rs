@@ -18,6 +18,7 @@
 pub mod builtin;
 pub mod cli;
 pub mod client;
+pub mod compiling;
 pub mod config;
 pub mod context;
 pub mod demo;

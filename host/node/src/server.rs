@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kernel::command::Operator;
 use kernel::decide::Slot;
+use policy::Compiler;
 use store::Disk;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +35,7 @@ mod tests;
 /// How long a draining node waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// What a node is started with besides its config. The defaults are those of a process of its own.
+/// What a node is started with besides its config.
 #[derive(Default)]
 pub struct StartParts {
     /// Where a super keeps its state, instead of what the config says. The demo's disks outlive their nodes.
@@ -45,6 +46,8 @@ pub struct StartParts {
     pub faults: Arc<FollowerFaults>,
     /// A follower gives up at the first refusal.
     pub once: bool,
+    /// How a super compiles components of others. In this process by default, which is for tests: their program is no node.
+    pub compiler: Compiler,
 }
 
 /// A running node. Dropping it leaves it running; end it with [`Node::stop`] or [`Node::kill`].
@@ -223,7 +226,12 @@ pub async fn run(config: Config, parts: StartParts) -> anyhow::Result<()> {
                 node.kill().await;
                 bail!("the node stopped: {why}");
             }
-            _ = hang_up.recv() => reread(&node, &started_with).await,
+            // Compiling what the file names may take a minute, and nobody who ends a node waits for that.
+            _ = hang_up.recv() => tokio::select! {
+                () = reread(&node, &started_with) => {}
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            },
         }
     }
     tracing::info!("draining; a second signal ends at once");

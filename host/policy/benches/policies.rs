@@ -1,4 +1,5 @@
-//! What a round's two policy calls cost: each in a fresh instance under all limits, against the same rules natively.
+//! What a round's two policy calls cost: each in a fresh instance under all limits, against the same rules natively. Before
+//! that, what it costs to get a policy ready from its bytes.
 //!
 //! `cargo bench -p policy` prints ns a member and the ratio. Each figure is the median of the fastest half of the runs.
 #![allow(
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use kernel::decide::{Call, LimitSettings, Members, Policy, RoundInput, Slot};
 use kernel::id::Digest;
-use policy::{Engine, admit, engine_name};
+use policy::{Cache, Child, CompileLimits, Compiler, Engine, EngineOptions, admit, engine_name, prepare};
 
 #[path = "../tests/it/native.rs"]
 #[allow(dead_code, reason = "the bench runs the columns only, the tests run whole policies")]
@@ -21,15 +22,72 @@ mod native;
 
 const BAN_CONFIG: &str = r#"{"ban":5,"ban_rounds":60,"suspend":3,"warn":2}"#;
 const REWARD_CONFIG: &str = r#"{"points_per_round":10}"#;
+const BAN: &[u8] = include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm");
+const REWARD: &[u8] = include_bytes!("../../../plugins/prebuilt/reward-flat.wasm");
+/// Makes this program the compiler of its own engines.
+const COMPILE: &str = "compile-component";
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == COMPILE) {
+        return policy::compile_for_parent();
+    }
+    loads();
+    calls();
+    std::process::ExitCode::SUCCESS
+}
+
+/// From bytes to ready. An engine keeps what it loaded last, so each run has a new one, which is not timed.
+fn loads() {
+    let limits = LimitSettings::default();
+    let dir = tempfile::tempdir().expect("a folder");
+    let cache = || Some(Cache::new(dir.path().to_owned(), [1; 32], |file, why| println!("{}: {why}", file.display())));
+    let program = std::env::current_exe().expect("this program");
+    let child = || {
+        let (program, arguments) = (program.clone(), vec![COMPILE.into()]);
+        Compiler::Child(Child { program, arguments, limits: CompileLimits::default() })
+    };
+    println!(
+        "slot     component bytes   compiled here ms   in a child ms   from the cache ms   here/cache   checklist ms"
+    );
+    for (slot, bytes, config) in [(Slot::Ban, BAN, BAN_CONFIG), (Slot::Reward, REWARD, REWARD_CONFIG)] {
+        let load = |compiler: &dyn Fn() -> Compiler, cache: &dyn Fn() -> Option<Cache>| {
+            let runs = (0..15).map(|_| {
+                let options = EngineOptions { compiler: compiler(), own: Vec::new(), cache: cache() };
+                let engine = Engine::with(options).expect("the engine starts");
+                let started = Instant::now();
+                drop(black_box(prepare(&engine, slot, bytes, config, &limits).expect("it is prepared")));
+                started.elapsed()
+            });
+            middle(runs.collect())
+        };
+        let here = load(&|| Compiler::InProcess, &|| None);
+        let apart = load(&child, &|| None);
+        let cached = load(&|| Compiler::InProcess, &cache);
+        let engine = Engine::new().expect("the engine starts");
+        let check = || drop(black_box(admit(&engine, slot, bytes, config, &limits).expect("it is admitted")));
+        check();
+        let checklist = time(check);
+        let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+        println!(
+            "{slot:<8} {:>15}   {:>16.2}   {:>13.2}   {:>17.3}   {:>10.0}   {:>12.3}",
+            bytes.len(),
+            ms(here),
+            ms(apart),
+            ms(cached),
+            here.as_secs_f64() / cached.as_secs_f64(),
+            ms(checklist)
+        );
+    }
+}
+
+fn calls() {
     let limits = LimitSettings::default();
     let engine = Engine::new().expect("the engine starts");
     let admit =
         |slot, bytes: &[u8], config| admit(&engine, slot, bytes, config, &limits).expect("it is admitted").policy;
     let started = Instant::now();
-    let ban = admit(Slot::Ban, include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm"), BAN_CONFIG);
-    let reward = admit(Slot::Reward, include_bytes!("../../../plugins/prebuilt/reward-flat.wasm"), REWARD_CONFIG);
+    let ban = admit(Slot::Ban, BAN, BAN_CONFIG);
+    let reward = admit(Slot::Reward, REWARD, REWARD_CONFIG);
     println!("{}, pooled: {}, both admitted in {:?}", engine_name(), engine.is_pooled(), started.elapsed());
     println!("members      slot     native ns/member  component ns/member   ratio   component ms   fuel/member");
     for population in [100, 1_000, 10_000, 100_000] {
@@ -137,6 +195,11 @@ fn time(mut run: impl FnMut()) -> Duration {
         run();
         times.push(started.elapsed());
     }
+    middle(times)
+}
+
+/// The median of the fastest half.
+fn middle(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 4).copied().unwrap_or_default()
 }

@@ -13,16 +13,18 @@ use kernel::limits::{COMPONENT_BYTES, CONFIG_BYTES, REASON_BYTES};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::engine::Engine;
 use crate::finding::{Finding, Findings};
 use crate::prepared::{Prepared, Program};
-use crate::sandbox::{Engine, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::sandbox::{MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::text::{escape, is_printable};
 
 /// Names of the checks, in their order.
-pub const CHECKS: [&str; 11] = [
+pub const CHECKS: [&str; 12] = [
     "size",
     "component",
     "decode",
+    "compile",
     "imports",
     "world",
     "version",
@@ -63,8 +65,8 @@ pub struct Admitted {
     pub description: Description,
 }
 
-/// Runs the checklist. `config` is canonical JSON. Compiles on a thread of its own and evaluates on the calling one, which
-/// takes up to some seconds: not for a thread that must answer.
+/// Runs the checklist. `config` is canonical JSON. Compiles as the engine was told to and evaluates on the calling thread,
+/// which takes up to a minute with a hostile component: not for a thread that must answer.
 ///
 /// # Errors
 /// What the first check that fails found.
@@ -156,18 +158,7 @@ pub(crate) fn is_a_component(bytes: &[u8]) -> Result<(), Findings> {
 }
 
 pub(crate) fn decodes(engine: &Engine, bytes: &[u8]) -> Result<Component, Findings> {
-    engine.compile(bytes).map_err(|error| match error.contains("pooling allocator") {
-        // The pool has room for the largest component that may be, and says where another one is larger.
-        true => {
-            let what = format!("it needs more than a policy may have: {}", escape(&error, 300));
-            Findings::one("resources", what, "make it of fewer and smaller parts")
-        }
-        false => {
-            let what = format!("it does not decode: {}", escape(&error, 300));
-            let cure = "copy the file again if it is damaged; else build it for wasm32-unknown-unknown";
-            Findings::one("decode", what, cure)
-        }
-    })
+    engine.load(bytes).map_err(|error| error.findings())
 }
 
 fn imports_only_log(engine: &Engine, component: &Component) -> Result<(), Findings> {

@@ -4,9 +4,9 @@ use kernel::decide::{Description, LimitSettings, Slot};
 use kernel::id::Digest;
 
 use crate::admit::{at_rest, decodes, has_a_size, imports, is_a_component, slots};
+use crate::engine::Engine;
 use crate::finding::Findings;
 use crate::prepared::Program;
-use crate::sandbox::Engine;
 use crate::text::escape;
 
 /// Longest text that is shown of what a file says of itself, bytes.

@@ -6,9 +6,7 @@
 //! fault with its kind. Made: [`build()`] compiles a source folder and [`pack()`] wraps what comes out.
 //!
 //! Invariants: the host links one function, the write-only `log`; nothing of a guest survives an evaluation; no wasmtime
-//! type leaves this room.
-//!
-//! Lacks: a process of its own for compiling, which could be killed. Compiling is bounded by size alone.
+//! type leaves this room; native code is loaded only where this program made it (`engine`, the one use of it).
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
@@ -25,6 +23,9 @@ mod admit;
 mod finding;
 mod inspect;
 
+mod cache;
+mod compile;
+mod engine;
 mod prepared;
 mod sandbox;
 
@@ -39,11 +40,15 @@ mod project;
 
 pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit, prepare};
 pub use build::{BuildError, BuildOptions, Built, TARGET, build};
+pub use cache::{CACHE_BYTES, CACHE_FILES, Cache};
 pub use cases::{Case, CaseError, Played, cases};
+pub use compile::child::compile_for_parent;
+pub use compile::{ARTEFACT_BYTES, Child, CompileLimits, Compiler};
+pub use engine::{Engine, EngineError, EngineOptions, engine_name};
 pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
 pub use measure::{Measured, measure};
 pub use pack::{Label, PackError, pack};
 pub use prepared::Prepared;
 pub use project::{ProjectError, project};
-pub use sandbox::{Engine, EngineError, STACK_BYTES, engine_name};
+pub use sandbox::STACK_BYTES;

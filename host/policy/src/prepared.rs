@@ -10,7 +10,8 @@ use kernel::decide::{
 use wasmtime::component::{Component, Linker};
 
 use crate::convert::{self, worlds};
-use crate::sandbox::{Engine, Guest};
+use crate::engine::Engine;
+use crate::sandbox::Guest;
 
 /// The interface that a policy may import.
 pub(crate) const LOG: &str = "pingward:policy/log@1.0.0";

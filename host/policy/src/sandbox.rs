@@ -1,25 +1,21 @@
-//! The engine, and the walls around one evaluation.
+//! The walls around one evaluation.
 //!
 //! Fuel is the limit of record: the same call uses the same fuel on every machine. The wall clock (wasmtime's epochs) is
 //! the net for what fuel does not count. Memory, tables, instances, stack, data out and log lines are bounded each by
 //! their own wall, and whichever is hit becomes a fault with its kind.
 //!
-//! Compiling is not metered. It runs on a thread with a deep stack, a panic of the compiler becomes a finding, and the
-//! size of a component is bounded; what it lacks is a process of its own that can be killed.
-//!
 //! The thread that evaluates needs [`STACK_BYTES`] of stack left besides what the host uses.
 
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use kernel::decide::{Fault, FaultKind, LogLine, PolicyLimits, Run};
-use wasmtime::{
-    InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap, WasmBacktrace, WasmFeatures,
-};
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
+use crate::compile::child::panic_words;
+pub(crate) use crate::engine::{Engine, engine_name};
 use crate::text::escape;
 
 /// Stack of a guest: deep enough for honest rules, and what deep recursion runs into.
@@ -31,91 +27,19 @@ pub(crate) const MEMORIES: usize = 4;
 /// Tables of one evaluation.
 pub(crate) const TABLES: usize = 16;
 /// Core instances of one evaluation: Python needs 33 and more.
-const INSTANCES: usize = 64;
+pub(crate) const INSTANCES: usize = 64;
 /// Evaluations at the same time; more wait their turn. The pool has room for all of them.
-const EVALUATIONS: usize = 4;
+pub(crate) const EVALUATIONS: usize = 4;
 /// Guest memory that stays mapped between evaluations: touching fresh pages costs more than clearing known ones.
-const RESIDENT_BYTES: usize = 16 << 20;
+pub(crate) const RESIDENT_BYTES: usize = 16 << 20;
 /// The beat of the wall clock.
 const BEAT: Duration = Duration::from_millis(5);
 /// What a log line costs besides its text, so that empty lines are bounded too.
 const LINE_BYTES: u64 = 16;
-/// Stack of the thread that compiles: parsers and compilers recurse with the depth of their input.
-const COMPILER_STACK_BYTES: usize = 64 << 20;
 /// Functions that a trap names.
 const FRAMES: usize = 3;
 
-/// wasmtime, set up once; clones are cheap and share it.
-#[derive(Clone)]
-pub struct Engine {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    engine: wasmtime::Engine,
-    turns: Arc<Turns>,
-    pooled: bool,
-}
-
-/// The engine cannot be set up on this machine.
-#[derive(Debug, thiserror::Error)]
-#[error("the WebAssembly engine does not start: {reason}")]
-pub struct EngineError {
-    reason: String,
-}
-
-/// The engine's name and version, as settlements record it: fuel is comparable within one version only.
-#[must_use]
-pub const fn engine_name() -> &'static str {
-    "wasmtime 48.0.8"
-}
-
 impl Engine {
-    /// Sets up the engine and its ticker. Where address space is short (the pool reserves 64 GiB of it and uses little),
-    /// memory is mapped for each evaluation, which is slower and otherwise the same.
-    ///
-    /// # Errors
-    /// The machine cannot run wasmtime, or has no thread left.
-    pub fn new() -> Result<Self, EngineError> {
-        let broken = |error: String| EngineError { reason: error };
-        let pooled = wasmtime::Engine::new(&config(Some(pool())));
-        let (engine, pooled) = match pooled {
-            Ok(engine) => (engine, true),
-            Err(_) => (wasmtime::Engine::new(&config(None)).map_err(|error| broken(format!("{error:#}")))?, false),
-        };
-        let turns = Arc::new(Turns::default());
-        let ticked = engine.clone();
-        let ticker = Arc::clone(&turns);
-        thread::Builder::new()
-            .name("policy-clock".into())
-            .spawn(move || ticker.tick(&ticked))
-            .map_err(|error| broken(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { engine, turns, pooled }) })
-    }
-
-    /// Whether evaluations share a pool of memory that stays mapped.
-    #[must_use]
-    pub fn is_pooled(&self) -> bool {
-        self.inner.pooled
-    }
-
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.inner.engine
-    }
-
-    /// Compiles a component. The error is the compiler's.
-    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, String> {
-        let compile = || wasmtime::component::Component::from_binary(self.wasmtime(), bytes);
-        thread::scope(|scope| {
-            let compiler = thread::Builder::new().name("policy-compiler".into()).stack_size(COMPILER_STACK_BYTES);
-            let compiler = compiler.spawn_scoped(scope, compile).map_err(|error| error.to_string())?;
-            match compiler.join() {
-                Ok(compiled) => compiled.map_err(|error| format!("{error:#}")),
-                Err(_) => Err("the compiler gave up on it".into()),
-            }
-        })
-    }
-
     /// Runs `guest` in a store of its own with every limit set before anything of the guest runs.
     ///
     /// A panic of the host in it is a fault of this one evaluation: its store is thrown away and nothing else shares it.
@@ -127,11 +51,10 @@ impl Engine {
         guest: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<T, String>>,
     ) -> Run<T> {
         // Ends after the store has given its memory back: the next one needs that place in the pool.
-        let _turn = self.inner.turns.enter();
+        let _turn = self.turns().enter();
         catch_unwind(AssertUnwindSafe(|| self.run_in_store(limits, guest))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into());
-            let what = format!("the host panicked during the call: {}", escape(&text, Fault::MESSAGE_BYTES));
+            let text = escape(&panic_words(&*panic), Fault::MESSAGE_BYTES);
+            let what = format!("the host panicked during the call: {text}");
             Run { result: Err(Fault::new(FaultKind::NotPrepared, &what)), fuel: 0, log: Vec::new() }
         })
     }
@@ -160,77 +83,9 @@ impl Engine {
     }
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("pooled", &self.inner.pooled).finish()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.turns.stop();
-    }
-}
-
-fn config(pool: Option<PoolingAllocationConfig>) -> wasmtime::Config {
-    let mut config = wasmtime::Config::new();
-    config.consume_fuel(true);
-    config.epoch_interruption(true);
-    config.max_wasm_stack(STACK_BYTES);
-    config.wasm_backtrace_max_frames(NonZeroUsize::new(16));
-    config.parallel_compilation(true);
-    // The bits of a NaN differ between processors.
-    config.cranelift_nan_canonicalization(true);
-    // Results that may differ between processors.
-    config.wasm_relaxed_simd(false);
-    // Needed by no guest that was tried; each is code that hostile bytes could reach.
-    config.wasm_memory64(false);
-    config.wasm_tail_call(false);
-    config.wasm_wide_arithmetic(false);
-    config.wasm_custom_page_sizes(false);
-    config.wasm_stack_switching(false);
-    for feature in [
-        WasmFeatures::THREADS,
-        WasmFeatures::EXCEPTIONS,
-        WasmFeatures::GC,
-        WasmFeatures::FUNCTION_REFERENCES,
-        WasmFeatures::CM_ASYNC,
-    ] {
-        config.wasm_features(feature, false);
-    }
-    // Several memories stay allowed: the compiler's own adapters use them, and it panics where they are off.
-    if let Some(pool) = pool {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    }
-    config
-}
-
-/// Room for [`EVALUATIONS`] of the largest components that the limits allow. A slot reserves 4 GiB of address space, all
-/// that a guest can address, so every limit of guest memory fits.
-fn pool() -> PoolingAllocationConfig {
-    let all = |each: usize| u32::try_from(EVALUATIONS * each).unwrap_or(u32::MAX);
-    let one = |each: usize| u32::try_from(each).unwrap_or(u32::MAX);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(all(1));
-    pool.total_core_instances(all(INSTANCES));
-    pool.total_memories(all(MEMORIES));
-    pool.total_tables(all(TABLES));
-    pool.max_core_instances_per_component(one(INSTANCES));
-    pool.max_memories_per_component(one(MEMORIES));
-    pool.max_tables_per_component(one(TABLES));
-    pool.max_memories_per_module(one(MEMORIES));
-    pool.max_tables_per_module(one(TABLES));
-    // One more than allowed, so that the limit is what stops a guest and not the pool.
-    pool.table_elements(TABLE_ELEMENTS as usize + 1);
-    pool.max_memory_size(usize::try_from(1_u64 << 32).unwrap_or(usize::MAX));
-    pool.linear_memory_keep_resident(RESIDENT_BYTES);
-    pool.table_keep_resident(TABLE_ELEMENTS as usize * size_of::<usize>());
-    pool
-}
-
 /// How many evaluations run. The clock beats only while one does.
 #[derive(Default)]
-struct Turns {
+pub(crate) struct Turns {
     state: Mutex<Running>,
     changed: Condvar,
 }
@@ -256,12 +111,12 @@ impl Turns {
         Turn(self)
     }
 
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
 
-    fn tick(&self, engine: &wasmtime::Engine) {
+    pub(crate) fn tick(&self, engine: &wasmtime::Engine) {
         loop {
             let idle = |running: &mut Running| running.evaluations == 0 && !running.stopped;
             let running = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);

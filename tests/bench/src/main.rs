@@ -44,8 +44,9 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    // The super that is measured is this binary in another part, so that one command builds and runs all of it.
-    if std::env::var_os(process::AS_NODE).is_some() {
+    // The super that is measured, and its compiler, are this binary in another part, so that one command builds and runs all.
+    let compiles = std::env::args().nth(1).is_some_and(|command| command == node::compiling::COMMAND);
+    if compiles || std::env::var_os(process::AS_NODE).is_some() {
         return Ok(node::cli::main());
     }
     let met = match Cli::parse().command {

@@ -8,6 +8,9 @@
     reason = "a test that fails may panic, and says what it saw"
 )]
 
+#[path = "../../../host/policy/tests/compile/bombs.rs"]
+#[allow(dead_code, reason = "one of them is enough here")]
+mod bombs;
 mod support;
 
 mod cli;

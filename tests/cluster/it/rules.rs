@@ -5,6 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::bombs;
 use crate::lives::books_close;
 use crate::support::{Process, Site, get, member, round, round_of, runs, settled, until};
 
@@ -267,6 +268,73 @@ fn the_memory_of_a_rule_is_kept_or_starts_empty_as_its_schema_says() {
     // Another config of the same component: a new policy that finds the old one's memory.
     said(&rule(&misbehave(), "{ memory = 8, schema = \"a\", act = \"nothing\", always = true }"), "kept");
     said(&config("b", "nothing"), "empty");
+}
+
+#[test]
+fn a_component_that_exhausts_its_compiler_is_refused_while_rounds_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = rule("builtin:ban-strikes", "{ warn = 1, suspend = 2, ban = 3, ban_rounds = 6 }");
+    let site = Site::of_super(folder.path(), "super-1", 1_000, &good);
+    let process = site.start();
+    let _followers = followers(&site, folder.path(), 2);
+    let running = active(&site.api);
+    // One that takes its compiler long, and one that takes it much.
+    std::fs::write(site.folder.join("slow.wasm"), bombs::many_functions(600_000)).unwrap();
+    std::fs::write(site.folder.join("large.wasm"), bombs::loops_of_variables(1_000, 40_000)).unwrap();
+    let (first, from) = (round(&site.api), process.printed().len());
+    rewrite(&site, &rule("slow.wasm", "{}"));
+    process.signal(Signal::HUP);
+    process.line_after(from, "why the bomb is not taken", |line| {
+        line.contains("compiling it takes more than the ") && line.contains("fewer and smaller functions")
+    });
+    let last = round(&site.api) + 1;
+    settled(&site.api, last);
+    assert!(last > first + 1, "it was no bomb");
+    assert_eq!(active(&site.api), running);
+    // Nobody was struck for what the super had to do meanwhile.
+    for name in ["f-1", "f-2"] {
+        let member = member(&site.api, name).unwrap();
+        assert_eq!((&member["standing"], &member["strikes"]), (&"good".into(), &0.into()), "{member}");
+    }
+    // The author's commands take it no better.
+    let (code, text) = crate::support::refused(&site.folder, &["policy", "check", "large.wasm"]);
+    assert!(code == 1 && text.contains("compile: compiling it takes more than the 1024 MiB of memory"), "{text}");
+}
+
+#[test]
+fn a_restart_takes_compiled_code_from_its_own_folder_and_no_code_that_was_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::of_super(folder.path(), "super-1", 1_000, &rule(&misbehave(), "{ act = \"nothing\" }"));
+    let process = site.start();
+    settled(&site.api, 1);
+    let running = active(&site.api);
+    assert!(process.stop().0.success());
+    let compiled = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(site.folder.join("data/compiled")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    // Two rules, and the builtin to which a rule that fails returns.
+    let files = compiled();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for file in &files {
+        let mut bytes = std::fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    }
+    let process = site.start();
+    let now = round(&site.api);
+    settled(&site.api, now + 1);
+    assert_eq!(active(&site.api), running);
+    let (status, printed) = process.stop();
+    let warned = |printed: &[String]| printed.iter().filter(|line| line.contains("not as this node wrote it")).count();
+    assert!(status.success() && warned(&printed) == 3, "{}", printed.join("\n"));
+    assert_eq!(compiled(), files, "and they are there again");
+    let process = site.start();
+    settled(&site.api, now + 2);
+    assert_eq!(warned(&process.stop().1), 0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::operate::slot;
 use super::setup::assignment;
 use crate::builtin;
 use crate::client::printable;
+use crate::compiling;
 use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, note, pairs, print};
@@ -204,7 +205,8 @@ fn memory(description: &kernel::decide::Description) -> String {
 }
 
 fn engine() -> Result<policy::Engine, Failure> {
-    policy::Engine::new().map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
+    compiling::engine(compiling::child(), None)
+        .map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
 }
 
 fn indented(findings: &policy::Findings) -> String {

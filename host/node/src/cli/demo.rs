@@ -9,6 +9,7 @@ use kernel::decide::Slot;
 
 use super::logs::Logs;
 use super::operate::slot;
+use crate::compiling;
 use crate::config::PolicySource;
 use crate::demo::{self, Options};
 use crate::failure::Failure;
@@ -120,6 +121,7 @@ impl Demo {
             duration: self.duration.map(Duration::from_secs),
             policies: self.policies.clone(),
             data_dir: self.data_dir.clone(),
+            compiler: compiling::child(),
         })
     }
 }

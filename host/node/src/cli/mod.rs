@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::compiling;
 use crate::failure::Failure;
 
 /// A network that pings its nodes, pays those that answer, and warns, suspends and bans those that do not, by rules that
@@ -70,6 +71,9 @@ enum Command {
     Compensate(operate::Compensate),
     #[command(subcommand)]
     Cluster(operate::Cluster),
+    /// Compile one component for the process that starts this, which speaks with it over pipes; not for people
+    #[command(name = compiling::COMMAND, hide = true)]
+    CompileComponent,
 }
 
 /// Reads the command line, does what it says, and tells how it ended.
@@ -115,6 +119,7 @@ impl Command {
             Self::Policy(policy) => policy.run().map(done),
             Self::Compensate(compensate) => wait(compensate.run()).map(done),
             Self::Cluster(cluster) => wait(cluster.run()).map(done),
+            Self::CompileComponent => Ok(::policy::compile_for_parent()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::logs::Logs;
+use crate::compiling;
 use crate::config;
 use crate::failure::Failure;
 use crate::server::{self, StartParts};
@@ -41,7 +42,7 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::new(format!("no runtime: {error}"), "look at this process's limits"))?;
-        let parts = StartParts { once: self.once, ..StartParts::default() };
+        let parts = StartParts { once: self.once, compiler: compiling::child(), ..StartParts::default() };
         let ended = runtime.block_on(server::run(config, parts));
         runtime.shutdown_timeout(LAST);
         ended.map_err(|error| Failure::plain(format!("{error:#}")).at(self.config.display().to_string()))

@@ -10,6 +10,7 @@ use kernel::id::NodeId;
 use kernel::outcome::{Notice, Reply};
 use kernel::standing::Standing;
 use kernel::state::State;
+use policy::Compiler;
 use store::Disk;
 use tokio::sync::broadcast::Receiver;
 
@@ -49,6 +50,7 @@ struct Member {
     config: Config,
     disk: Option<Disk>,
     faults: Arc<FollowerFaults>,
+    compiler: Compiler,
     node: Option<Node>,
     /// What the running node shows.
     context: Option<Arc<Context>>,
@@ -66,7 +68,8 @@ impl Member {
             NodeKey::generate().map_err(anyhow::Error::new)?
         };
         let disk = options.data_dir.is_none().then(Disk::memory);
-        Ok(Self { key, config, disk, faults: Arc::default(), node: None, context: None })
+        let compiler = options.compiler.clone();
+        Ok(Self { key, config, disk, faults: Arc::default(), compiler, node: None, context: None })
     }
 
     fn name(&self) -> &str {
@@ -78,6 +81,7 @@ impl Member {
             disk: self.disk.clone(),
             key: Some(self.key.clone()),
             faults: Arc::clone(&self.faults),
+            compiler: self.compiler.clone(),
             ..StartParts::default()
         };
         let node = Node::start(self.config.clone(), parts).await.map_err(|error| {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use kernel::command::Operation;
 use kernel::decide::Slot;
 use kernel::outcome::Notice;
+use policy::Compiler;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -53,6 +54,8 @@ pub struct Options {
     pub policies: Vec<(Slot, PolicySource)>,
     /// Where to keep everything; in memory without it.
     pub data_dir: Option<PathBuf>,
+    /// How the super compiles components of others.
+    pub compiler: Compiler,
 }
 
 /// Rounds of the script's steps are counted by settled rounds; this is how often the screen is drawn besides.

@@ -9,7 +9,6 @@ use kernel::command::{Found, Super};
 use kernel::decide::Slot;
 use kernel::id::{ClusterId, Digest, Genesis, NodeId};
 use kernel::outcome::Notice;
-use policy::Engine;
 use store::{Disk, Store};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
@@ -25,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
 use crate::roles::supernode::{Order, Parts, Supernode};
 use crate::streams::Streams;
-use crate::{grpc, tls};
+use crate::{compiling, grpc, tls};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "super.redb";
@@ -59,7 +58,8 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         &base.tasks,
     )?;
 
-    let policies = Policies::new(group.clone(), node, Engine::new()?);
+    let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
+    let policies = Policies::new(group.clone(), node, compiling::engine(parts.compiler, cache)?);
     // What is active is prepared again before any round opens: that it was acknowledged once is history.
     policies.catch_up(&mut std::collections::BTreeSet::new()).await?;
     let reload = policies.take_file(config).await?;

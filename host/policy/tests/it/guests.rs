@@ -44,6 +44,8 @@ pub struct Guest {
     pub pages: u32,
     /// Definitions besides.
     pub more: String,
+    /// What the host is given when it asks for room: `(param $old i32) (param i32) (param $align i32) (param $size i32)`.
+    pub realloc: String,
     /// Runs in `describe` before the answer; `$out` is the place of the answer.
     pub describe: String,
     /// Runs in `judge` before the answer; `$a` points to the arguments, `$n` is the population,
@@ -61,6 +63,7 @@ pub fn honest() -> Guest {
         head: String::new(),
         pages: 2,
         more: String::new(),
+        realloc: "(call $alloc (local.get $old) (i32.const 0) (local.get $align) (local.get $size))".into(),
         describe: String::new(),
         before: String::new(),
         after: String::new(),
@@ -78,7 +81,7 @@ pub fn talking() -> Guest {
 
 impl Guest {
     fn text(&self) -> String {
-        let Self { version, head, pages, more, describe, before, after, .. } = self;
+        let Self { version, head, pages, more, realloc, describe, before, after, .. } = self;
         format!(
             r#"(module
               {head}
@@ -87,7 +90,9 @@ impl Guest {
               (data (i32.const 64) "no such luck") (data (i32.const 128) "panicked at src/lib.rs:7:9: too late")
               (global $heap (mut i32) (i32.const 65536))
               {more}
-              (func $alloc (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
+              (func (export "cabi_realloc") (param $old i32) (param i32) (param $align i32) (param $size i32) (result i32)
+                {realloc})
+              (func $alloc (param i32 i32 i32) (param $size i32) (result i32)
                 (local $at i32) (local $missing i32)
                 (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
                 (global.set $heap (i32.add (local.get $at) (local.get $size)))

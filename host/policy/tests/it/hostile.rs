@@ -121,15 +121,15 @@ fn a_huge_answer_is_not_copied() {
 
 #[test]
 fn many_texts_at_one_place_do_not_multiply() {
-    // 100,000 reasons, each the same 64 KiB: 6 GB on the host.
+    // A million reasons, each the same 64 KiB: 64 GiB on the host.
     let aliased = Guest {
         pages: 16,
-        describe: "(local.set $at (call $zeros (i32.const 800000)))
+        describe: "(local.set $at (call $zeros (i32.const 8000000)))
             (loop $l
               (call $list (i32.add (local.get $at) (i32.shl (local.get $i) (i32.const 3))) (i32.const 0) (i32.const 65536))
               (local.set $i (i32.add (local.get $i) (i32.const 1)))
-              (br_if $l (i32.lt_u (local.get $i) (i32.const 100000))))
-            (call $list (i32.add (local.get $out) (i32.const 32)) (local.get $at) (i32.const 100000))"
+              (br_if $l (i32.lt_u (local.get $i) (i32.const 1000000))))
+            (call $list (i32.add (local.get $out) (i32.const 32)) (local.get $at) (i32.const 1000000))"
             .into(),
         ..honest()
     };
@@ -149,6 +149,28 @@ fn lists_outside_of_memory_are_refused() {
          (call $list (i32.add (local.get $out) (i32.const 4)) (i32.const 300) (i32.const 1))",
     );
     faults(&bad_text, FaultKind::Trap, "invalid utf-8");
+}
+
+#[test]
+fn an_answer_that_is_neither_a_decision_nor_a_refusal_is_a_trap() {
+    faults(&after("(i32.store8 (local.get $out) (i32.const 2))"), FaultKind::Trap, "invalid expected discriminant");
+    faults(&after("(i32.store8 (local.get $out) (i32.const 255))"), FaultKind::Trap, "invalid expected discriminant");
+}
+
+#[test]
+fn room_that_is_not_there_is_not_written_to() {
+    // Where the config goes, a text, and where the columns go, which must be aligned.
+    for (room, check, words) in [
+        ("(i32.const 0x7fffff00)", "config", "`describe` failed: trap: realloc return: beyond end of memory"),
+        ("(i32.const -1)", "config", "`describe` failed: trap: realloc return: beyond end of memory"),
+        ("(i32.const 1)", "self-test", "trap: realloc return: result not aligned"),
+        ("(loop $l (br $l)) (i32.const 0)", "config", "`describe` failed: fuel: it used up its"),
+        ("unreachable", "config", "`describe` failed: trap: it stopped itself"),
+    ] {
+        let findings = Guest { realloc: room.into(), ..honest() }.admit().expect_err(room);
+        assert_eq!(findings.0[0].check, check, "{room}: {findings}");
+        assert!(findings.to_string().contains(words), "{room}: {findings}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod guests;
 
 mod admission;
+mod cache;
 mod compat;
 mod cookbook_a;
 mod cookbook_b;
