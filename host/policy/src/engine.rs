@@ -122,7 +122,7 @@ impl Engine {
         if let Some((_, component)) = last.as_ref().filter(|(known, _)| *known == digest) {
             return Ok(component.clone());
         }
-        let component = match self.from_cache(digest) {
+        let component = match self.cached(digest) {
             Some(component) => component,
             None => self.compile(digest, bytes)?,
         };
@@ -130,7 +130,7 @@ impl Engine {
         Ok(component)
     }
 
-    fn from_cache(&self, digest: Digest) -> Option<Component> {
+    fn cached(&self, digest: Digest) -> Option<Component> {
         let cache = self.inner.options.cache.as_ref()?;
         let code = cache.get(digest, &self.inner.fingerprint)?;
         match self.with_code(&code) {
@@ -144,19 +144,19 @@ impl Engine {
 
     fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Component, CompileError> {
         let options = &self.inner.options;
-        let cached = options.cache.as_ref();
+        let cache = options.cache.as_ref();
         match &options.compiler {
             Compiler::Child(child) if !options.own.contains(&digest) => {
                 let code = child.compile(bytes)?;
                 let component = self.with_code(&code).map_err(CompileError::Refused)?;
-                if let Some(cache) = cached {
+                if let Some(cache) = cache {
                     cache.put(digest, &self.inner.fingerprint, &code);
                 }
                 Ok(component)
             }
             Compiler::Child(_) | Compiler::InProcess => {
                 let component = self.compile_here(bytes)?;
-                if let (Some(cache), Ok(code)) = (cached, component.serialize()) {
+                if let (Some(cache), Ok(code)) = (cache, component.serialize()) {
                     cache.put(digest, &self.inner.fingerprint, &code);
                 }
                 Ok(component)

@@ -28,14 +28,21 @@ fn main() -> ExitCode {
         return policy::compile_for_parent();
     }
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let mut failed: Vec<&str> = Vec::new();
+    let (mut passed, mut failed) = (0, Vec::new());
     for (name, test) in tests::ALL.iter().copied() {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
-            let passed = std::panic::catch_unwind(test).is_ok();
-            println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-            failed.extend((!passed).then_some(name));
+            let is_ok = std::panic::catch_unwind(test).is_ok();
+            println!("test {name} ... {}", if is_ok { "ok" } else { "FAILED" });
+            passed += usize::from(is_ok);
+            failed.extend((!is_ok).then_some(name));
         }
     }
+    let (word, out) = (if failed.is_empty() { "ok" } else { "FAILED" }, tests::ALL.len() - passed - failed.len());
+    // As the usual harness says it, for whoever counts.
+    println!(
+        "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {out} filtered out",
+        failed.len()
+    );
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
