@@ -18,17 +18,30 @@ pub const COMMAND: &str = "compile-component";
 const FOLDER: &str = "compiled";
 /// What the cache's key is derived for.
 const PURPOSE: &[u8] = b"pingward compiled cache 1";
+/// More gain little, and each takes address space, which is bounded.
+const AUTHORS_THREADS: usize = 4;
 /// This program's file as it was started, whatever was put in its place since.
 const SELF: &str = "/proc/self/exe";
 
-/// A compiler in a process of its own. Only for programs that know [`COMMAND`], as everything does that
+/// A compiler in a process of its own, for a node. Only for programs that know [`COMMAND`], as everything does that
 /// [`cli::main`](crate::cli::main) started.
 #[must_use]
 pub fn child() -> Compiler {
+    child_with(CompileLimits::default())
+}
+
+/// The same for an author, who waits for it and has no rounds on this machine.
+#[must_use]
+pub fn child_of_an_author() -> Compiler {
+    let threads = std::thread::available_parallelism().map_or(1, |all| all.get().min(AUTHORS_THREADS));
+    child_with(CompileLimits { threads: u8::try_from(threads).unwrap_or(1), ..CompileLimits::default() })
+}
+
+fn child_with(limits: CompileLimits) -> Compiler {
     let started = Path::new(SELF);
     let program = if started.exists() { Ok(started.to_owned()) } else { std::env::current_exe() };
     let program = program.unwrap_or_else(|_| PathBuf::from(env!("CARGO_PKG_NAME")));
-    Compiler::Child(Child { program, arguments: vec![COMMAND.into()], limits: CompileLimits::default() })
+    Compiler::Child(Child { program, arguments: vec![COMMAND.into()], limits })
 }
 
 /// The cache of a node's data folder. Its key is derived from the node's own, so there is no second secret to keep, and a

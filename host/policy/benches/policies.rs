@@ -1,7 +1,8 @@
 //! What a round's two policy calls cost: each in a fresh instance under all limits, against the same rules natively. Before
 //! that, what it costs to get a policy ready from its bytes.
 //!
-//! `cargo bench -p policy` prints ns a member and the ratio. Each figure is the median of the fastest half of the runs.
+//! `cargo bench -p policy` prints ns a member and the ratio. Each figure of a call is the median of the fastest half of the
+//! runs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,7 +37,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// From bytes to ready. An engine keeps what it loaded last, so each run has a new one, which is not timed.
+/// From bytes to ready, the fastest run. An engine keeps what it loaded last, so each run has a new one, which is not timed.
 fn loads() {
     let limits = LimitSettings::default();
     let dir = tempfile::tempdir().expect("a folder");
@@ -58,7 +59,7 @@ fn loads() {
                 drop(black_box(prepare(&engine, slot, bytes, config, &limits).expect("it is prepared")));
                 started.elapsed()
             });
-            middle(runs.collect())
+            runs.min().unwrap_or_default()
         };
         let here = load(&|| Compiler::InProcess, &|| None);
         let apart = load(&child, &|| None);
@@ -195,11 +196,6 @@ fn time(mut run: impl FnMut()) -> Duration {
         run();
         times.push(started.elapsed());
     }
-    middle(times)
-}
-
-/// The median of the fastest half.
-fn middle(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 4).copied().unwrap_or_default()
 }

@@ -28,6 +28,8 @@ pub(crate) mod child;
 
 /// Machine code of one component, bytes: ten times that of the largest honest one that was tried at the bound on components.
 pub const ARTEFACT_BYTES: usize = 64 << 20;
+/// All of a child's environment: where its engine's library for threads reads how many there are to be.
+pub(crate) const THREADS: &str = "RAYON_NUM_THREADS";
 /// What is kept of a child's standard error.
 const WORDS_BYTES: u64 = 4 << 10;
 /// What is shown of it.
@@ -67,11 +69,13 @@ pub struct CompileLimits {
     pub cpu_s: u32,
     /// Wall clock. A machine with other work gives the compiler, which stands back, less than a whole processor.
     pub wall: Duration,
+    /// Threads. A node gives it one, so that the others stay with the rounds; an author at a terminal gives it more.
+    pub threads: u8,
 }
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { memory_bytes: 1 << 30, cpu_s: 20, wall: Duration::from_secs(60) }
+        Self { memory_bytes: 1 << 30, cpu_s: 20, wall: Duration::from_secs(60), threads: 1 }
     }
 }
 
@@ -161,6 +165,7 @@ impl Child {
         let host = |error: io::Error| CompileError::Host(format!("{} does not start: {error}", self.program.display()));
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().current_dir("/");
+        command.env(THREADS, self.limits.threads.to_string());
         // A group of its own: whoever types Ctrl-C means the parent, and the whole group can be killed.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Running(command.spawn().map_err(host)?);

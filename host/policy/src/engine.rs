@@ -199,8 +199,8 @@ impl Drop for Inner {
 }
 
 /// Compiles for another process of this program. Its engine has no pool: nothing runs here, and addresses are bounded.
-pub(crate) fn machine_code(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let engine = wasmtime::Engine::new(&config(None, false)).map_err(|error| format!("{error:#}"))?;
+pub(crate) fn machine_code(bytes: &[u8], parallel: bool) -> Result<Vec<u8>, String> {
+    let engine = wasmtime::Engine::new(&config(None, parallel)).map_err(|error| format!("{error:#}"))?;
     engine.precompile_component(bytes).map_err(|error| format!("{error:#}"))
 }
 
@@ -227,6 +227,8 @@ fn config(pool: Option<PoolingAllocationConfig>, parallel: bool) -> wasmtime::Co
     config.max_wasm_stack(STACK_BYTES);
     config.wasm_backtrace_max_frames(NonZeroUsize::new(16));
     config.parallel_compilation(parallel);
+    // Places of instructions in the component's file, which nobody looks up: a trap names its functions.
+    config.generate_address_map(false);
     // The bits of a NaN differ between processors.
     config.cranelift_nan_canonicalization(true);
     // Results that may differ between processors.

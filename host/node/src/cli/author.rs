@@ -205,7 +205,7 @@ fn memory(description: &kernel::decide::Description) -> String {
 }
 
 fn engine() -> Result<policy::Engine, Failure> {
-    compiling::engine(compiling::child(), None)
+    compiling::engine(compiling::child_of_an_author(), None)
         .map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use kernel::limits::COMPONENT_BYTES;
 use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 
-use super::{CompileLimits, Said, say};
+use super::{CompileLimits, Said, THREADS, say};
 use crate::engine;
 
 /// What a parent writes first: magic, processor time, address space, length of the component.
@@ -105,7 +105,8 @@ fn close_all_but_stdio() {
 fn compile(bytes: Vec<u8>) -> (Said, Vec<u8>) {
     // Kept for the answer instead of printed.
     std::panic::set_hook(Box::new(|_| {}));
-    let work = move || engine::machine_code(&bytes);
+    let parallel = std::env::var(THREADS).is_ok_and(|threads| threads != "1");
+    let work = move || engine::machine_code(&bytes, parallel);
     let compiler = thread::Builder::new().name("policy-compiler".into()).stack_size(STACK_BYTES);
     let compiler = match compiler.spawn(work) {
         Ok(compiler) => compiler,

@@ -23,7 +23,8 @@ all![
 ];
 
 /// A test takes as long as the slowest machine needs; the limits under test are lower.
-const AMPLE: CompileLimits = CompileLimits { memory_bytes: 1 << 30, cpu_s: 60, wall: Duration::from_secs(600) };
+const AMPLE: CompileLimits =
+    CompileLimits { memory_bytes: 1 << 30, cpu_s: 60, wall: Duration::from_secs(600), threads: 1 };
 
 fn this_program(limits: CompileLimits) -> Child {
     Child { program: std::env::current_exe().unwrap(), arguments: vec![COMPILE.into()], limits }
@@ -67,7 +68,8 @@ fn code_of_a_child_decides_as_code_of_this_process() {
     let (theirs, ours) = (admitted(&child, BAN_STRIKES).unwrap(), admitted(&here, BAN_STRIKES).unwrap());
     assert_eq!((theirs.digest, &theirs.description), (ours.digest, &ours.description));
     assert_eq!(judge(&theirs.policy, "{}").unwrap(), judge(&ours.policy, "{}").unwrap());
-    assert!(admit(&child, Slot::Reward, REWARD_FLAT, "{}", &limits()).is_ok());
+    let threads = engine(this_program(CompileLimits { threads: 3, ..AMPLE }));
+    assert!(admit(&threads, Slot::Reward, REWARD_FLAT, "{}", &limits()).is_ok());
     assert_eq!(children(), Vec::<String>::new());
 }
 
@@ -155,7 +157,7 @@ fn a_compiler_that_is_none_is_a_finding_and_leaves_nothing_behind() {
     );
     // The environment is nobody's: not even that of the shell that started these tests.
     refused(
-        &sh("env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= >&2; exit 4", AMPLE.wall),
+        &sh("env | grep -v -e ^RAYON_NUM_THREADS=1$ -e ^PWD= -e ^SHLVL= -e ^_= >&2; exit 4", AMPLE.wall),
         BAN_STRIKES,
         "compile",
         "it gave no answer: exit status: 4;",
