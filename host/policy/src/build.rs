@@ -1,63 +1,76 @@
-//! From a policy's source folder to its component: cargo, the packer, a digest.
+//! From a policy's source folder to its component: the language's own tool, the packer, a digest.
 //!
-//! The bytes depend on the source, the lock file and the toolchain alone: paths are remapped, the environment is cleaned
-//! and the profile is given here, wherever the folder lies. Nothing is installed: what is missing is said.
+//! A file tells the language: `Cargo.toml` Rust, `pingward.toml` C, `package.json` JavaScript. The bytes depend on the
+//! source and the tools alone, wherever the folder lies (of JavaScript's tool `build/javascript.rs` says what it leaves to
+//! chance). Nothing is installed: what is missing is said, in one line with the command that installs it.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use kernel::decide::Slot;
 use kernel::id::Digest;
-use serde_json::Value;
+use kernel::limits::COMPONENT_BYTES;
 
-use crate::pack::{Label, PackError, pack};
+use crate::pack::{Label, PackError};
 
-/// What policies are compiled for: no system interface at all.
-pub const TARGET: &str = "wasm32-unknown-unknown";
+mod c;
+mod javascript;
+mod rust;
 
-/// The profile, so that a folder outside of pingward's workspace is built with the same one. Function names stay in.
-const PROFILE: &[&str] = &[
-    "profile.component.inherits=\"release\"",
-    "profile.component.opt-level=3",
-    "profile.component.lto=true",
-    "profile.component.codegen-units=1",
-    "profile.component.panic=\"abort\"",
-    "profile.component.strip=\"debuginfo\"",
-    "profile.component.debug=false",
-    "profile.component.incremental=false",
-];
+pub use rust::TARGET;
 
-/// The stack inside a component's memory. rustc's own default is 1 MiB; the host clears the memory that a component starts
-/// with after each call, and the columns are a better use of it than a stack that deep.
+/// The stack inside a component's memory. Compilers' own defaults are up to 1 MiB; the host clears the memory that a
+/// component starts with after each call, and the columns are a better use of it than a stack that deep.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Variables that would change the bytes, or make cargo build somewhere else.
-const CLEANED: &[&str] = &[
-    "RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-    "CARGO_TARGET_DIR",
-    "CARGO_BUILD_TARGET_DIR",
-    "CARGO_INCREMENTAL",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "RUSTDOCFLAGS",
-    "LLVM_PROFILE_FILE",
-    "CARGO_MANIFEST_DIR",
-    "CARGO_PKG_NAME",
-];
-const CLEANED_PREFIXES: &[&str] = &["CARGO_PROFILE_", "CARGO_FEATURE_", "CARGO_CFG_", "CARGO_TARGET_WASM32_"];
+/// What a policy can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Rust, with cargo.
+    Rust,
+    /// C, with clang.
+    C,
+    /// JavaScript, with componentize-qjs under node.
+    JavaScript,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rust, Self::C, Self::JavaScript];
+
+    /// The file that tells it: there is one of these in a folder.
+    #[must_use]
+    pub const fn manifest(self) -> &'static str {
+        match self {
+            Self::Rust => "Cargo.toml",
+            Self::C => "pingward.toml",
+            Self::JavaScript => "package.json",
+        }
+    }
+
+    /// That of a folder.
+    ///
+    /// # Errors
+    /// None of the files is there, or more than one.
+    pub fn of(dir: &Path) -> Result<Self, BuildError> {
+        let mut found = Self::ALL.into_iter().filter(|language| dir.join(language.manifest()).is_file());
+        match (found.next(), found.next()) {
+            (Some(language), None) => Ok(language),
+            (None, _) => Err(BuildError::NoPackage { dir: dir.to_path_buf() }),
+            (Some(one), Some(other)) => {
+                Err(BuildError::TwoLanguages { dir: dir.to_path_buf(), one: one.manifest(), other: other.manifest() })
+            }
+        }
+    }
+}
 
 /// How to build, where the defaults do not fit.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// Where cargo puts its files; by default `policies` inside the package's own target folder.
+    /// Where the tools put their files; by default `policies` inside the package's own target folder.
     pub target_dir: Option<PathBuf>,
-    /// Refuse to change the lock file: what makes a build repeatable.
+    /// Refuse to change the lock file: what makes a build repeatable. Rust's only; the others never change one.
     pub locked: bool,
 }
 
@@ -74,14 +87,33 @@ pub struct Built {
     pub label: Label,
 }
 
+/// What a language gives.
+struct Made {
+    label: Label,
+    component: Vec<u8>,
+}
+
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The folder is no package.
-    #[error("{}: no Cargo.toml here; `pingward policy new NAME --slot SLOT` makes a folder to start from", dir.display())]
+    #[error(
+        "{}: no Cargo.toml (Rust), pingward.toml (C) or package.json (JavaScript) here; `pingward policy new NAME --slot \
+         SLOT` makes a folder to start from", dir.display()
+    )]
     NoPackage {
         /// The folder.
         dir: PathBuf,
+    },
+    /// It cannot be told what to build.
+    #[error("{}: both {one} and {other} are here, and each tells another language: leave one", dir.display())]
+    TwoLanguages {
+        /// The folder.
+        dir: PathBuf,
+        /// One file.
+        one: &'static str,
+        /// Another one.
+        other: &'static str,
     },
     /// cargo or rustc cannot be started.
     #[error("`{program}` cannot be started ({source}); install Rust from https://rustup.rs")]
@@ -94,7 +126,15 @@ pub enum BuildError {
     /// The standard library for the target is not installed.
     #[error("the toolchain lacks the target {TARGET}: run `rustup target add {TARGET}` and try again")]
     NoTarget,
-    /// cargo could not read the package.
+    /// A tool is not on this machine.
+    #[error("{what}: {cure}")]
+    NoTool {
+        /// What is missing.
+        what: String,
+        /// The command that installs it.
+        cure: String,
+    },
+    /// What describes the package is wrong.
     #[error("{}: {reason}", dir.display())]
     Manifest {
         /// The folder.
@@ -103,10 +143,30 @@ pub enum BuildError {
         reason: String,
     },
     /// The compiler refused it; it has said why on standard error.
-    #[error("{}: cargo could not build it, see its messages above", dir.display())]
+    #[error("{}: {tool} could not build it, see its messages above", dir.display())]
     Compile {
         /// The folder.
         dir: PathBuf,
+        /// Which compiler.
+        tool: &'static str,
+    },
+    /// The compiler refused it.
+    #[error("{}: {tool} could not build it: {reason}", dir.display())]
+    Refused {
+        /// The folder.
+        dir: PathBuf,
+        /// Which compiler.
+        tool: &'static str,
+        /// Its words.
+        reason: String,
+    },
+    /// No node would take what came out.
+    #[error("{}: the component has {size} bytes, at most {COMPONENT_BYTES} are taken: leave out what it does not need", dir.display())]
+    TooLarge {
+        /// The folder.
+        dir: PathBuf,
+        /// Its bytes.
+        size: usize,
     },
     /// The module that came out is no policy.
     #[error("{}: {source}", dir.display())]
@@ -129,24 +189,19 @@ pub enum BuildError {
 /// Compiles the package in `dir`, wraps it, writes the component to `out` (by default `NAME.wasm` inside `dir`).
 ///
 /// # Errors
-/// One line that says what is missing or wrong.
+/// What is missing or wrong, and how to mend it.
 pub fn build(dir: &Path, out: Option<&Path>, options: &BuildOptions) -> Result<Built, BuildError> {
-    let manifest = dir.join("Cargo.toml");
-    if !manifest.is_file() {
-        return Err(BuildError::NoPackage { dir: dir.to_path_buf() });
+    let Made { label, component } = match Language::of(dir)? {
+        Language::Rust => rust::build(dir, options)?,
+        Language::C => c::build(dir, options)?,
+        Language::JavaScript => javascript::build(dir, options)?,
+    };
+    if component.len() > COMPONENT_BYTES {
+        return Err(BuildError::TooLarge { dir: dir.to_path_buf(), size: component.len() });
     }
-    let toolchain = Toolchain::ask(dir)?;
-    let package = Package::read(dir, &manifest)?;
-    let target_dir = options.target_dir.clone().unwrap_or_else(|| package.target_dir.join("policies"));
-    compile(dir, &manifest, &toolchain, &package, &target_dir, options)?;
-
-    let module = target_dir.join(TARGET).join("component").join(format!("{}.wasm", package.library));
-    let bytes = fs::read(&module).map_err(|source| BuildError::File { path: module, source })?;
-    let component =
-        pack(&bytes, &package.label).map_err(|source| BuildError::Pack { dir: dir.to_path_buf(), source })?;
-    let path = out.map_or_else(|| dir.join(format!("{}.wasm", package.label.name)), Path::to_path_buf);
+    let path = out.map_or_else(|| dir.join(format!("{}.wasm", label.name)), Path::to_path_buf);
     write(&path, &component).map_err(|source| BuildError::File { path: path.clone(), source })?;
-    Ok(Built { path, digest: Digest::of(&component), size: component.len(), label: package.label })
+    Ok(Built { path, digest: Digest::of(&component), size: component.len(), label })
 }
 
 /// Beside and then renamed: a node that watches the file never sees half of it.
@@ -156,134 +211,66 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-/// What rustc says of itself, asked in the policy's folder because a toolchain file there may choose another one.
-struct Toolchain {
-    sysroot: PathBuf,
-    commit: String,
-}
-
-impl Toolchain {
-    fn ask(dir: &Path) -> Result<Self, BuildError> {
-        let rustc = |args: &[&str]| {
-            let output = Command::new("rustc").args(args).current_dir(dir).output();
-            let output = output.map_err(|source| BuildError::NoRust { program: "rustc".into(), source })?;
-            Ok::<_, BuildError>(String::from_utf8_lossy(&output.stdout).trim().to_string())
-        };
-        let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
-        if libraries.is_empty() || !Path::new(&libraries).is_dir() {
-            return Err(BuildError::NoTarget);
-        }
-        let version = rustc(&["-vV"])?;
-        let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
-        Ok(Self { sysroot: PathBuf::from(rustc(&["--print", "sysroot"])?), commit: commit.to_string() })
-    }
-}
-
-/// What cargo says of the package.
-struct Package {
-    label: Label,
-    /// Name of the library in file names.
-    library: String,
-    workspace: PathBuf,
-    target_dir: PathBuf,
-}
-
-impl Package {
-    fn read(dir: &Path, manifest: &Path) -> Result<Self, BuildError> {
-        let wrong = |reason: &str| BuildError::Manifest { dir: dir.to_path_buf(), reason: reason.to_string() };
-        let output = cargo(&["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
-            .arg(manifest)
-            .stderr(Stdio::piped())
-            .output()
-            .map_err(|source| BuildError::NoRust { program: "cargo".into(), source })?;
-        if !output.status.success() {
-            return Err(wrong(String::from_utf8_lossy(&output.stderr).trim()));
-        }
-        let metadata: Value =
-            serde_json::from_slice(&output.stdout).map_err(|_| wrong("`cargo metadata` gave no JSON"))?;
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_string();
-        let real = manifest.canonicalize().ok();
-        let packages = metadata.get("packages").and_then(Value::as_array).into_iter().flatten();
-        let package = packages
-            .into_iter()
-            .find(|package| Path::new(&text(package.get("manifest_path"))).canonicalize().ok() == real)
-            .ok_or_else(|| wrong("its Cargo.toml describes no package"))?;
-        let is_cdylib = |target: &&Value| {
-            let kinds = target.get("crate_types").and_then(Value::as_array);
-            kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
-        };
-        let targets = package.get("targets").and_then(Value::as_array).into_iter().flatten();
-        let library = targets.into_iter().find(is_cdylib).ok_or_else(|| {
-            wrong("its Cargo.toml makes no cdylib; add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`")
-        })?;
-        Ok(Self {
-            label: Label {
-                name: text(package.get("name")),
-                version: text(package.get("version")),
-                description: text(package.get("description")),
-            },
-            library: text(library.get("name")).replace('-', "_"),
-            workspace: PathBuf::from(text(metadata.get("workspace_root"))),
-            target_dir: PathBuf::from(text(metadata.get("target_directory"))),
-        })
-    }
-}
-
-fn compile(
-    dir: &Path,
-    manifest: &Path,
-    toolchain: &Toolchain,
-    package: &Package,
-    target_dir: &Path,
-    options: &BuildOptions,
-) -> Result<(), BuildError> {
-    let mut command = cargo(&["build", "--lib", "--profile", "component", "--target", TARGET, "--manifest-path"]);
-    command.arg(manifest).arg("--target-dir").arg(target_dir);
-    for setting in PROFILE {
-        command.args(["--config", setting]);
-    }
-    if options.locked {
-        command.arg("--locked");
-    }
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain, package));
-    let status = command.stdout(Stdio::null()).stderr(Stdio::inherit()).status();
-    match status.map_err(|source| BuildError::NoRust { program: "cargo".into(), source })?.success() {
-        true => Ok(()),
-        false => Err(BuildError::Compile { dir: dir.to_path_buf() }),
-    }
-}
-
-/// Sizes the stack, and takes local paths out of panic messages, so that two machines build the same bytes.
-fn flags(toolchain: &Toolchain, package: &Package) -> OsString {
-    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from);
-    let cargo_home = cargo_home.or_else(|| home.map(|home| home.join(".cargo")));
-    let sources = toolchain.sysroot.join("lib/rustlib/src/rust");
-    let remapped = [
-        Some((package.workspace.clone(), "/src".to_string())),
-        cargo_home.map(|path| (path, "/cargo".to_string())),
-        Some((sources, format!("/rustc/{}", toolchain.commit))),
-    ];
-    let mut flags = OsString::from(format!("-Clink-arg=-zstack-size={STACK_BYTES}"));
-    for (from, to) in remapped.into_iter().flatten() {
-        flags.push("\u{1f}--remap-path-prefix=");
-        flags.push(from);
-        flags.push("=");
-        flags.push(to);
-    }
-    flags
-}
-
-/// cargo with a clean environment.
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(args);
-    let is_cleaned = |name: &OsStr| {
-        let name = name.to_string_lossy();
-        CLEANED.contains(&name.as_ref()) || CLEANED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// An empty folder for what is made on the way, and its absolute path.
+fn fresh(dir: &Path, options: &BuildOptions, language: &str) -> Result<PathBuf, BuildError> {
+    let folder = options.target_dir.clone().unwrap_or_else(|| dir.join("target/policies")).join(language);
+    let made = match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir_all(&folder).and_then(|()| folder.canonicalize()),
     };
-    for (name, _) in env::vars_os().filter(|(name, _)| is_cleaned(name)) {
-        command.env_remove(name);
+    made.map_err(|source| BuildError::File { path: folder, source })
+}
+
+/// More is no source file.
+const SOURCE_BYTES: u64 = 4 << 20;
+
+/// A text file of the package.
+fn read(path: &Path) -> Result<String, BuildError> {
+    let read = fs::metadata(path).and_then(|metadata| match metadata.len() <= SOURCE_BYTES {
+        true => fs::read_to_string(path),
+        false => Err(io::Error::other(format!("it has more than {SOURCE_BYTES} bytes"))),
+    });
+    read.map_err(|source| BuildError::File { path: path.to_path_buf(), source })
+}
+
+/// The slot by its name in a manifest.
+fn slot(dir: &Path, manifest: &str, named: Option<&str>) -> Result<Slot, BuildError> {
+    let found = Slot::ALL.into_iter().find(|slot| Some(slot.to_string().as_str()) == named);
+    found.ok_or_else(|| BuildError::Manifest {
+        dir: dir.to_path_buf(),
+        reason: format!("{manifest} must say which slot the rule is for: `slot` is \"ban\" or \"reward\""),
+    })
+}
+
+/// The world of a slot in the contract.
+fn world(slot: Slot) -> String {
+    format!("{slot}-policy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_tells_the_language() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let said = |dir: &Path| Language::of(dir).unwrap_err().to_string().replace(&dir.display().to_string(), "DIR");
+        assert_eq!(
+            said(dir),
+            "DIR: no Cargo.toml (Rust), pingward.toml (C) or package.json (JavaScript) here; `pingward policy new NAME \
+             --slot SLOT` makes a folder to start from"
+        );
+        for language in Language::ALL {
+            fs::write(dir.join(language.manifest()), "").unwrap();
+            assert_eq!(Language::of(dir).unwrap(), language);
+            fs::remove_file(dir.join(language.manifest())).unwrap();
+        }
+        fs::write(dir.join("Cargo.toml"), "").unwrap();
+        fs::write(dir.join("package.json"), "").unwrap();
+        assert_eq!(
+            said(dir),
+            "DIR: both Cargo.toml and package.json are here, and each tells another language: leave one"
+        );
     }
-    command
 }

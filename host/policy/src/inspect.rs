@@ -39,6 +39,8 @@ pub struct Inspection {
     pub description: Option<String>,
     /// Authors inside the file.
     pub authors: Option<String>,
+    /// What it was built from, as its tool said inside the file.
+    pub revision: Option<String>,
     /// What it says of itself under the config: memory, reasons, extra columns. The error says why it says nothing.
     pub described: Result<Description, String>,
 }
@@ -87,6 +89,7 @@ pub fn inspect(engine: &Engine, bytes: &[u8], config: &str, limits: &LimitSettin
         version: text(metadata.and_then(|metadata| metadata.version.as_ref().map(ToString::to_string))),
         description: text(metadata.and_then(|metadata| metadata.description.as_ref().map(ToString::to_string))),
         authors: text(metadata.and_then(|metadata| metadata.authors.as_ref().map(ToString::to_string))),
+        revision: text(metadata.and_then(|metadata| metadata.revision.as_ref().map(ToString::to_string))),
         described,
     })
 }

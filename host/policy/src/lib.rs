@@ -39,7 +39,7 @@ mod pack;
 mod project;
 
 pub use admit::{Admitted, CHECKS, WIT_VERSIONS, admit, prepare};
-pub use build::{BuildError, BuildOptions, Built, TARGET, build};
+pub use build::{BuildError, BuildOptions, Built, Language, TARGET, build};
 pub use cache::{CACHE_BYTES, CACHE_FILES, Cache};
 pub use cases::{Case, CaseError, Played, cases};
 pub use compile::child::compile_for_parent;

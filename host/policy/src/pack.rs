@@ -43,11 +43,19 @@ pub fn pack(module: &[u8], label: &Label) -> Result<Vec<u8>, PackError> {
     let wrap = |error| PackError::Wrap { reason: format!("{error:#}") };
     let mut encoder = wit_component::ComponentEncoder::default();
     let component = encoder.validate(true).module(module).and_then(|encoder| encoder.encode()).map_err(wrap)?;
+    label_component(&component, label, None)
+}
+
+/// Writes the label into a component; of `revision` the tool that made the component says what it is.
+pub(crate) fn label_component(component: &[u8], label: &Label, revision: Option<&str>) -> Result<Vec<u8>, PackError> {
     let mut metadata = AddMetadata::default();
     metadata.name = AddMetadataField::Set(label.name.clone());
     metadata.version = AddMetadataField::Set(wasm_metadata::Version::new(label.version.clone()));
     if !label.description.is_empty() {
         metadata.description = AddMetadataField::Set(wasm_metadata::Description::new(label.description.clone()));
     }
-    metadata.to_wasm(&component).map_err(wrap)
+    if let Some(revision) = revision {
+        metadata.revision = AddMetadataField::Set(wasm_metadata::Revision::new(revision.to_string()));
+    }
+    metadata.to_wasm(component).map_err(|error| PackError::Wrap { reason: format!("{error:#}") })
 }

@@ -16,6 +16,7 @@ mod support;
 mod cli;
 mod demo;
 mod faults;
+mod languages;
 mod lives;
 mod readme;
 mod refusals;

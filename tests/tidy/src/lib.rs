@@ -10,7 +10,8 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
-/// Every file below a folder whose name ends so, in order; folders named `target` and hidden ones are left out.
+/// Every file below a folder whose name ends so, in order; folders named `target` or `node_modules`
+/// and hidden ones are left out.
 #[must_use]
 pub fn files(folder: &Path, ends: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -20,7 +21,7 @@ pub fn files(folder: &Path, ends: &str) -> Vec<PathBuf> {
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().map(|name| name.to_string_lossy().to_string()).unwrap_or_default();
             if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
+                if name != "target" && name != "node_modules" && !name.starts_with('.') {
                     folders.push(path);
                 }
             } else if name.ends_with(ends) {

@@ -60,6 +60,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "pingward-sdk",
             "reward-flat",
             "ban-strikes",
+            "my-ban-rule",
+            "my-reward-rule",
             "ntp-pool",
             "cosmos-window",
             "storj-online",

@@ -17,14 +17,14 @@ use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, note, pairs, print};
 
-/// Make a project to start a rule from: it builds, and passes its own test
+/// Make a project to start a rule from: it builds, and passes its own cases
 ///
-/// The folder NAME gets the source of a small rule with its test, and the SDK that it is built with. Nothing is
-/// overwritten. Change src/lib.rs, `cargo test`, then `pingward policy build NAME`.
+/// The folder NAME gets the source of a small rule with its cases, and the SDK that it is built with. Nothing is
+/// overwritten. Change the rule, then `pingward policy build NAME`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pingward policy new my-ban-rule --slot ban
-  pingward policy new rules/tempo --slot reward")]
+  pingward policy new rules/tempo --slot reward --lang c")]
 pub struct New {
     /// The project's folder; its last part is the rule's name
     name: PathBuf,
@@ -39,19 +39,32 @@ pub struct New {
 /// Languages of projects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Language {
-    /// Rust, with the SDK.
+    /// Rust, with cargo.
     #[default]
     Rust,
+    /// C, with clang.
+    C,
+    /// JavaScript, with node and componentize-qjs.
+    Js,
 }
 
 impl New {
     pub fn run(self) -> Result<(), Failure> {
-        let Language::Rust = self.lang;
-        let name = self.name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        policy::project(&self.name, name, self.slot).map_err(|error| Failure::plain(error.to_string()))?;
         let dir = self.name.display();
+        let (language, rule, first) = match self.lang {
+            Language::Rust => (
+                policy::Language::Rust,
+                "src/lib.rs",
+                format!("test it:  cargo test --manifest-path {dir}/Cargo.toml\n"),
+            ),
+            Language::C => (policy::Language::C, "rule.c", String::new()),
+            Language::Js => (policy::Language::JavaScript, "rule.js", format!("once:     npm ci --prefix {dir}\n")),
+        };
+        let name = self.name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        policy::project(&self.name, name, self.slot, language).map_err(|error| Failure::plain(error.to_string()))?;
         note(&format!(
-            "made {dir}; the rule is in {dir}/src/lib.rs\ntest it:  cargo test --manifest-path {dir}/Cargo.toml\nbuild it: pingward policy build {dir}"
+            "made {dir}; the rule is in {dir}/{rule}\n{first}build it: pingward policy build {dir}\ntry it:   pingward \
+             policy test {dir}/{name}.wasm"
         ));
         print(&pairs(&[("project", dir.to_string()), ("slot", self.slot.to_string())]))
     }
@@ -174,6 +187,7 @@ fn inspection_text(seen: &policy::Inspection) -> String {
         ("version", known(&seen.version)),
         ("description", known(&seen.description)),
         ("authors", known(&seen.authors)),
+        ("revision", known(&seen.revision)),
     ];
     match &seen.described {
         Ok(description) => rows.extend([
@@ -213,20 +227,21 @@ fn indented(findings: &policy::Findings) -> String {
     findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Compile a Rust package into a component
+/// Compile a rule into a component
 ///
-/// The package is one like plugins/template. The component is written beside it as NAME.wasm, the same bytes each time.
+/// The folder is one like `policy new` makes: with a Cargo.toml it is Rust, with a pingward.toml C, with a package.json
+/// JavaScript. The component is written beside it as NAME.wasm. Nothing is installed; what is missing is said.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  pingward policy build plugins/template
-  pingward policy build my-ban --out my-ban.wasm")]
+  pingward policy build my-ban-rule
+  pingward policy build my-ban-rule --out my-ban.wasm")]
 pub struct Build {
-    /// The package's folder
+    /// The rule's folder
     dir: PathBuf,
     /// Where to write it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Refuse to change the package's Cargo.lock: what makes a build repeatable
+    /// Refuse to change the Cargo.lock of a rule in Rust: what makes a build repeatable
     #[arg(long)]
     locked: bool,
 }

@@ -199,7 +199,7 @@ fn inspection_shows_a_file_without_admitting_it() {
     assert_eq!((seen.name.as_deref(), seen.version.as_deref()), (Some("ban-strikes"), Some("0.1.0")));
     assert!(seen.description.unwrap().starts_with("Misses in a row"));
     assert_eq!(seen.imports, ["pingward:policy/log@1.0.0#write"]);
-    assert_eq!((seen.size, seen.digest), (BAN_STRIKES.len(), Digest::of(BAN_STRIKES)));
+    assert_eq!((seen.size, seen.digest, seen.revision), (BAN_STRIKES.len(), Digest::of(BAN_STRIKES), None));
     assert_eq!(seen.described.unwrap().reasons.len(), 7);
 
     let seen = inspect(engine(), BAN_STRIKES, "[]", &limits).unwrap();

@@ -13,9 +13,9 @@ use crate::guests::engine;
 use crate::native;
 
 const NTP_POOL: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/ntp-pool.wasm");
-const COSMOS_WINDOW: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/cosmos-window.wasm");
+pub const COSMOS_WINDOW: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/cosmos-window.wasm");
 const STORJ_ONLINE: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/storj-online.wasm");
-const RIPE_ATLAS: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/ripe-atlas.wasm");
+pub const RIPE_ATLAS: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/ripe-atlas.wasm");
 
 const HUB: &str = r#"{"jail_secs":600,"min_signed_bp":500,"window":10000}"#;
 
@@ -33,7 +33,7 @@ struct Seen {
 
 /// One round of some members.
 #[derive(Clone, Debug)]
-struct Played {
+pub struct Played {
     seen: Vec<Seen>,
     suspect: bool,
     elapsed_ms: u64,
@@ -47,7 +47,8 @@ fn seen() -> impl Strategy<Value = Seen> {
     )
 }
 
-fn rounds() -> impl Strategy<Value = Vec<Played>> {
+/// Some rounds of the same members.
+pub fn rounds() -> impl Strategy<Value = Vec<Played>> {
     (0..12_usize).prop_flat_map(|members| {
         let elapsed_ms = prop_oneof![6 => Just(10_000_u64), 1 => 0..200_000_u64];
         let round = (prop::collection::vec(seen(), members), prop::bool::weighted(0.1), elapsed_ms);
@@ -56,7 +57,7 @@ fn rounds() -> impl Strategy<Value = Vec<Played>> {
     })
 }
 
-fn admitted(slot: Slot, component: &[u8], config: &str) -> Admitted {
+pub fn admitted(slot: Slot, component: &[u8], config: &str) -> Admitted {
     let limits = LimitSettings { state_bytes: 4_096, ..crate::guests::limits() };
     admit(engine(), slot, component, config, &limits).unwrap()
 }
@@ -122,7 +123,11 @@ impl Cluster {
 }
 
 fn judges_as_its_source<P: BanPolicy>(component: &[u8], config: &str, rounds: &[Played]) -> Result<(), TestCaseError> {
-    let component = admitted(Slot::Ban, component, config);
+    judges_as::<P>(&admitted(Slot::Ban, component, config), config, rounds)
+}
+
+/// Judges the rounds one after the other as the native rule does.
+pub fn judges_as<P: BanPolicy>(component: &Admitted, config: &str, rounds: &[Played]) -> Result<(), TestCaseError> {
     let members = rounds.first().map_or(0, |played| played.seen.len());
     let mut cluster = Cluster::new(members, &component.description);
     for played in rounds {
@@ -144,7 +149,11 @@ fn settles_as_its_source<P: RewardPolicy>(
     config: &str,
     rounds: &[Played],
 ) -> Result<(), TestCaseError> {
-    let component = admitted(Slot::Reward, component, config);
+    settles_as::<P>(&admitted(Slot::Reward, component, config), config, rounds)
+}
+
+/// Pays the rounds one after the other as the native rule does.
+pub fn settles_as<P: RewardPolicy>(component: &Admitted, config: &str, rounds: &[Played]) -> Result<(), TestCaseError> {
     let members = rounds.first().map_or(0, |played| played.seen.len());
     let mut cluster = Cluster::new(members, &component.description);
     for played in rounds {

@@ -16,6 +16,7 @@ mod compat;
 mod cookbook_a;
 mod cookbook_b;
 mod hostile;
+mod languages;
 mod limits;
 mod misbehave;
 mod native;
