@@ -269,7 +269,8 @@ mod tests {
                 found.extend(files.map(|entry| format!("{inside}/{}", entry.file_name().to_string_lossy())));
             }
             let mut embedded: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
-            (found.sort(), embedded.sort_unstable());
+            found.sort();
+            embedded.sort_unstable();
             assert_eq!(found, embedded);
         }
     }
