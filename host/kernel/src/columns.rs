@@ -12,14 +12,16 @@ use alloc::vec::Vec;
 use crate::command::{Answer, BanColumns, Decided, RewardColumns, Settle};
 use crate::decide::{
     Call, Column, Description, Fault, FaultKind, Judgement, LogLine, Members, Policy, Reward, RoundInput, Run, Slot,
-    check_judgement, check_reward, flag, presence,
+    flag, presence,
 };
-use crate::guardrails::{check_delta, check_points};
 use crate::id::{Digest, LogIndex, ProtocolVersion};
-use crate::policies::delta;
 use crate::round::{Presence, Report, SignedPartial, rtt_us};
 use crate::settings::Settings;
 use crate::state::State;
+
+mod inputs;
+
+pub use inputs::Inputs;
 
 /// Extra columns that a policy may ask for, with what they hold. `N` is a seat, 0 to 7. A policy that asks for another
 /// one is refused at admission.
@@ -142,6 +144,23 @@ impl Deciding {
         (self.policy(Slot::Ban), self.policy(Slot::Reward))
     }
 
+    /// What the policy of a slot is to be called with; `None` where it is not called.
+    #[must_use]
+    pub fn inputs(&self, slot: Slot) -> Option<Inputs> {
+        let seated = match slot {
+            Slot::Ban => self.ban.as_ref(),
+            Slot::Reward => self.reward.as_ref(),
+        }?;
+        Some(Inputs {
+            slot,
+            config: seated.config.clone(),
+            round: self.round.clone(),
+            members: Members { extra: seated.extra.clone(), ..self.members.clone() },
+            memory: seated.memory.clone(),
+            settings: self.settings.clone(),
+        })
+    }
+
     /// Calls the policies, ban first, and makes the settlement. Each is the prepared policy of the digest that
     /// [`Deciding::policy`] names; `None` where it is not prepared here. `engine`: name and version of what runs them.
     #[must_use]
@@ -178,8 +197,7 @@ impl Deciding {
             log,
             |policy, call| policy.judge(call),
             |this, slot, judged: Judgement| {
-                check_judgement(&judged, this.members.len(), &slot.description)?;
-                let delta = this.delta(&slot.memory, &judged.memory)?;
+                let delta = inputs::judged(&judged, &this.members, &slot.memory, &slot.description, &this.settings)?;
                 let Judgement { strikes, standing, until, reasons, memory: _ } = judged;
                 Ok(BanColumns { strikes, standing, until, reasons, delta })
             },
@@ -195,12 +213,8 @@ impl Deciding {
             log,
             |policy, call| policy.reward(call),
             |this, slot, mut reward: Reward| {
-                check_reward(&reward, this.members.len(), &slot.description)?;
-                check_points(&reward.points, &this.settings)?;
-                if this.round.suspect {
-                    keep_who_is_not_up(&mut reward, &this.members.presence, &slot.memory);
-                }
-                let delta = this.delta(&slot.memory, &reward.memory)?;
+                let (round, members) = (&this.round, &this.members);
+                let delta = inputs::paid(&mut reward, round, members, &slot.memory, &slot.description, &this.settings)?;
                 Ok(RewardColumns { points: reward.points, reasons: reward.reasons, delta, tariff: reward.tariff })
             },
         )
@@ -231,12 +245,6 @@ impl Deciding {
             Err(fault) => Answer::Fault(fault),
         };
         Decided { policy: None, input, answer, fuel: run.fuel }
-    }
-
-    fn delta(&self, before: &[u8], after: &[u8]) -> Result<Vec<u8>, Fault> {
-        let delta = delta(before, after);
-        check_delta(&delta, self.members.len(), &self.settings)?;
-        Ok(delta)
     }
 }
 

@@ -228,6 +228,17 @@ pub enum Answer<T> {
     NotCalled,
 }
 
+impl<T> Answer<T> {
+    /// The fault, where it failed.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            Self::Columns(_) | Self::NotCalled => None,
+        }
+    }
+}
+
 /// A ban policy's answer as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Encode, Decode)]
 pub struct BanColumns {

@@ -128,6 +128,9 @@ pub mod flag {
     pub const NEWER_VERSION: u32 = 2;
     /// It asked to return since the settlement before.
     pub const ASKED_TO_RETURN: u32 = 4;
+
+    /// Names of the bits, in order.
+    pub const NAMES: [&str; 3] = ["maintenance", "newer_version", "asked_to_return"];
 }
 
 /// A named column that a policy asked for.
@@ -359,6 +362,23 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Trap,
+        Self::Fuel,
+        Self::Deadline,
+        Self::Memory,
+        Self::Stack,
+        Self::Output,
+        Self::Length,
+        Self::Code,
+        Self::Refused,
+        Self::Delta,
+        Self::Points,
+        Self::Log,
+        Self::NotPrepared,
+    ];
+
     /// Whether the same inputs give the same fault on every machine. Only these count towards automatic return.
     #[must_use]
     pub const fn is_deterministic(self) -> bool {

@@ -19,6 +19,7 @@ use kernel::standing::Standing;
 use kernel::state::State;
 
 use crate::rest::view;
+use crate::text::capture_hint;
 
 /// Events that stay for readers that come back: some minutes of a busy cluster.
 pub const KEPT: usize = 4_096;
@@ -230,9 +231,10 @@ impl Events {
             Notice::Policy { slot, policy, what, round, detail } => {
                 let name =
                     policy.and_then(|digest| state.policies.get(&digest)).map(|row| row.description.name.clone());
+                let hint = (*what == "fault").then(|| capture_hint(*slot, *round));
                 let data = json!({
                     "slot": slot.name(), "policy": policy.map(|digest| digest.to_string()), "name": name,
-                    "what": what, "round": round.0, "detail": detail,
+                    "what": what, "round": round.0, "detail": detail, "hint": hint,
                 });
                 self.publish(Kind::Policy, now_ms, data);
             }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kernel::command::{Command, Entry, Found, Lead};
@@ -173,7 +174,9 @@ impl Group {
             stopped: CancellationToken::new(),
         });
         let group = Self { inner: Arc::clone(&inner) };
-        let thread = Thread { inner, store, waiting, metrics, tasks: tasks.clone(), killed: tasks.killed() };
+        let kept = inner.applied.borrow().settled;
+        let (tasks, killed, keeping) = (tasks.clone(), tasks.killed(), None);
+        let thread = Thread { inner, store, waiting, metrics, tasks, killed, kept, keeping };
         thread.start().map_err(StartError::Thread)?;
         Ok((group, founded))
     }
@@ -336,6 +339,18 @@ struct Thread {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     killed: CancellationToken,
+    /// The last settled round when a keyframe was last asked for.
+    kept: RoundId,
+    /// Packs one. It ends before this thread does, so that nothing touches the store after that.
+    keeping: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(Err(panic)) = self.keeping.take().map(JoinHandle::join) {
+            tracing::error!(panic = panic_text(&*panic), "packing a keyframe panicked");
+        }
+    }
 }
 
 impl Thread {
@@ -376,7 +391,7 @@ impl Thread {
         }
     }
 
-    fn take(&self, proposals: &mut Vec<Proposal>) -> Result<(), StoreError> {
+    fn take(&mut self, proposals: &mut Vec<Proposal>) -> Result<(), StoreError> {
         let began = Instant::now();
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(proposals.len());
@@ -385,6 +400,7 @@ impl Thread {
         let leadership = Leadership { term: state.meta.term, leader: state.meta.leader, ready: true };
         let stamp_ms = state.meta.stamp_ms;
         drop(state);
+        self.keep(applied.settled);
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.commit_commands.observe(answers.len() as f64);
         self.inner.time.saw(stamp_ms);
@@ -399,6 +415,27 @@ impl Thread {
             let _ = to.send(reply);
         }
         Ok(())
+    }
+
+    /// Has a keyframe made where one is due, beside the commits. One that fails is missing and nothing else: rounds after
+    /// it are told from the one before, and a disk that fails shows at the next commit.
+    fn keep(&mut self, settled: RoundId) {
+        if !store::keyframe_is_due(settled, self.kept) {
+            return;
+        }
+        if self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished()) {
+            return;
+        }
+        self.kept = settled;
+        let store = Arc::clone(&self.store);
+        let keep = move || match store.keep_keyframe() {
+            Ok(index) => tracing::debug!(round = settled.0, index = index.map(|index| index.0), "keyframe"),
+            Err(error) => tracing::warn!(%error, round = settled.0, "no keyframe of the state was kept"),
+        };
+        match std::thread::Builder::new().name("keyframe".into()).spawn(keep) {
+            Ok(keeping) => self.keeping = Some(keeping),
+            Err(error) => tracing::warn!(%error, "no thread for a keyframe"),
+        }
     }
 
     /// Applies and commits; the state stays locked in between, so that nobody sees what may still be lost.

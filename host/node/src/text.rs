@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Write as _};
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use kernel::decide::Slot;
+use kernel::id::RoundId;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -58,6 +60,11 @@ impl Columns {
 pub fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+/// How to look into a call in which a policy failed.
+pub fn capture_hint(slot: Slot, round: RoundId) -> String {
+    format!("`pingward policy capture --slot {slot} --round {round}` writes it as a case")
 }
 
 /// What stands for "unknown".

@@ -373,8 +373,8 @@ fn describes_itself_within_bounds(description: &Description, limits: &LimitSetti
     if findings.is_empty() { Ok(()) } else { Err(Findings(findings)) }
 }
 
-fn decides_a_sample(slot: Slot, policy: &Prepared, config: &str) -> Result<(), Findings> {
-    let description = policy.description();
+/// The calls of the self-test, each with its name.
+pub(crate) fn samples(description: &Description) -> [(&'static str, RoundInput, Members, Vec<u8>); 3] {
     let (round, members, memory) = sample(description);
     let nobody = Members {
         extra: members
@@ -390,12 +390,15 @@ fn decides_a_sample(slot: Slot, policy: &Prepared, config: &str) -> Result<(), F
     }
     let suspect = RoundInput { suspect: true, ..round.clone() };
     let empty = RoundInput { population: 0, ..round.clone() };
-    let cases = [
-        ("a population of 15", &round, &members, memory.as_slice()),
-        ("a suspect round", &suspect, &doubted, memory.as_slice()),
-        ("a population of nobody", &empty, &nobody, &[]),
-    ];
-    for (name, round, members, memory) in cases {
+    [
+        ("a population of 15", round, members, memory.clone()),
+        ("a suspect round", suspect, doubted, memory),
+        ("a population of nobody", empty, nobody, Vec::new()),
+    ]
+}
+
+fn decides_a_sample(slot: Slot, policy: &Prepared, config: &str) -> Result<(), Findings> {
+    for (name, round, members, memory) in &samples(policy.description()) {
         let call = Call { config, round, members, memory };
         let (population, description) = (members.len(), policy.description());
         let twice = match slot {

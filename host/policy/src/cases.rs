@@ -2,109 +2,53 @@
 //!
 //! A case is a small cluster of its own: its members join, answer or miss, and every round is settled by the kernel, with
 //! its guardrails, probation and ledger. So a case says what a cluster would do, and not only what a component answers.
+//!
+//! A case may also be of one call: what the rule sees of each member, and what it answers. That is how a recorded round is
+//! captured ([`Written`]), and a call in which a rule failed.
 
-use kernel::decide::Slot;
+use kernel::decide::{Fault, FaultKind, Slot};
 use kernel::settings::Settings;
 use kernel::standing::Standing;
 use kernel::state::State;
 use kernel::units::Points;
-use serde::Deserialize;
 use serde_json::Value as Json;
+use toml::Spanned;
 
-use crate::admit::{Admitted, admit};
+use crate::admit::{Admitted, admit, prepare};
+use crate::failing::Failing;
 use crate::finding::Findings;
 use crate::sandbox::Engine;
 
+mod call;
+mod file;
 mod world;
+mod write;
 
+pub use write::{Expected, Written};
+
+pub(crate) use write::fields;
+
+use file::{Each, Expect, Keys, Row, Source};
 use world::{World, node};
 
 /// Members of a case.
 const MEMBERS: usize = 1_000;
+/// Members of a case of one call.
+pub const CALL_MEMBERS: usize = 10_000;
 /// Rounds of a case.
 const ROUNDS: usize = 100_000;
-
-/// A file of cases.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    case: Vec<Case>,
-}
+/// Length of a round, ms, where nothing is said.
+const INTERVAL_MS: u64 = 10_000;
+/// What `expect.fault` says where there must be none.
+const NO_FAULT: &str = "none";
 
 /// One case.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Case {
-    /// What it shows.
-    pub name: String,
-    /// The rule's config.
-    #[serde(default)]
-    config: toml::Table,
-    /// Cluster settings that are not the default ones, by key.
-    #[serde(default)]
-    settings: toml::Table,
-    /// Length of a round, ms.
-    #[serde(default = "ten_seconds")]
-    interval_ms: u64,
-    /// A letter for each member in each round: `+` answers, `-` does not, `?` nobody had a fair chance to see it. A round
-    /// that begins with `!` is suspect. `"+- x 5"` stands for five such rounds.
-    rounds: Vec<String>,
-    /// What holds before the first round; one value for all members, or one for each.
-    #[serde(default)]
-    start: Start,
-    /// What must hold after the last round, one value for each member.
-    expect: Expect,
-}
-
-const fn ten_seconds() -> u64 {
-    10_000
-}
-
-/// One value for all, or one for each.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Each<T> {
-    All(T),
-    Each(Vec<T>),
-}
-
-impl<T: Copy> Each<T> {
-    fn of(this: Option<&Self>, at: usize) -> Option<T> {
-        match this? {
-            Self::All(value) => Some(*value),
-            Self::Each(values) => values.get(at).copied(),
-        }
-    }
-
-    fn fits(this: Option<&Self>, members: usize) -> bool {
-        !matches!(this, Some(Self::Each(values)) if values.len() != members)
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Start {
-    age: Option<Each<u32>>,
-    strikes: Option<Each<u16>>,
-    earned: Option<Each<u32>>,
-    class: Option<Each<u32>>,
-    rtt_us: Option<Each<u32>>,
-    data: Option<Each<u32>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    standing: Option<Vec<String>>,
-    strikes: Option<Vec<u16>>,
-    /// Points of all rounds of the case.
-    points: Option<Vec<i64>>,
-    /// Of the last round.
-    reason: Option<Vec<String>>,
-    /// The last round of a ban or the earliest return, counted from the first round of the case; 0 = none.
-    until: Option<Vec<u64>>,
-    /// The kind of a fault that must happen in some round.
-    fault: Option<String>,
+    keys: Keys,
+    source: Source,
+    /// Instead of the one that stands in the file.
+    config: Option<String>,
 }
 
 /// How a case ended.
@@ -118,6 +62,8 @@ pub struct Played {
     pub faults: Vec<String>,
     /// What the rule logged, at most the last 20 lines.
     pub log: Vec<String>,
+    /// The first fault that was not expected, with all that the rule was called with.
+    pub failing: Option<Box<Failing>>,
 }
 
 impl Played {
@@ -131,14 +77,23 @@ impl Played {
 /// Why cases cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
-    /// The file cannot be read as cases: line and cause.
-    #[error("{0}")]
-    File(String),
+    /// The file cannot be read as cases.
+    #[error("{what}")]
+    File {
+        /// Line and column, where they are known.
+        place: Option<(usize, usize)>,
+        /// What is wrong.
+        what: String,
+        /// What was meant.
+        cure: Option<String>,
+    },
     /// A case contradicts itself.
     #[error("case `{name}`: {what}")]
     Case {
         /// Which.
         name: String,
+        /// Its line and column.
+        place: (usize, usize),
         /// What is wrong, and how to mend it.
         what: String,
     },
@@ -147,9 +102,33 @@ pub enum CaseError {
     Refused {
         /// Which.
         name: String,
+        /// Its line and column.
+        place: (usize, usize),
+        /// The config, as rules get it.
+        config: String,
         /// Why.
         findings: Findings,
     },
+}
+
+impl CaseError {
+    /// Line and column in the file, from 1.
+    #[must_use]
+    pub const fn place(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::File { place, .. } => *place,
+            Self::Case { place, .. } | Self::Refused { place, .. } => Some(*place),
+        }
+    }
+
+    /// What was meant, where that can be said.
+    #[must_use]
+    pub fn cure(&self) -> Option<&str> {
+        match self {
+            Self::File { cure, .. } => cure.as_deref(),
+            Self::Case { .. } | Self::Refused { .. } => None,
+        }
+    }
 }
 
 /// Reads a file of cases.
@@ -157,46 +136,103 @@ pub enum CaseError {
 /// # Errors
 /// [`CaseError::File`], [`CaseError::Case`].
 pub fn cases(text: &str) -> Result<Vec<Case>, CaseError> {
-    let file: File = toml::from_str(text).map_err(|error| CaseError::File(error.to_string()))?;
-    for case in &file.case {
+    let (source, file) = file::read(text)?;
+    let cases: Vec<Case> =
+        file.case.into_iter().map(|keys| Case { keys, source: source.clone(), config: None }).collect();
+    for case in &cases {
         case.check()?;
     }
-    Ok(file.case)
+    Ok(cases)
 }
 
 impl Case {
+    /// What it shows.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.keys.name.get_ref()
+    }
+
+    /// The slot that its rule is for, where the case says so.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        self.keys.slot.as_ref().and_then(|slot| slot.parse().ok())
+    }
+
+    /// The same case under another config: JSON, keys sorted, no spaces.
+    #[must_use]
+    pub fn with_config(self, config: String) -> Self {
+        Self { config: Some(config), ..self }
+    }
+
     fn wrong(&self, what: impl Into<String>) -> CaseError {
-        CaseError::Case { name: self.name.clone(), what: what.into() }
+        self.wrong_at(self.keys.name.span().start, what)
+    }
+
+    fn wrong_at(&self, at: usize, what: impl Into<String>) -> CaseError {
+        CaseError::Case { name: self.name().into(), place: self.source.place(at), what: what.into() }
     }
 
     fn members(&self) -> usize {
-        self.rounds.first().map_or(0, |round| letters(round).1.chars().count())
+        let letters = |round: &Spanned<String>| letters(round.get_ref()).1.chars().count();
+        if self.is_call() { self.rows().len() } else { self.keys.rounds.first().map_or(0, letters) }
+    }
+
+    /// One call and not rounds.
+    const fn is_call(&self) -> bool {
+        self.keys.members.is_some()
+    }
+
+    /// The rows of one call.
+    fn rows(&self) -> &[Spanned<Row>] {
+        self.keys.members.as_deref().unwrap_or_default()
     }
 
     fn check(&self) -> Result<(), CaseError> {
-        let members = self.members();
+        if let Some(slot) = self.keys.slot.as_ref().filter(|_| self.slot().is_none()) {
+            return Err(self.wrong(file::unknown(slot, "slot", &Slot::ALL.map(Slot::name))));
+        }
+        if self.is_call() {
+            self.check_call()?
+        } else {
+            self.check_rounds()?
+        }
+        self.check_expect()
+    }
+
+    fn check_rounds(&self) -> Result<(), CaseError> {
+        let (keys, members) = (&self.keys, self.members());
+        if keys.rounds.is_empty() {
+            let what = "say what happens: `rounds` has a letter for each member, or `members` a row for each";
+            return Err(self.wrong(what));
+        }
         if members == 0 || members > MEMBERS {
             return Err(self.wrong(format!("`rounds` has a letter for each member, 1 to {MEMBERS}")));
         }
-        if !(500..=3_600_000).contains(&self.interval_ms) {
+        if keys.round.is_some() {
+            return Err(self.wrong("`round` says what one call is of: it stands beside `members`, not beside `rounds`"));
+        }
+        if !(500..=3_600_000).contains(&self.interval_ms()) {
             return Err(self.wrong("`interval_ms` is from 500 to 3600000"));
         }
-        for round in &self.rounds {
+        for spanned in &keys.rounds {
+            let (round, at) = (spanned.get_ref(), spanned.span().start);
             let (_, seen, times) = letters(round);
             if seen.chars().count() != members {
-                return Err(self.wrong(format!("round \"{round}\" has other members than the first round's {members}")));
+                let what = format!("round \"{round}\" has other members than the first round's {members}");
+                return Err(self.wrong_at(at, what));
             }
             if let Some(letter) = seen.chars().find(|letter| !"+-?".contains(*letter)) {
-                return Err(self.wrong(format!("round \"{round}\": `{letter}` is none of + - ?")));
+                return Err(self.wrong_at(at, format!("round \"{round}\": `{letter}` is none of + - ?")));
             }
             if times.is_none_or(|times| times == 0) {
-                return Err(self.wrong(format!("round \"{round}\": after ` x ` comes how often, such as \"+- x 5\"")));
+                let what = format!("round \"{round}\": after ` x ` comes how often, such as \"+- x 5\"");
+                return Err(self.wrong_at(at, what));
             }
         }
         if self.sequence().count() > ROUNDS {
             return Err(self.wrong(format!("at most {ROUNDS} rounds")));
         }
-        let start = &self.start;
+        let start = &keys.start;
         let fits = [
             Each::fits(start.age.as_ref(), members),
             Each::fits(start.strikes.as_ref(), members),
@@ -208,31 +244,49 @@ impl Case {
         if fits.contains(&false) {
             return Err(self.wrong(format!("`start`: a list has one value for each of the {members} members")));
         }
-        let expect = &self.expect;
+        if keys.expect.memory.is_some() || keys.expect.tariff.is_some() {
+            return Err(self.wrong("`expect.memory` and `expect.tariff` are of one call: they go with `members`"));
+        }
+        Ok(())
+    }
+
+    fn check_expect(&self) -> Result<(), CaseError> {
+        let (expect, members) = (&self.keys.expect, self.members());
         let lengths = [
             expect.standing.as_ref().map(Vec::len),
             expect.strikes.as_ref().map(Vec::len),
             expect.points.as_ref().map(Vec::len),
             expect.reason.as_ref().map(Vec::len),
             expect.until.as_ref().map(Vec::len),
+            expect.memory.as_ref().map(Vec::len),
         ];
         if lengths.into_iter().flatten().any(|length| length != members) {
             return Err(self.wrong(format!("`expect`: each list has one value for each of the {members} members")));
         }
-        if lengths.iter().all(Option::is_none) && expect.fault.is_none() {
-            return Err(self.wrong("`expect` says nothing: name standing, strikes, points, reason, until or fault"));
+        if *expect == Expect::default() {
+            let more = if self.is_call() { ", memory, tariff" } else { "" };
+            let what = format!("`expect` says nothing: name standing, strikes, points, reason, until{more} or fault");
+            return Err(self.wrong(what));
         }
         let names = Standing::ALL.map(Standing::name);
-        match expect.standing.iter().flatten().find(|standing| !names.contains(&standing.as_str())) {
-            Some(other) => Err(self.wrong(format!("`{other}` is no standing; they are {}", names.join(", ")))),
+        if let Some(other) = expect.standing.iter().flatten().find(|standing| !names.contains(&standing.as_str())) {
+            return Err(self.wrong(file::unknown(other, "standing", &names)));
+        }
+        let kinds: Vec<&str> = FaultKind::ALL.map(FaultKind::name).into_iter().chain([NO_FAULT]).collect();
+        match expect.fault.as_ref().filter(|kind| !kinds.contains(&kind.as_str())) {
+            Some(other) => Err(self.wrong(file::unknown(other, "kind of fault", &kinds))),
             None => Ok(()),
         }
     }
 
+    fn interval_ms(&self) -> u64 {
+        self.keys.interval_ms.unwrap_or(INTERVAL_MS)
+    }
+
     /// Every round: whether it is suspect, and its letters.
     fn sequence(&self) -> impl Iterator<Item = (bool, &str)> {
-        self.rounds.iter().flat_map(|round| {
-            let (suspect, seen, times) = letters(round);
+        self.keys.rounds.iter().flat_map(|round| {
+            let (suspect, seen, times) = letters(round.get_ref());
             std::iter::repeat_n((suspect, seen), times.unwrap_or_default())
         })
     }
@@ -242,11 +296,24 @@ impl Case {
     /// # Errors
     /// [`CaseError::Case`] for a config that is none, [`CaseError::Refused`].
     pub fn play(&self, engine: &Engine, slot: Slot, component: &[u8]) -> Result<Played, CaseError> {
-        // Keys sorted, no spaces: how a config is hashed and handed over (PROTOCOLS 11.1).
-        let config = Json::Object(self.config_json()?).to_string();
+        let config = self.config()?;
         let settings = self.cluster_settings()?;
-        let admitted = admit(engine, slot, component, &config, &settings.policy_limits())
-            .map_err(|findings| CaseError::Refused { name: self.name.clone(), findings })?;
+        if let Some(other) = self.slot().filter(|other| *other != slot) {
+            return Err(self.wrong(format!("it is of the slot {other}, and the component fills the slot {slot}")));
+        }
+        let refused = |findings| CaseError::Refused {
+            name: self.name().into(),
+            place: self.source.place(self.keys.name.span().start),
+            config: config.clone(),
+            findings,
+        };
+        let limits = settings.policy_limits();
+        if self.is_call() {
+            // What fails its self-test can be called all the same: a case of one call may be what shows why it fails.
+            let policy = prepare(engine, slot, component, &config, &limits).map_err(refused)?;
+            return self.play_call(slot, &config, settings, &policy);
+        }
+        let admitted = admit(engine, slot, component, &config, &limits).map_err(refused)?;
         let members = self.members();
         let mut world = World::new();
         world
@@ -257,27 +324,45 @@ impl Case {
             world.join(at).map_err(|what| self.wrong(what))?;
         }
         // They are in the queue after a settlement; nobody is in this one.
-        world.round(false, "", &self.start, &admitted.policy, slot).map_err(|what| self.wrong(what))?;
+        let start = &self.keys.start;
+        world.round(false, "", start, &admitted.policy, slot).map_err(|what| self.wrong(what))?;
         self.set_start(&mut world.state);
         let before: Vec<Points> = (0..members).map(|at| world.earned(at)).collect();
         for (suspect, seen) in self.sequence() {
-            world.round(suspect, seen, &self.start, &admitted.policy, slot).map_err(|what| self.wrong(what))?;
+            world.round(suspect, seen, start, &admitted.policy, slot).map_err(|what| self.wrong(what))?;
         }
         Ok(Played {
-            name: self.name.clone(),
+            name: self.name().into(),
             differences: self.differences(&world, &before, &admitted, slot),
-            faults: world.faults,
+            faults: world.faults.iter().map(|(round, fault)| format!("round {round}: {fault}")).collect(),
+            failing: world.failing.take().filter(|failing| !self.expects(failing.fault.kind)),
             log: world.log,
         })
     }
 
-    fn cluster_settings(&self) -> Result<Settings, CaseError> {
-        let mut settings =
-            Settings { interval_ms: self.interval_ms, joins_round: MEMBERS as u64, ..Settings::default() };
-        for (key, value) in &self.settings {
-            let text = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
-            settings.set(key, &text).map_err(|error| self.wrong(format!("`settings`: {key}: {error}")))?;
+    /// Whether a fault of that kind is what the case is about.
+    fn expects(&self, kind: FaultKind) -> bool {
+        self.keys.expect.fault.as_deref() == Some(kind.name())
+    }
+
+    /// Keys sorted, no spaces: how a config is hashed and handed over (PROTOCOLS 11.1).
+    fn config(&self) -> Result<String, CaseError> {
+        match &self.config {
+            Some(config) => Ok(config.clone()),
+            None => Ok(Json::Object(self.config_json()?).to_string()),
         }
+    }
+
+    fn cluster_settings(&self) -> Result<Settings, CaseError> {
+        let mut settings = Settings::default();
+        if !self.is_call() {
+            (settings.interval_ms, settings.joins_round) = (self.interval_ms(), MEMBERS as u64);
+        }
+        for (key, value) in &self.keys.settings {
+            let text = value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+            settings.put(key, &text).map_err(|error| self.wrong(format!("`settings`: {key}: {error}")))?;
+        }
+        settings.check().map_err(|error| self.wrong(format!("`settings`: {error}")))?;
         Ok(settings)
     }
 
@@ -297,12 +382,12 @@ impl Case {
                 toml::Value::Datetime(_) => return Err("`config` has a date: write a number or a text".into()),
             })
         }
-        let all = self.config.iter().map(|(key, of)| Ok((key.clone(), value(of)?)));
+        let all = self.keys.config.iter().map(|(key, of)| Ok((key.clone(), value(of)?)));
         all.collect::<Result<_, String>>().map_err(|what| self.wrong(what))
     }
 
     fn set_start(&self, state: &mut State) {
-        let start = &self.start;
+        let start = &self.keys.start;
         for at in 0..self.members() {
             let Some(member) = state.members.get_mut(&node(at)) else { continue };
             member.hot.age = Each::of(start.age.as_ref(), at).unwrap_or(member.hot.age);
@@ -316,7 +401,7 @@ impl Case {
 
     fn differences(&self, world: &World, before: &[Points], admitted: &Admitted, slot: Slot) -> Vec<String> {
         let mut out = Vec::new();
-        let expect = &self.expect;
+        let expect = &self.keys.expect;
         let member = |at: usize| world.state.members.get(&node(at));
         let mut compare = |what: &str, at: usize, expected: String, got: String| {
             if expected != got {
@@ -348,14 +433,25 @@ impl Case {
                 compare("reason", at, format!("\"{expected}\""), format!("\"{got}\""));
             }
         }
-        match &expect.fault {
-            Some(kind) if !world.faults.iter().any(|fault| fault.contains(kind.as_str())) => {
-                out.push(format!("a fault of the kind {kind} should happen, and none did"));
-            }
-            None if !world.faults.is_empty() => out.push(format!("the rule failed: {}", world.faults.join("; "))),
-            _ => {}
-        }
+        out.extend(self.fault_difference(&world.faults));
         out
+    }
+
+    /// What of the faults is otherwise than expected.
+    fn fault_difference(&self, faults: &[(u64, Fault)]) -> Option<String> {
+        let wanted = self.keys.expect.fault.as_deref().filter(|kind| *kind != NO_FAULT);
+        match wanted {
+            Some(kind) if !faults.iter().any(|(_, fault)| fault.kind.name() == kind) => {
+                let cure = "where it is mended, say what the rule decides instead, or `expect.fault = \"none\"`";
+                Some(format!("a fault of the kind {kind} should happen, and none did; {cure}"))
+            }
+            None if !faults.is_empty() => {
+                let faults: Vec<String> =
+                    faults.iter().map(|(round, fault)| format!("round {round}: {fault}")).collect();
+                Some(format!("the rule failed: {}", faults.join("; ")))
+            }
+            Some(_) | None => None,
+        }
     }
 }
 

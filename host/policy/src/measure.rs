@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use kernel::decide::{Call, Column, Description, Fault, Members, Policy, RoundInput, Slot};
+use kernel::columns::Inputs;
+use kernel::decide::{Call, Column, Description, Members, Policy, RoundInput, Slot};
 use kernel::id::Digest;
+use kernel::settings::Settings;
 
+use crate::failing::Failing;
 use crate::prepared::Prepared;
 
 /// Calls that are made at least: a median of fewer says little.
@@ -41,14 +44,14 @@ impl Measured {
 /// Calls a rule for about `time`, round after round with the memory that it returned.
 ///
 /// # Errors
-/// The rule's own fault.
+/// The call in which it failed; its settings are the default ones, and its limits those of `policy`.
 pub fn measure(
     policy: &Prepared,
     slot: Slot,
     config: &str,
     population: u32,
     time: Duration,
-) -> Result<Measured, Fault> {
+) -> Result<Measured, Box<Failing>> {
     let description = policy.description();
     let members = members(population, description);
     let mut memory = vec![0; population as usize * description.memory_bytes as usize];
@@ -70,7 +73,14 @@ pub fn measure(
             }
         };
         times.push(began.elapsed());
-        (memory, fuel) = (after?, used);
+        match after {
+            Ok(after) => (memory, fuel) = (after, used),
+            Err(fault) => {
+                let (config, settings) = (config.to_string(), Settings::default());
+                let inputs = Inputs { slot, config, round, members, memory, settings };
+                return Err(Box::new(Failing { inputs, names: Vec::new(), fault }));
+            }
+        }
         number += 1;
     }
     times.sort_unstable();

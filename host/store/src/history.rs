@@ -1,6 +1,6 @@
 //! The bound of history. Its bytes are counted in a row, so keeping the bound costs what was added, not what is there.
 //!
-//! Two shares: the span (commands, rounds, lines) and the marks (moves, changes), which outlive the span because why a
+//! Two shares: the span (commands, rounds, lines, keyframes) and the marks (moves, changes), which outlive the span because why a
 //! member was put out, and who changed what, must stay to be read longer than the columns of the round.
 //!
 //! Invariant: the span is without holes. What is dropped is its oldest entry with all that came from it.
@@ -9,7 +9,7 @@ use redb::WriteTransaction;
 
 use crate::error::{StoreError, disk};
 use crate::rows::about::HistoryBytes;
-use crate::rows::{change, entry, line, moved, round};
+use crate::rows::{change, entry, keyframe, line, moved, round};
 use crate::tables::{Named, Numbered};
 
 /// The marks' share of the whole: one in so many bytes.
@@ -65,7 +65,10 @@ pub(crate) fn trim(
             break;
         }
         let Some((index, took)) = entry::drop_oldest(transaction)? else { break };
-        let took = took + round::drop_up_to(transaction, index)? + line::drop_up_to(transaction, index)?;
+        let took = took
+            + round::drop_up_to(transaction, index)?
+            + line::drop_up_to(transaction, index)?
+            + keyframe::drop_below(transaction, index)?;
         bytes.span = bytes.span.saturating_sub(took);
     }
     for _ in 0..drops {

@@ -27,6 +27,7 @@ mod disk;
 mod error;
 mod history;
 mod read;
+mod replay;
 mod rows;
 mod tables;
 
@@ -36,12 +37,13 @@ mod tests;
 use std::sync::Mutex;
 
 use kernel::state::State;
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, TableHandle as _};
 
 pub use account::AccountLine;
 pub use disk::Disk;
 pub use error::StoreError;
 pub use read::{LineKey, MoveKey, Page};
+pub use replay::{KEYFRAME_ROUNDS, keyframe_is_due};
 
 use error::disk;
 use rows::about::{self, About};
@@ -67,7 +69,10 @@ impl Store {
         let database = disk.open(CACHE_BYTES)?;
         let store = Self { database, history_max_bytes, packer: Mutex::new(Packer::new()) };
         match store.about()? {
-            Some(about) => about.check()?,
+            Some(about) => {
+                about.check()?;
+                store.complete()?;
+            }
             None => store.initialise()?,
         }
         Ok(store)
@@ -99,6 +104,17 @@ impl Store {
         let transaction = commit::begin(&self.database)?;
         tables::create_all(&transaction)?;
         about::write(&transaction, &About::new())?;
+        transaction.commit().map_err(disk)
+    }
+
+    /// Makes the tables that a file of an earlier release of this format lacks. Where it has all, nothing is written.
+    fn complete(&self) -> Result<(), StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        if reader.list_tables().map_err(disk)?.any(|table| table.name() == tables::KEYFRAMES.name()) {
+            return Ok(());
+        }
+        let transaction = commit::begin(&self.database)?;
+        tables::create_all(&transaction)?;
         transaction.commit().map_err(disk)
     }
 }

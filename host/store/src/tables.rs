@@ -56,10 +56,12 @@ pub(crate) const LINES: Named = TableDefinition::new("25 lines");
 pub(crate) const LINES_OF: Named = TableDefinition::new("26 lines of");
 /// Log index, part → `Change`.
 pub(crate) const CHANGES: Named = TableDefinition::new("27 changes");
+/// Log index → every row of the state after it, deflated.
+pub(crate) const KEYFRAMES: Numbered = TableDefinition::new("28 keyframes");
 
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    for table in [ABOUT, META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS] {
+    for table in [ABOUT, META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {
         transaction.open_table(table).map_err(disk)?;
     }
     for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES] {

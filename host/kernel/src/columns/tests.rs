@@ -329,3 +329,50 @@ fn extra_columns_are_known_by_name() {
     }
     assert!(EXTRA.iter().all(|(name, _)| is_extra(&name.replace('N', "3"))));
 }
+
+#[test]
+fn what_a_policy_is_called_with_can_be_taken_out_and_gives_the_same_answer() {
+    let (ban, reward) = (told(3, 7, &["observer.1.presence"]), told(3, 8, &[]));
+    let mut state = cluster(3, &ban, &reward);
+    for at in 0..3 {
+        state.members.get_mut(&node(at)).unwrap().hot.strikes = u16::from(at) + 1;
+    }
+    let deciding = Deciding::gather(&state, report(&state, ["sms", "-ss"]), Vec::new(), 12_500);
+    let taken = Slot::ALL.map(|slot| deciding.inputs(slot).unwrap());
+    let (settle, _) = deciding.run(Some(&ban), Some(&reward), "native");
+    assert_eq!(taken.each_ref().map(|inputs| Some(inputs.digest())), [settle.reward.input, settle.ban.input]);
+    assert_eq!(taken[0].reward(&reward).result.unwrap(), reward.reward);
+    assert_eq!(taken[1].judge(&ban).result.unwrap(), ban.judgement);
+
+    let some = taken[1].only(&[2, 0, 9]);
+    assert_eq!((some.round.population, some.members.strikes.clone()), (2, vec![3, 1]));
+    assert_eq!((some.memory.len(), some.members.extra[0].values.len()), (4, 2));
+    assert_eq!(some.members.len(), some.members.rtt_us.len());
+    assert_eq!(taken[1].only(&[0, 1, 2]), taken[1]);
+}
+
+#[test]
+fn a_call_that_is_made_again_is_checked_as_a_settlement_checks_it() {
+    let (mut ban, mut reward) = (told(3, 0, &[]), told(3, 0, &[]));
+    ban.judgement.standing = vec![0, 4, 0];
+    reward.reward.points = vec![3_001, 0, 0];
+    let state = cluster(3, &ban, &reward);
+    let deciding = Deciding::gather(&state, report(&state, ["sss", "sss"]), Vec::new(), 12_500);
+    let fails = |slot, policy: &Told| deciding.inputs(slot).unwrap().fails(policy).unwrap_err();
+    let faults = (fails(Slot::Ban, &ban), fails(Slot::Reward, &reward));
+    let settle = deciding.clone().run(Some(&ban), Some(&reward), "native").0;
+    assert_eq!((Some(faults.0.kind), Some(faults.1.kind)), (fault(&settle.ban), fault(&settle.reward)));
+    assert_eq!((faults.0.kind, faults.1.kind), (FaultKind::Code, FaultKind::Points));
+}
+
+#[test]
+fn of_a_suspect_round_there_are_no_inputs_for_the_ban_policy_and_a_pay_that_counts() {
+    let (ban, reward) = (told(2, 0, &[]), told(2, 9, &[]));
+    let state = cluster(2, &ban, &reward);
+    let mut report = report(&state, ["sm", "sm"]);
+    report.marks.causes = cause::LAG;
+    let deciding = Deciding::gather(&state, report, Vec::new(), 12_500);
+    assert_eq!(deciding.inputs(Slot::Ban), None);
+    let paid = deciding.inputs(Slot::Reward).unwrap().reward(&reward).result.unwrap();
+    assert_eq!((paid.points, paid.memory), (vec![10, 0], vec![9, 9, 0, 0]));
+}

@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use kernel::decide::Slot;
 use kernel::limits::COMPONENT_BYTES;
 use kernel::settings::Settings;
+use policy::Failing;
 
+use super::fault::tell;
 use super::operate::slot;
 use super::setup::assignment;
 use crate::builtin;
-use crate::client::printable;
 use crate::compiling;
 use crate::config::{Component, PolicySource, json};
 use crate::failure::Failure;
@@ -114,11 +115,9 @@ impl Check {
         let bytes = read_component(&self.file)?;
         let config = read_config(&self.config)?;
         let place = self.file.display().to_string();
-        let limits = self.under.settings()?.policy_limits();
+        let settings = self.under.settings()?;
+        let limits = settings.policy_limits();
         let engine = engine()?;
-        let refused = |findings: &policy::Findings, slot: &str| {
-            Failure::plain(format!("a node would not take it{slot}:\n{}", indented(findings))).at(place.clone())
-        };
         let slot = match self.slot {
             Some(slot) => slot,
             None => slot_of(&engine, &bytes, &self.file)?,
@@ -143,8 +142,33 @@ impl Check {
                     ])
                 ))
             }
-            Err(findings) => Err(refused(&findings, &format!(" for the slot {slot}"))),
+            Err(findings) => {
+                tell_of_self_test(&engine, (slot, &config, &settings), &bytes, &self.file, &findings)?;
+                let what = format!("a node would not take it for the slot {slot}:\n{}", indented(&findings));
+                Err(Failure::plain(what).at(place))
+            }
         }
+    }
+}
+
+/// Where a component failed in admission's self-test: says which member brings it about.
+pub(super) fn tell_of_self_test(
+    engine: &policy::Engine,
+    (slot, config, settings): (Slot, &str, &Settings),
+    bytes: &[u8],
+    file: &Path,
+    findings: &policy::Findings,
+) -> Result<(), Failure> {
+    if findings.iter().all(|finding| finding.check != "self-test") {
+        return Ok(());
+    }
+    let Ok(policy) = policy::prepare(engine, slot, bytes, config, &settings.policy_limits()) else { return Ok(()) };
+    match Failing::of_self_test(&policy, slot, config, settings) {
+        Some(failing) => {
+            print("FAULT in the self-test\n")?;
+            tell(engine, bytes, file, &failing)
+        }
+        None => Ok(()),
     }
 }
 
@@ -218,7 +242,7 @@ fn memory(description: &kernel::decide::Description) -> String {
     format!("{} bytes a member, schema `{}`", description.memory_bytes, description.memory_schema)
 }
 
-fn engine() -> Result<policy::Engine, Failure> {
+pub(super) fn engine() -> Result<policy::Engine, Failure> {
     compiling::engine(compiling::child_of_an_author(), None)
         .map_err(|error| Failure::plain(format!("the engine cannot start: {error}")))
 }
@@ -260,66 +284,6 @@ impl Build {
     }
 }
 
-/// Play a rule through cases: members and rounds in, decisions out, and what differs
-///
-/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included. Cases are
-/// TOML; the file of a project that `policy new` made shows how they are written.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  pingward policy test my-ban-rule/my-ban-rule.wasm
-  pingward policy test my-ban.wasm --cases cases.toml")]
-pub struct Test {
-    /// The component
-    file: PathBuf,
-    /// The cases; the default is cases.toml beside the component
-    #[arg(long, value_name = "FILE")]
-    cases: Option<PathBuf>,
-    /// The slot that it is for; the one whose world it exports when none is given
-    #[arg(long, value_parser = slot)]
-    slot: Option<Slot>,
-}
-
-/// More is no file of cases.
-const CASES_BYTES: u64 = 4 << 20;
-
-impl Test {
-    pub fn run(self) -> Result<(), Failure> {
-        let bytes = read_component(&self.file)?;
-        let file = self.cases.unwrap_or_else(|| self.file.with_file_name("cases.toml"));
-        let place = file.display().to_string();
-        let failed = |what: String, hint: &str| Failure::new(what, hint).at(place.clone());
-        let unread = |error: std::io::Error| {
-            failed(format!("the cases cannot be read: {error}"), "name their file with --cases FILE")
-        };
-        if std::fs::metadata(&file).map_err(unread)?.len() > CASES_BYTES {
-            return Err(failed(format!("the file has more than {CASES_BYTES} bytes"), "split it"));
-        }
-        let text = std::fs::read_to_string(&file).map_err(unread)?;
-        let cases = policy::cases(&text).map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
-        let engine = engine()?;
-        let slot = match self.slot {
-            Some(slot) => slot,
-            None => slot_of(&engine, &bytes, &self.file)?,
-        };
-        let mut wrong = 0;
-        for case in &cases {
-            let played = case
-                .play(&engine, slot, &bytes)
-                .map_err(|error| Failure::plain(error.to_string()).at(place.clone()))?;
-            print(&played_text(&played))?;
-            wrong += usize::from(!played.passed());
-        }
-        match wrong {
-            0 => print(&format!("{} cases, all as expected\n", cases.len())),
-            _ => Err(Failure::new(
-                format!("{wrong} of {} cases differ", cases.len()),
-                "mend the rule, or what the case expects",
-            )
-            .at(place)),
-        }
-    }
-}
-
 /// Measure what a rule costs, beside the default rule of its slot in the same run
 ///
 /// Each call is as in a round: a fresh instance, all limits on. Times are medians on this machine; fuel is the same on every
@@ -357,7 +321,8 @@ impl Bench {
         };
         let place = self.file.display().to_string();
         // A net of a second would end what is only slow: here it is measured.
-        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..self.under.settings()?.policy_limits() };
+        let settings = self.under.settings()?;
+        let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..settings.policy_limits() };
         let admit = |bytes: &[u8], config: &str| {
             policy::admit(&engine, slot, bytes, config, &limits).map_err(|findings| {
                 Failure::plain(format!("a node would not take it for the slot {slot}:\n{}", indented(&findings)))
@@ -369,10 +334,15 @@ impl Bench {
         let usual = admit(builtin.component, builtin.config)?;
         let mut columns =
             Columns::new(&["members", "ms a call", "ns a member", "fuel a member", builtin.name, "ratio"]);
-        for population in self.members {
+        for population in self.members.iter().copied() {
             let measure = |admitted: &policy::Admitted, config: &str| {
-                policy::measure(&admitted.policy, slot, config, population, BENCH_TIME)
-                    .map_err(|fault| Failure::plain(format!("with {population} members: {fault}")).at(place.clone()))
+                policy::measure(&admitted.policy, slot, config, population, BENCH_TIME).map_err(|mut failing| {
+                    failing.inputs.settings = Settings { deadline_ms: limits.deadline_ms, ..settings.clone() };
+                    let told = print(&format!("FAULT with {population} members\n"))
+                        .and_then(|()| tell(&engine, &bytes, &self.file, &failing));
+                    let fault = Failure::plain(format!("with {population} members: {}", failing.fault));
+                    told.err().unwrap_or(fault).at(place.clone())
+                })
             };
             let (own, usual) = (measure(&admitted, &config)?, measure(&usual, builtin.config)?);
             columns.row([
@@ -388,22 +358,8 @@ impl Bench {
     }
 }
 
-fn played_text(played: &policy::Played) -> String {
-    if played.passed() {
-        return format!("ok    {}\n", played.name);
-    }
-    let mut text = format!("DIFF  {}\n", played.name);
-    for line in &played.differences {
-        text.push_str(&format!("      {}\n", printable(line)));
-    }
-    for line in &played.log {
-        text.push_str(&format!("      log: {}\n", printable(line)));
-    }
-    text
-}
-
 /// The slot whose world a component exports.
-fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, Failure> {
+pub(super) fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, Failure> {
     let limits = Settings::default().policy_limits();
     let place = file.display().to_string();
     let inspected = policy::inspect(engine, bytes, "{}", &limits).map_err(|findings| {
@@ -415,7 +371,7 @@ fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Result<Slot, F
     })
 }
 
-fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |what: String, hint: &str| Failure::new(what, hint).at(file.display().to_string());
     let size = std::fs::metadata(file)
         .map_err(|error| {
@@ -432,7 +388,7 @@ fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| failed(format!("the component cannot be read: {error}"), "check the path and its permissions"))
 }
 
-fn read_config(text: &str) -> Result<String, Failure> {
+pub(super) fn read_config(text: &str) -> Result<String, Failure> {
     let (json, place) = if text.trim_start().starts_with('{') {
         (text.to_string(), "--config".to_string())
     } else {

@@ -5,12 +5,15 @@
 //! the command line was wrong. Every failure says what happened, where, and how to mend it.
 
 mod author;
+mod capture;
 mod compensate;
 mod demo;
 mod events;
+mod fault;
 mod logs;
 mod operate;
 mod output;
+mod play;
 mod policy;
 mod read;
 mod resolve;
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_changes_the_cluster_takes_the_three_ways_to_prove_it_may() {
+    fn every_command_of_an_operator_takes_the_three_ways_to_prove_it_may() {
         let mut changes = 0;
         walk(&Cli::command(), "pingward", &mut |command, path| {
             if command.get_arguments().any(|arg| arg.get_long() == Some("token-file")) {
@@ -189,7 +192,7 @@ mod tests {
                 assert!(command.get_arguments().any(|arg| arg.get_long() == Some("api")), "{path}");
             }
         });
-        assert_eq!(changes, 8);
+        assert_eq!(changes, 9);
     }
 
     #[track_caller]
@@ -248,6 +251,9 @@ mod tests {
             "policy inspect a.wasm",
             "policy bench a.wasm --members 100 --members 1000",
             "policy test a.wasm --cases cases.toml --slot ban",
+            "policy test a.wasm --cases cases.toml --config {}",
+            "policy capture --slot ban --round 812",
+            "policy capture --slot reward --round 812 --rounds 3 --nodes f-1,f-2 --out a.toml --component a.wasm",
             "policy build dir --out a.wasm",
             "policy accept ban",
             "policy accept ban --reason x",

@@ -32,13 +32,13 @@ pub struct Admin {
     #[arg(long, value_name = "URL")]
     api: Option<String>,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Admin {
     /// What was typed wins over what stands in the environment; of what was typed, a token wins over the socket: whoever
     /// gives one means another machine or another user.
-    fn client(&self) -> Result<Api, Failure> {
+    pub(super) fn client(&self) -> Result<Api, Failure> {
         let variable = std::env::var("PINGWARD_TOKEN").ok().filter(|token| !token.is_empty());
         self.client_with(variable)
     }

@@ -2,14 +2,17 @@
 
 use clap::{Args, Subcommand};
 use kernel::decide::Slot;
+use kernel::id::RoundId;
 use serde_json::Value;
 
-use super::author::{Bench, Build, Check, Inspect, New, Test};
+use super::author::{Bench, Build, Check, Inspect, New};
+use super::capture::Capture;
 use super::operate::{AcceptPolicy, Rollback};
+use super::play::Test;
 use super::read::Source;
 use super::wait;
 use crate::failure::Failure;
-use crate::text::{Columns, NONE, field, list};
+use crate::text::{Columns, NONE, capture_hint, field, list};
 
 /// Check, look into and build rules; see and decide which ones count
 #[derive(Debug, Subcommand)]
@@ -20,6 +23,7 @@ pub enum Policy {
     Build(Build),
     Test(Test),
     Bench(Bench),
+    Capture(Capture),
     List(List),
     Accept(AcceptPolicy),
     Rollback(Rollback),
@@ -34,6 +38,7 @@ impl Policy {
             Self::Build(build) => build.run(),
             Self::Test(test) => test.run(),
             Self::Bench(bench) => bench.run(),
+            Self::Capture(capture) => wait(capture.run()),
             Self::List(list) => wait(list.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
@@ -92,6 +97,9 @@ fn list_text(answer: &Value) -> String {
         for fault in list(row, "faults") {
             let (round, kind, message) = (field(fault, "round"), field(fault, "kind"), field(fault, "message"));
             remarks.push_str(&format!("{slot}: fault in round {round}, {kind}: {message}\n"));
+            if let Some(round) = fault.get("round").and_then(Value::as_u64) {
+                remarks.push_str(&format!("  {}\n", capture_hint(slot, RoundId(round))));
+            }
         }
         if field(row, "held") == "yes" {
             remarks.push_str(&format!("{slot}: moves are held; `pingward policy accept {slot}` lets them through, `pingward policy rollback {slot}` goes back\n"));
@@ -121,6 +129,7 @@ mod tests {
              ban: sha256:bb decides from round 9 on\n\
              ban: 2 faults since the founding\n\
              ban: fault in round 8, trap: it fell\n\
+             \x20 `pingward policy capture --slot ban --round 8` writes it as a case\n\
              ban: moves are held; `pingward policy accept ban` lets them through, `pingward policy rollback ban` goes back\n"
         );
     }

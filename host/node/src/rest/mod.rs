@@ -19,6 +19,7 @@ mod claims;
 mod events;
 mod health;
 mod input;
+mod inputs;
 mod layers;
 mod nodes;
 mod operate;
@@ -117,6 +118,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rounds::rounds))
         .routes(routes!(rounds::round))
         .routes(routes!(rounds::members))
+        .routes(routes!(inputs::inputs))
         .routes(routes!(operate::accept_round))
         .routes(routes!(policies::policies))
         .routes(routes!(operate::accept_policy))

@@ -130,6 +130,14 @@ codes! {
         "the key is no member and has no wallet", "GET /v1/rewards lists members; a wallet comes with its first points";
     UnknownRound "unknown_round" 404 "this round cannot be shown",
         "it is not settled yet, or history does not go back that far", "GET /v1/rounds?after=0 begins with the oldest one kept";
+    NotCalled "not_called" 409 "the policy was not called in this round",
+        "the slot had no policy, it was not prepared, or the round was suspect and nobody was judged",
+        "see the round's `slots` in GET /v1/rounds/{round}; take another round";
+    InputsUnknown "inputs_unknown" 409 "what the policy saw cannot be told for certain",
+        "history does not reach back far enough, or another release settled the round and this one rebuilds it otherwise",
+        "take a later round; the releases that were in between can tell theirs";
+    TooManyMembers "too_many_members" 409 "too many members for one answer",
+        "the round has more members than one answer holds", "name those that you mean with `nodes`";
     UnknownSlot "unknown_slot" 404 "there is no such slot",
         "the slots are `reward` and `ban`", "use one of them";
     UnknownPolicy "unknown_policy" 404 "there is no such policy in the slot",

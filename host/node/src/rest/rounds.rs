@@ -51,7 +51,8 @@ pub async fn round(
     found.await?.transpose()
 }
 
-fn unknown(round: RoundId, settled: RoundId) -> Problem {
+/// A round that cannot be shown.
+pub fn unknown(round: RoundId, settled: RoundId) -> Problem {
     let detail = if round > settled {
         format!("round {round} is not settled yet; the last settled one is {settled}")
     } else {

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
 use crate::roles::supernode::{Order, Parts, Supernode};
 use crate::streams::Streams;
+use crate::text::capture_hint;
 use crate::{compiling, grpc, tls};
 
 /// The store's file in the data folder.
@@ -269,12 +270,14 @@ fn count(notice: &Notice, metrics: &Metrics) {
                 if let Some(fault) = &slot.fault {
                     metrics.fault(slot.slot, fault.kind);
                     let policy = slot.policy.as_ref().map(Digest::to_string).unwrap_or_default();
+                    let hint = capture_hint(slot.slot, record.round);
                     tracing::warn!(
                         slot = slot.slot.name(),
                         round = record.round.0,
                         policy,
                         kind = fault.kind.name(),
                         fault.message,
+                        hint,
                         "a policy failed: the neutral decision counts"
                     );
                 }

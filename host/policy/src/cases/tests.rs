@@ -84,13 +84,14 @@ fn a_file_that_is_wrong_says_where() {
     let case = |text: &str| cases(&format!("[[case]]\nname = \"c\"\n{text}\n")).unwrap_err().to_string();
     for (text, said) in [
         ("rounds = [\"+\"]", "missing field `expect`"),
-        ("rounds = [\"+\"]\nexpect.standing = [\"fine\"]", "`fine` is no standing; they are good"),
+        ("rounds = [\"+\"]\nexpect.standing = [\"fine\"]", "`fine` is no standing; there are good"),
         ("rounds = [\"+\"]\nexpect.strikes = [1, 2]", "one value for each of the 1 members"),
         ("rounds = [\"+\", \"+-\"]\nexpect.strikes = [0]", "other members than the first round's 1"),
         ("rounds = [\"+*\"]\nexpect.strikes = [0, 0]", "`*` is none of + - ?"),
         ("rounds = [\"+ x many\"]\nexpect.strikes = [0]", "how often"),
         ("rounds = [\"+ x 200000\"]\nexpect.strikes = [0]", "at most 100000 rounds"),
-        ("rounds = []\nexpect.strikes = []", "a letter for each member"),
+        ("rounds = []\nexpect.strikes = []", "say what happens: `rounds` has a letter for each member"),
+        ("rounds = [\"\"]\nexpect.strikes = []", "a letter for each member"),
         ("rounds = [\"+\"]\nstart.age = [1, 2]\nexpect.strikes = [0]", "`start`: a list has one value"),
         ("rounds = [\"+\"]\nexpect = {}", "`expect` says nothing"),
         ("rounds = [\"+\"]\nexpct.strikes = [0]", "unknown field `expct`"),
@@ -103,4 +104,123 @@ fn a_file_that_is_wrong_says_where() {
         cases("[[case]]\nname = \"c\"\nconfig = { warn = 1.5 }\nrounds = [\"+\"]\nexpect.strikes = [0]\n").unwrap();
     let error = fraction[0].play(&engine, Slot::Ban, BAN).unwrap_err().to_string();
     assert!(error.contains("the fraction 1.5"), "{error}");
+}
+
+fn place_and_cure(text: &str) -> (Option<(usize, usize)>, Option<String>, String) {
+    let error = cases(text).unwrap_err();
+    (error.place(), error.cure().map(ToString::to_string), error.to_string())
+}
+
+#[test]
+fn what_is_wrong_has_its_line_and_column_and_what_was_meant() {
+    let head = "[[case]]\nname = \"c\"\n";
+    for (text, place, cure, said) in [
+        ("expct.strikes = [0]", (3, 1), Some("did you mean `expect`?"), "unknown field `expct`"),
+        ("rounds = [\"+\"]\nstart.agee = 1\nexpect.strikes = [0]", (4, 7), Some("did you mean `age`?"), "`agee`"),
+        ("rounds = [\"+\"]\nstart.age = \"old\"\nexpect.strikes = [0]", (4, 13), None, "or a list with one for each"),
+        ("rounds = [\"+\"]\nstart.strikes = 70000\nexpect.strikes = [0]", (4, 17), None, "70000"),
+        ("rounds = [\"+\",\n  \"*\"]\nexpect.strikes = [0]", (4, 3), None, "`*` is none of + - ?"),
+        ("rounds = [\"+\"]\nexpect.standing = [\"baned\"]", (2, 8), None, "did you mean `banned`?"),
+        ("rounds = [\"+\"]\nexpect.fault = \"trip\"", (2, 8), None, "did you mean `trap`?"),
+        (
+            "members = [\n  { },\n  { presence = \"dawn\" },\n]\nexpect.strikes = [0, 0]",
+            (5, 16),
+            Some("did you mean `down`?"),
+            "`dawn`",
+        ),
+        (
+            "members = [\n  { },\n  { facts = [\"absnt\"] },\n]\nexpect.strikes = [0, 0]",
+            (5, 3),
+            None,
+            "did you mean `absent`?",
+        ),
+        ("members = [{ memory = \"0\" }]\nexpect.strikes = [0]", (3, 12), None, "`memory` is hex"),
+        ("members = [{ }]\nrounds = [\"+\"]\nexpect.strikes = [0]", (2, 8), None, "and not both"),
+        ("members = [{ }]\nstart.age = 1\nexpect.strikes = [0]", (2, 8), None, "`round.interval_ms`"),
+        ("members = [{ }]\nround.seed = \"00\"\nexpect.strikes = [0]", (2, 8), None, "64 hex digits"),
+        ("rounds = [\"+\"]\nround.number = 1\nexpect.strikes = [0]", (2, 8), None, "beside `members`"),
+        ("rounds = [\"+\"]\nexpect.memory = [\"00\"]", (2, 8), None, "are of one call"),
+        ("slot = \"bann\"\nmembers = [{ }]\nexpect.strikes = [0]", (2, 8), None, "did you mean `ban`?"),
+        ("rounds = [", (3, 11), None, ""),
+    ] {
+        let (found, meant, error) = place_and_cure(&format!("{head}{text}\n"));
+        assert_eq!((found, meant.as_deref()), (Some(place), cure), "{text}: {error}");
+        assert!(error.contains(said), "{text}: {error}");
+    }
+}
+
+#[test]
+fn one_call_is_written_in_a_few_words() {
+    let played = play(
+        Slot::Ban,
+        r#"
+        [[case]]
+        name = "the third miss suspends, the first warns nobody, and who answers is forgiven"
+        members = [
+            { name = "a", presence = "down", strikes = 2, facts = ["missed"] },
+            { name = "b", presence = "down" },
+            { strikes = 2, standing = "warned" },
+            { presence = "unknown", strikes = 2, standing = "warned" },
+            { presence = "down", strikes = 2, flags = ["maintenance"] },
+        ]
+        expect.standing = ["suspended", "good", "good", "warned", "good"]
+        expect.strikes = [3, 1, 0, 2, 2]
+        expect.fault = "none"
+
+        [[case]]
+        name = "what differs is told with the name"
+        members = [{ name = "a", presence = "down", strikes = 2 }]
+        expect.standing = ["good"]
+        expect.until = [9]
+        "#,
+    );
+    assert!(played[0].passed(), "{played:?}");
+    let [standing, until] = played[1].differences.as_slice() else { panic!("{played:?}") };
+    assert_eq!(standing, "member 1 (a): standing should be good, but is suspended");
+    assert!(until.starts_with("member 1 (a): until should be 9, but is "), "{until}");
+}
+
+#[test]
+fn a_call_of_the_reward_slot_has_points_and_a_tariff() {
+    let played = play(
+        Slot::Reward,
+        r#"
+        [[case]]
+        name = "who is up is paid"
+        slot = "reward"
+        config = { points_per_round = 7 }
+        members = [{ }, { presence = "down" }, { data = "0xffffffffffffffff" }]
+        expect.points = [7, 0, 7]
+        expect.tariff = { overclaim_bp = 1000, overclaim_min = 1, record_fee = 0, record_fee_kib = 0 }
+
+        [[case]]
+        name = "another tariff"
+        members = [{ }]
+        expect.tariff = { overclaim_bp = 1, overclaim_min = 1, record_fee = 0, record_fee_kib = 0 }
+
+        [[case]]
+        name = "a suspect round in which nobody else is paid"
+        round = { suspect = true, number = 9 }
+        members = [{ presence = "unknown" }]
+        expect.points = [0]
+        "#,
+    );
+    assert!(played[0].passed() && played[2].passed(), "{played:?}");
+    assert!(played[1].differences[0].starts_with("the tariff should be { overclaim_bp = 1,"), "{played:?}");
+}
+
+#[test]
+fn rows_that_do_not_fit_the_rule_say_so() {
+    let case = |text: &str| {
+        let text = format!("[[case]]\nname = \"c\"\n{text}\nexpect.strikes = [0]\n");
+        cases(&text).unwrap()[0].play(&Engine::new().unwrap(), Slot::Ban, BAN).unwrap_err().to_string()
+    };
+    for (text, said) in [
+        ("members = [{ memory = \"00\" }]", "`memory` has 1 bytes, and the rule remembers 0"),
+        ("members = [{ extra = { \"observer.0.presence\" = 1 } }]", "the rule asks for no extra column"),
+        ("slot = \"reward\"\nmembers = [{ }]", "it is of the slot reward, and the component fills the slot ban"),
+    ] {
+        let error = case(text);
+        assert!(error.contains(said), "{text}: {error}");
+    }
 }

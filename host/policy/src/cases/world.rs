@@ -2,7 +2,7 @@
 
 use kernel::columns::Deciding;
 use kernel::command::{Chunk, Command, Found, Ip, Join, Lead, Operate, Operation, Operator, Ready, Stage, Super};
-use kernel::decide::{Policy, Slot};
+use kernel::decide::{Fault, Policy, Slot};
 use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
 use kernel::limits::CHUNK_BYTES;
 use kernel::members::Place;
@@ -12,15 +12,16 @@ use kernel::settings::Settings;
 use kernel::state::State;
 use kernel::units::Points;
 
-use super::{Each, Start};
+use super::file::{Each, Start};
 use crate::admit::Admitted;
+use crate::failing::Failing;
 use crate::sandbox::engine_name;
 
 /// When the first round of a case is settled: 2026-01-01, ms since 1970.
-const START_MS: u64 = 1_767_225_600_000;
+pub(super) const START_MS: u64 = 1_767_225_600_000;
 const FOUNDER: NodeId = NodeId([0xff; 32]);
 /// Lines of a rule's log that are kept.
-const LOG_LINES: usize = 20;
+pub(super) const LOG_LINES: usize = 20;
 
 /// Keys are in ascending order, so that members stand in the order of the letters.
 pub(super) fn node(at: usize) -> NodeId {
@@ -35,14 +36,23 @@ pub(super) struct World {
     now_ms: u64,
     /// The last lines that the rule logged.
     pub(super) log: Vec<String>,
-    /// Its faults, a line each.
-    pub(super) faults: Vec<String>,
+    /// Its faults, each with the round of the case.
+    pub(super) faults: Vec<(u64, Fault)>,
+    /// The first call with members in which it failed.
+    pub(super) failing: Option<Box<Failing>>,
     last: Option<RoundRecord>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { state: State::default(), now_ms: START_MS, log: Vec::new(), faults: Vec::new(), last: None }
+        Self {
+            state: State::default(),
+            now_ms: START_MS,
+            log: Vec::new(),
+            faults: Vec::new(),
+            failing: None,
+            last: None,
+        }
     }
 
     fn apply(&mut self, command: &Command) -> Result<(), String> {
@@ -50,8 +60,8 @@ impl World {
         for notice in outcome.notices {
             if let Notice::Round(record) = notice {
                 let round = record.round.0.saturating_sub(1);
-                let faults = record.slots.iter().filter_map(|slot| slot.fault.as_ref());
-                self.faults.extend(faults.map(|f| format!("round {round}: {}: {}", f.kind.name(), f.message)));
+                let faults = record.slots.iter().filter_map(|slot| slot.fault.clone());
+                self.faults.extend(faults.map(|fault| (round, fault)));
                 self.last = Some(*record);
             }
         }
@@ -138,7 +148,21 @@ impl World {
             Slot::Ban => (Some(policy), None),
             Slot::Reward => (None, Some(policy)),
         };
+        // A call with nobody in it says least.
+        let said_more = self.failing.as_ref().is_some_and(|failing| !failing.inputs.members.is_empty());
+        let inputs = deciding.inputs(slot).filter(|_| !said_more);
         let (settle, log) = deciding.run(ban, reward, engine_name());
+        let fault = match slot {
+            Slot::Ban => settle.ban.answer.fault(),
+            Slot::Reward => settle.reward.answer.fault(),
+        };
+        if let (Some(inputs), Some(fault)) = (inputs, fault) {
+            let at = |node: &NodeId| node.0[24..].iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+            let names = self.state.queue.iter().map(|node| format!("member-{}", at(node))).collect();
+            if self.failing.is_none() || !inputs.members.is_empty() {
+                self.failing = Some(Box::new(Failing { inputs, names, fault: fault.clone() }));
+            }
+        }
         self.log.extend(log.into_iter().map(|(_, line)| line.message));
         let old = self.log.len().saturating_sub(LOG_LINES);
         self.log.drain(..old);

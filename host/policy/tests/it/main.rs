@@ -12,6 +12,7 @@ mod guests;
 
 mod admission;
 mod cache;
+mod capture;
 mod compat;
 mod cookbook_a;
 mod cookbook_b;

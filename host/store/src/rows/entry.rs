@@ -87,6 +87,27 @@ pub(crate) fn read(reader: &ReadTransaction, index: LogIndex) -> Result<Option<C
     table.get(index.0).map_err(disk)?.map(|row| unpack(index.0, row.value())).transpose()
 }
 
+/// Hands over the entries after one and up to another, oldest first, until there is none or whoever takes them has enough; gives whether all
+/// were taken.
+pub(crate) fn each(
+    reader: &ReadTransaction,
+    after: LogIndex,
+    last: LogIndex,
+    mut take: impl FnMut(LogIndex, Command) -> bool,
+) -> Result<bool, StoreError> {
+    let table = reader.open_table(ENTRIES).map_err(disk)?;
+    if after >= last {
+        return Ok(true);
+    }
+    for row in table.range(after.0.saturating_add(1)..=last.0).map_err(disk)? {
+        let (key, row) = row.map_err(disk)?;
+        if !take(LogIndex(key.value()), unpack(key.value(), row.value())?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Drops the oldest entry; returns its index and the room that it took.
 pub(crate) fn drop_oldest(transaction: &WriteTransaction) -> Result<Option<(LogIndex, u64)>, StoreError> {
     let mut table = transaction.open_table(ENTRIES).map_err(disk)?;

@@ -32,6 +32,13 @@ pub(crate) fn applied(transaction: &WriteTransaction) -> Result<LogIndex, StoreE
     row.map_or(Ok(LogIndex(0)), |row| decode::<Meta>(TABLE, KEY, row.value()).map(|meta| meta.applied))
 }
 
+/// The same, for a reader.
+pub(crate) fn applied_now(reader: &ReadTransaction) -> Result<LogIndex, StoreError> {
+    let table = reader.open_table(META).map_err(disk)?;
+    let row = table.get(KEY).map_err(disk)?;
+    row.map_or(Ok(LogIndex(0)), |row| decode::<Meta>(TABLE, KEY, row.value()).map(|meta| meta.applied))
+}
+
 #[cfg(test)]
 mod tests {
     use kernel::command::Super;

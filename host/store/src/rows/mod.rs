@@ -16,6 +16,7 @@ pub(crate) mod wallet;
 
 pub(crate) mod change;
 pub(crate) mod entry;
+pub(crate) mod keyframe;
 pub(crate) mod line;
 pub(crate) mod moved;
 pub(crate) mod pack;

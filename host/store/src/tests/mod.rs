@@ -8,6 +8,7 @@ pub(crate) mod lossy;
 mod open;
 pub(crate) mod player;
 mod reads;
+mod replay;
 mod state;
 
 use kernel::command::Entry;

@@ -3,6 +3,7 @@
 mod claims;
 mod decisions;
 mod events;
+mod inputs;
 mod openapi;
 mod problems;
 mod reads;

@@ -4,6 +4,7 @@
 //! may not see. Times are whole ms since 1970, points are whole numbers, nodes and wallets are 64 hex digits.
 
 mod history;
+mod inputs;
 mod ledger;
 mod nodes;
 mod policies;
@@ -20,6 +21,7 @@ use kernel::state::State;
 pub use history::{
     BanView, ChangeView, FaultView, MarksView, MoveView, RoundMember, RoundSummary, RoundView, SlotPart,
 };
+pub use inputs::{FaultSaid, InputRow, InputsView, JudgedView, PaidView, RowAnswer, TariffView, hex};
 pub use ledger::{AccountView, EntryView, RewardView};
 pub use nodes::{BanNow, NodeDetail, NodeView, QueueEntry, Seen, super_view};
 pub use policies::{
