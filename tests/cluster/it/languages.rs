@@ -141,6 +141,10 @@ fn project_passes_its_cases(folder: &Path, language: &str, prepare: &dyn Fn(&Pat
         let component = format!("{name}/{name}.wasm");
         let played = runs(folder, &["policy", "test", &component]);
         assert!(played.contains("all as expected"), "{played}");
+        if language == "js" {
+            // What follows compiles the interpreter once more for each line.
+            return fs::read(folder.join(component)).unwrap();
+        }
         let checked = runs(folder, &["policy", "check", &component, "--config", "{}"]);
         assert!(checked.contains(&format!("{name} 0.1.0")), "{checked}");
         let inspected = runs(folder, &["policy", "inspect", &component]);

@@ -245,6 +245,8 @@ mod tests {
             "claim --key node.key --amount 5 --to 00 --sequence 7",
             "policy list",
             "policy new my-rule --slot ban --lang rust",
+            "policy new my-rule --slot ban --lang c",
+            "policy new my-rule --slot reward --lang js",
             "policy check a.wasm",
             "policy check a.wasm --set policy_limits.state_bytes=1262",
             "policy check a.wasm --slot ban --config {}",

@@ -164,7 +164,8 @@ fn compile(
     command.arg(format!("-DPINGWARD_NAME=\"{}\"", manifest.name));
     command.arg(format!("-DPINGWARD_VERSION=\"{}\"", manifest.version));
     command.arg("-isystem").arg(sdk.join("include")).arg("-I").arg(sdk).arg("-I").arg(folder);
-    command.args(["-Wl,--no-entry", "-Wl,--strip-debug"]);
+    // The stack first: what outgrows it traps, instead of writing over data.
+    command.args(["-Wl,--no-entry", "-Wl,--strip-debug", "-Wl,--stack-first"]);
     command.arg(format!("-Wl,-z,stack-size={STACK_BYTES}")).arg(format!("-Wl,--initial-memory={}", PAGES << 16));
     command.arg("-o").arg(module).args(sources);
     command.args(SDK_SOURCES.map(|name| sdk.join(name))).arg(sdk.join(format!("{slot}.c")));

@@ -5,7 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that fails may panic"
+    clippy::print_stderr,
+    reason = "a test that fails may panic, and one that skips says so"
 )]
 
 mod guests;
