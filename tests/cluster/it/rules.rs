@@ -284,8 +284,11 @@ fn a_component_that_exhausts_its_compiler_is_refused_while_rounds_go_on() {
     let (first, from) = (round(&site.api), process.printed().len());
     rewrite(&site, &rule("slow.wasm", "{}"));
     process.signal(Signal::HUP);
+    // Its compiler stands back behind other work, so on a busy machine it is the wall clock that ends it.
     process.line_after(from, "why the bomb is not taken", |line| {
-        line.contains("compiling it takes more than the ") && line.contains("fewer and smaller functions")
+        let ended =
+            line.contains("compiling it takes more than the ") || line.contains("compiling it was not done after ");
+        ended && line.contains("fewer and smaller functions")
     });
     let last = round(&site.api) + 1;
     settled(&site.api, last);
