@@ -33,7 +33,7 @@ fn a_round_is_captured_and_gives_the_same_decisions_again() {
     let victim = Site::of_follower(folder.path(), "victim", &site).start();
     until("both to be paid", || {
         let paid = |name: &&str| member(&site.api, name).is_some_and(|m| m["earned"].as_i64() > Some(0));
-        ["steady", "victim"].iter().all(|name| paid(name)).then_some(())
+        ["steady", "victim"].iter().all(paid).then_some(())
     });
     victim.kill();
     crate::support::standing(&site.api, "victim", "suspended");
