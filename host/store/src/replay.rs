@@ -69,7 +69,9 @@ impl Store {
             let _ = state.apply(at, &command);
             true
         });
-        Ok(whole?.then_some(state))
+        // Where the founding is not kept any more and there is no keyframe either, nothing can be told.
+        let told = whole? && (state.is_founded() || index == LogIndex(0));
+        Ok(told.then_some(state))
     }
 }
 

@@ -63,10 +63,13 @@ fn what_history_does_not_reach_back_to_is_nothing() {
     assert_eq!(store.state_at(LogIndex(1)).unwrap(), None);
     same(&store, last.meta.applied, &last);
     same(&store, player.state.meta.applied, &player.state);
-    // The oldest keyframe is one that the entries go on from.
-    let oldest = (1..).map(LogIndex).find(|index| store.entry(*index).unwrap().is_some()).unwrap();
-    let told = (oldest.0..=player.state.meta.applied.0).find(|at| store.state_at(LogIndex(*at)).unwrap().is_some());
-    assert!(told.is_some_and(|told| told + 1 >= oldest.0), "{told:?} {oldest}");
+    // What is told goes on from the oldest keyframe that is left, and nothing before it is.
+    let oldest = (1..).find(|at| store.entry(LogIndex(*at)).unwrap().is_some()).unwrap();
+    let is_told = |at: u64| store.state_at(LogIndex(at)).unwrap().is_some();
+    let told = (oldest..=player.state.meta.applied.0).find(|at| is_told(*at)).unwrap();
+    assert!(told > oldest, "the entries before a keyframe outlive the one before: {told} {oldest}");
+    assert!((1..oldest - 1).chain(oldest..told).step_by(7).all(|at| !is_told(at)), "{told} {oldest}");
+    assert!((told..=player.state.meta.applied.0).step_by(40).all(is_told), "{told} {oldest}");
 }
 
 #[test]
