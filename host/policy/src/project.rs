@@ -24,7 +24,7 @@ macro_rules! files {
 }
 
 /// What the SDK is made of.
-const SDK_FILES: [(&str, &str); 13] = files![
+const SDK_FILES: [(&str, &str); 14] = files![
     "plugins/sdk/Cargo.toml",
     "plugins/sdk/src/bindings.rs",
     "plugins/sdk/src/config.rs",
@@ -32,6 +32,7 @@ const SDK_FILES: [(&str, &str); 13] = files![
     "plugins/sdk/src/export.rs",
     "plugins/sdk/src/fixed.rs",
     "plugins/sdk/src/heap.rs",
+    "plugins/sdk/src/json.rs",
     "plugins/sdk/src/lib.rs",
     "plugins/sdk/src/log.rs",
     "plugins/sdk/src/members.rs",
@@ -286,7 +287,7 @@ mod tests {
             assert_eq!(manifest["dependencies"]["pingward-sdk"]["path"].as_str(), Some("pingward/plugins/sdk"));
             let sdk: Table = fs::read_to_string(dir.join("pingward/Cargo.toml")).unwrap().parse().unwrap();
             let dependencies = sdk["workspace"]["dependencies"].as_table().unwrap();
-            assert_eq!(dependencies.keys().collect::<Vec<_>>(), ["miniserde", "wit-bindgen"]);
+            assert_eq!(dependencies.keys().collect::<Vec<_>>(), ["wit-bindgen"]);
             assert!(dir.join("pingward/wit/policy.wit").exists());
             assert!(matches!(project(&dir, "tempo-7", slot, Language::Rust), Err(ProjectError::Exists { .. })));
         }

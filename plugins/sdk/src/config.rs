@@ -1,17 +1,17 @@
 //! A policy's config: a JSON object of integers, strings, booleans, lists and objects.
 //!
 //! A rule takes the keys that it knows, each with a default and its bounds; what is left over is refused with the nearest
-//! known key. miniserde reads the text: it is small, keeps integers exact and makes no code per type.
+//! known key.
 
 use std::ops::RangeInclusive;
 
-pub use miniserde::json::Value;
-use miniserde::json::{self, Number, Object};
+use crate::json;
+pub use crate::json::Value;
 
 /// The keys that nobody took yet.
 #[derive(Debug)]
 pub struct Config {
-    rest: Object,
+    rest: Vec<(String, Value)>,
     known: Vec<&'static str>,
 }
 
@@ -22,13 +22,13 @@ impl Config {
     /// The text is no JSON object.
     pub fn parse(text: &str) -> Result<Self, String> {
         let known = Vec::new();
-        if text.trim().is_empty() {
-            return Ok(Self { rest: Object::new(), known });
+        if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
+            return Ok(Self { rest: Vec::new(), known });
         }
-        match json::from_str(text) {
+        match json::parse(text) {
             Ok(Value::Object(rest)) => Ok(Self { rest, known }),
             Ok(_) => Err("the config is no JSON object, such as {\"limit\":3}".into()),
-            Err(_) => Err("the config is not valid JSON".into()),
+            Err(at) => Err(format!("the config is not valid JSON at byte {at}")),
         }
     }
 
@@ -40,8 +40,8 @@ impl Config {
         let (low, high) = (bounds.start(), bounds.end());
         match self.take(key) {
             None => Ok(default),
-            Some(Value::Number(Number::U64(value))) if bounds.contains(&value) => Ok(value),
-            Some(Value::Number(Number::U64(value))) => Err(format!("`{key}` is {value}; it may be {low} to {high}")),
+            Some(Value::Whole(value)) if bounds.contains(&value) => Ok(value),
+            Some(Value::Whole(value)) => Err(format!("`{key}` is {value}; it may be {low} to {high}")),
             Some(other) => Err(format!("`{key}` is {}; it must be a whole number from {low} to {high}", kind(&other))),
         }
     }
@@ -53,7 +53,7 @@ impl Config {
     pub fn boolean(&mut self, key: &'static str, default: bool) -> Result<bool, String> {
         match self.take(key) {
             None => Ok(default),
-            Some(Value::Bool(value)) => Ok(value),
+            Some(Value::Boolean(value)) => Ok(value),
             Some(other) => Err(format!("`{key}` is {}; it must be true or false", kind(&other))),
         }
     }
@@ -65,7 +65,7 @@ impl Config {
     pub fn string(&mut self, key: &'static str, default: &str) -> Result<String, String> {
         match self.take(key) {
             None => Ok(default.into()),
-            Some(Value::String(value)) => Ok(value),
+            Some(Value::Text(value)) => Ok(value),
             Some(other) => Err(format!("`{key}` is {}; it must be a text in quotes", kind(&other))),
         }
     }
@@ -73,17 +73,26 @@ impl Config {
     /// Takes any value, for lists and objects.
     pub fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
-        self.rest.remove(key)
+        let place = self.rest.iter().position(|(found, _)| found == key)?;
+        Some(self.rest.remove(place).1)
     }
 
     /// Refuses what is left over.
     pub(crate) fn finish(self) -> Result<(), String> {
-        let Some(unknown) = self.rest.keys().next() else { return Ok(()) };
+        let Some((unknown, _)) = self.rest.first() else { return Ok(()) };
         let near = self.known.iter().map(|known| (distance(unknown, known), known)).min();
         let hint = match near {
             Some((steps, known)) if steps <= 2 => format!("did you mean `{known}`?"),
             _ if self.known.is_empty() => "it takes no config".into(),
-            _ => format!("it knows {}", self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+            _ => {
+                let mut all = String::from("it knows ");
+                for (place, key) in self.known.iter().enumerate() {
+                    all.push_str(if place == 0 { "`" } else { ", `" });
+                    all.push_str(key);
+                    all.push('`');
+                }
+                all
+            }
         };
         Err(format!("unknown key `{unknown}`; {hint}"))
     }
@@ -92,34 +101,31 @@ impl Config {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(Number::U64(_)) => "a number",
-        Value::Number(Number::I64(_)) => "a number below zero",
-        Value::Number(Number::F64(_)) => "a fraction",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
+        Value::Boolean(_) => "a boolean",
+        Value::Whole(_) => "a number",
+        Value::Negative(_) => "a number below zero",
+        Value::Fraction => "a fraction",
+        Value::Text(_) => "a text",
+        Value::List(_) => "a list",
         Value::Object(_) => "an object",
     }
 }
 
-/// Letters to insert, delete or change to get from one word to the other; letters in a wrong order count once.
+/// Letters to insert, delete or change to get from one word to the other; letters in a wrong order count once. Keys are
+/// plain ASCII: in others each byte counts as a letter.
 fn distance(a: &str, b: &str) -> usize {
-    let sorted = |word: &str| {
-        let mut letters: Vec<char> = word.chars().collect();
-        letters.sort_unstable();
-        letters
-    };
-    if a != b && sorted(a) == sorted(b) {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let count = |word: &[u8], letter: u8| word.iter().filter(|found| **found == letter).count();
+    if a != b && a.len() == b.len() && a.iter().all(|letter| count(a, *letter) == count(b, *letter)) {
         return 1;
     }
-    let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
+    for (i, x) in a.iter().enumerate() {
         let mut corner = i;
         let mut left = i + 1;
-        for (place, y) in row.iter_mut().skip(1).zip(&b) {
+        for (place, y) in row.iter_mut().skip(1).zip(b) {
             let above = *place;
-            left = (corner + usize::from(x != *y)).min(above + 1).min(left + 1);
+            left = (corner + usize::from(x != y)).min(above + 1).min(left + 1);
             corner = above;
             *place = left;
         }
@@ -155,6 +161,7 @@ mod tests {
         check(r#"{"limit":-1}"#, Err("`limit` is a number below zero; it must be a whole number from 1 to 9"));
         check(r#"{"limit":"3"}"#, Err("`limit` is a text; it must be a whole number from 1 to 9"));
         check(r#"{"limit":2.5}"#, Err("`limit` is a fraction; it must be a whole number from 1 to 9"));
+        check(r#"{"limit":null}"#, Err("`limit` is null; it must be a whole number from 1 to 9"));
         check(r#"{"strict":1}"#, Err("`strict` is a number; it must be true or false"));
         check(r#"{"name":[]}"#, Err("`name` is a list; it must be a text in quotes"));
     }
@@ -169,7 +176,7 @@ mod tests {
     #[test]
     fn only_an_object_is_a_config() {
         check("[1]", Err("the config is no JSON object, such as {\"limit\":3}"));
-        check("{", Err("the config is not valid JSON"));
+        check("{", Err("the config is not valid JSON at byte 1"));
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub mod export;
 pub mod fixed;
 #[cfg(any(target_arch = "wasm32", test))]
 mod heap;
+mod json;
 pub mod log;
 mod members;
 mod memory;
