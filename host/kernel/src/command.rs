@@ -60,6 +60,9 @@ pub enum Command {
     /// A super has compiled and self-tested a policy.
     #[n(10)]
     Ready(#[n(0)] Ready),
+    /// The supers after a change of the group.
+    #[n(11)]
+    Supers(#[n(0)] Supers),
 }
 
 /// See [`Command::Found`].
@@ -515,6 +518,21 @@ pub struct Ready {
     /// The policy.
     #[n(1)]
     pub policy: Digest,
+}
+
+/// See [`Command::Supers`]. The leader proposes it after every change of the group that is committed, and once in each of
+/// its terms; the same again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Supers {
+    /// Place in the log of the change of the group that made it so. A later change counts, whatever comes last.
+    #[n(0)]
+    pub changed: LogIndex,
+    /// Every super that votes, in any order: 1 to [`SEATS`](crate::limits::SEATS).
+    #[n(1)]
+    pub supers: Vec<Super>,
+    /// Stamp.
+    #[n(2)]
+    pub now_ms: u64,
 }
 
 /// A command with its place in the log.

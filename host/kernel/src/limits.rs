@@ -14,6 +14,14 @@ pub const SUSPECT_LAG_DIVISOR: u64 = 2;
 /// Rounds in a row for which refusing handshakes extends a super's grace: past it absence counts and the guard decides,
 /// so that a flood of strangers cannot keep everybody unjudged.
 pub const LOAD_GRACE_ROUNDS: u32 = 10;
+/// Graces that a member may be on its way without being seen, while its supers fail one after the other: past it absence
+/// counts, so that supers that never stay up hide nobody who has gone.
+pub const WAY_GRACES: u64 = 3;
+/// Intervals without a round after which a super is not open for attaching: whoever hangs on it is pinged by nobody, and is
+/// to be at another one before its grace ends.
+pub const IDLE_INTERVALS: u64 = 2;
+/// Queues of settled rounds that a super keeps: two rounds may be open, and the word of the second may be late.
+pub const QUEUES: usize = 4;
 /// Longest reconnect spread: twice of it is the least grace of a super.
 pub const RECONNECT_SPREAD_MS: u64 = 60_000;
 /// Goodbyes that take effect within [`GOODBYE_WINDOW_MS`]: leaving must not become an excuse for every bad hour. A member

@@ -187,7 +187,7 @@ pub struct Hot {
     /// The last round in which it was up; 0 = none.
     #[n(11)]
     pub last_up: RoundId,
-    /// Seats that asked it last, one bit each.
+    /// Seats that asked it last, one bit each; 0 = none has since it entered the queue, or all that had are gone.
     #[n(12)]
     pub asked_seats: u8,
     /// The round in which it was last moved to suspended or banned by a policy; 0 = never, or not counted any more.
@@ -211,7 +211,15 @@ pub struct Hot {
     /// In which round that was; 0 = never.
     #[n(19)]
     pub held_at: RoundId,
+    /// Trusted rounds in a row in which it was on its way: absent, and not to blame. 0 once it was asked; [`GONE`] once an
+    /// absence has counted.
+    #[n(20)]
+    #[cbor(default)]
+    pub away: u16,
 }
+
+/// [`Hot::away`] of a member whose absence has counted: no grace excuses it before a super has asked it again.
+pub const GONE: u16 = u16::MAX;
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,7 +30,12 @@ impl State {
             hot.place = match before {
                 Place::Out | Place::OutOutdated => before,
                 _ if hot.standing == Standing::Banned => Place::Out,
-                Place::Entering | Place::Queued => Place::Queued,
+                Place::Entering => {
+                    // Whoever asked it before it left has no part in where it is.
+                    (hot.asked_seats, hot.away) = (0, 0);
+                    Place::Queued
+                }
+                Place::Queued => Place::Queued,
                 Place::Leaving => Place::Out,
                 Place::Outdated => Place::OutOutdated,
             };

@@ -18,10 +18,10 @@ use crate::decide::{Description, Fault, Slot};
 use crate::guardrails;
 use crate::id::{Digest, LogIndex, NodeId, RoundId};
 use crate::limits::{BLOCK_MEMBERS, PONG_ADDRESS_CHARS};
-use crate::members::{Member, Place, is_printable};
+use crate::members::{GONE, Member, Place, is_printable};
 use crate::outcome::{Notice, Reject, Reply, RoundRecord, SlotRecord, Write};
 use crate::policies::{Memory, PolicyRow, SlotState};
-use crate::round::{Presence, Report};
+use crate::round::{Presence, Report, fact};
 use crate::settings::Settings;
 use crate::state::{Effects, Meta, State};
 use crate::units::Points;
@@ -38,7 +38,7 @@ impl State {
         settlement.judge(fx);
         settlement.pay(fx);
 
-        self.note_seats(&settle.report);
+        self.note_seats(&settle.report, round, fx);
         self.note_guard(&record, fx);
         self.note_settled(&record);
         self.turn_queue(round, fx);
@@ -123,9 +123,9 @@ impl State {
         Settlement { settle, record, rows, put_out, meta: &mut self.meta, reward, ban, policies: &self.policies }
     }
 
-    /// Keeps what the round said of the supers.
-    fn note_seats(&mut self, report: &Report) {
-        for row in &mut self.meta.seats {
+    /// Keeps what the round said of the supers. A removed one is forgotten when its grace has passed.
+    fn note_seats(&mut self, report: &Report, round: RoundId, fx: &mut Effects) {
+        for row in self.meta.seats.iter_mut().chain(&mut self.meta.left) {
             if let Some(seat) = report.seats.iter().find(|seat| seat.seat == row.seat) {
                 row.came = seat.came;
                 row.open_since_ms = seat.open_since_ms;
@@ -133,6 +133,7 @@ impl State {
                 row.load_rounds = seat.load_rounds;
             }
         }
+        self.forget_seats(|row| !row.came && row.grace_until <= round, fx);
     }
 
     /// Keeps whether the round is trusted; asks the operator after a row of suspect ones.
@@ -242,8 +243,16 @@ impl<'a> Settlement<'a> {
             hot.presence = report.presence(at);
             hot.rtt_us = report.rtt_us(at);
             hot.age = hot.age.saturating_add(1);
+            let facts = report.facts.get(at).copied().unwrap_or_default();
             if let Some(seats) = report.asked.get(at).filter(|seats| **seats != 0) {
                 hot.asked_seats = *seats;
+                hot.away = 0;
+            } else if trusted && facts & fact::ABSENT != 0 {
+                hot.away = match hot.presence {
+                    Presence::Down => GONE,
+                    Presence::Unknown => hot.away.saturating_add(1),
+                    Presence::Up => hot.away,
+                };
             }
             match hot.presence {
                 Presence::Up => {

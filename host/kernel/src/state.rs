@@ -103,6 +103,14 @@ pub struct Meta {
     #[n(24)]
     #[cbor(default)]
     pub loose: Vec<(Digest, RoundId)>,
+    /// Seats of supers that were removed, while those whom they asked last may still be on their way to another.
+    #[n(25)]
+    #[cbor(default)]
+    pub left: Vec<SeatRow>,
+    /// Place in the log of the change of the group that the seats follow.
+    #[n(26)]
+    #[cbor(default)]
+    pub supers_changed: LogIndex,
 }
 
 /// A network group: a /24 or /64 from which members come.
@@ -208,6 +216,7 @@ impl State {
             Command::Chunk(chunk) => self.chunk(chunk, &mut fx),
             Command::Stage(stage) => self.stage(stage, &mut fx),
             Command::Ready(ready) => self.ready(*ready, &mut fx),
+            Command::Supers(supers) => self.supers(supers, &mut fx),
         };
         self.meta.applied = index;
         fx.writes.extend(self.blocks(&fx.blocks).into_iter().map(|(block, rows)| Write::Hot(block, rows)));
@@ -360,6 +369,7 @@ impl State {
             open_since_ms: 0,
             grace_until: RoundId(0),
             load_rounds: 0,
+            from: RoundId(0),
         }];
         self.meta.settled_ms = self.meta.stamp_ms;
         Ok(Reply::Done)

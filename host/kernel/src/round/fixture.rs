@@ -25,6 +25,7 @@ pub(crate) fn row(seat: u8) -> SeatRow {
         open_since_ms: 1,
         grace_until: RoundId(0),
         load_rounds: 0,
+        from: RoundId(0),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The leader's pacing: when a round opens, when it is merged and settled, and what time is stamped on it.
 //!
-//! Round *n*+1 opens at *I* although *n* is not settled; *n*+2 waits for the settlement of *n*, and the wait counts as
-//! the leader's lag. A round is merged when the partial reports of all seats are in, or at *I* + *T*.
+//! Round *n*+1 opens at *I* although *n* is not settled; *n*+2 waits for the settlement of *n* ([`opening`](super::opening)).
+//! A round is merged when the partial reports of all seats are in, or at *I* + *T*.
 //!
 //! A new leader begins with a new [`Lead`]: whatever was observed before is thrown away, because observations are
 //! worthless outside their round and term.
@@ -14,6 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::merge::{self, PartialError};
+use super::opening::Opening;
 use super::walk::Timing;
 use super::{OpenRound, Partial, Report, SignedPartial};
 use crate::id::{NodeId, RoundId, Seat, Term};
@@ -72,13 +73,9 @@ struct Round {
 /// The leader of one term.
 #[derive(Clone, Debug)]
 pub struct Lead {
-    term: Term,
+    opening: Opening,
     /// Open and not settled, at most two, ascending.
     rounds: VecDeque<Round>,
-    /// The last one that was opened.
-    opened: Option<RoundId>,
-    /// When the next one is to open.
-    next_us: u64,
 }
 
 impl Lead {
@@ -86,20 +83,26 @@ impl Lead {
     /// at the first [`Lead::step`].
     #[must_use]
     pub const fn new(term: Term, now_us: u64) -> Self {
-        Self { term, rounds: VecDeque::new(), opened: None, next_us: now_us }
+        Self { opening: Opening::new(term, now_us), rounds: VecDeque::new() }
     }
 
     /// Its term.
     #[must_use]
     pub const fn term(&self) -> Term {
-        self.term
+        self.opening.term()
+    }
+
+    /// Whether the policies that will decide ([`opening::policies`](super::opening::policies)) are prepared here and now.
+    /// While they are not, no round opens, and the lead is to go to a super on which they are.
+    pub const fn prepared(&mut self, is: bool) {
+        self.opening.prepared(is);
     }
 
     /// What is to be done now, one thing a call: call again until there is nothing. Before it, everything that waits in
     /// the mailbox is to be taken, so that a report that is there is not late. Due at [`Lead::next_due_us`], and at once
     /// when a partial report came or a round was settled.
     pub fn step(&mut self, now_us: u64, state: &State) -> Option<Step> {
-        if state.meta.term != self.term {
+        if state.meta.term != self.term() {
             return None;
         }
         // A settlement of a leader before us that still came counts, and takes its round from us.
@@ -113,7 +116,7 @@ impl Lead {
     /// When [`Lead::step`] is due by itself; `None` while all waits for a settlement.
     #[must_use]
     pub fn next_due_us(&self, settled: RoundId) -> Option<u64> {
-        let opens = self.may_open(settled).then_some(self.next_us);
+        let opens = self.opening.due_us(settled);
         let first = self.rounds.iter().find(|round| round.open.round == settled.next() && !round.is_settling);
         opens.into_iter().chain(first.map(|round| round.late_us)).min()
     }
@@ -150,17 +153,10 @@ impl Lead {
         self.rounds.iter().map(|round| (round.open, &round.queue))
     }
 
-    fn next(&self, settled: RoundId) -> RoundId {
-        self.opened.map_or(settled, |opened| opened.max(settled)).next()
-    }
-
-    fn may_open(&self, settled: RoundId) -> bool {
-        self.next(settled).since(settled) <= 2
-    }
-
     fn gather(&mut self, now_us: u64, state: &State) -> Option<Step> {
         let round = self.rounds.front_mut().filter(|round| round.open.round == state.meta.settled.next())?;
-        let all_in = state.meta.seats.iter().all(|row| round.partials.contains_key(&row.seat));
+        let mut awaited = state.meta.seats.iter().filter(|row| row.takes_part(&round.open));
+        let all_in = awaited.all(|row| round.partials.contains_key(&row.seat));
         let is_time = now_us >= round.late_us || all_in && now_us >= round.not_before_us;
         if round.is_settling || !is_time {
             return None;
@@ -171,21 +167,14 @@ impl Lead {
     }
 
     fn open(&mut self, now_us: u64, state: &State) -> Option<Step> {
-        let settled = state.meta.settled;
-        if now_us < self.next_us || !self.may_open(settled) {
-            return None;
-        }
+        let (open, waited_us) = self.opening.may(now_us, state).ok()?;
         let timing = Timing::of(&state.meta.settings);
-        let open = OpenRound { round: self.next(settled), term: self.term, base: settled };
-        let waited_us = if self.opened.is_some() { now_us - self.next_us } else { 0 };
-        self.opened = Some(open.round);
-        // From when it opened, not from when it was due: a round is never shorter than the walk through it.
-        self.next_us = now_us.saturating_add(timing.interval_us);
+        self.opening.opened(open.round, now_us, timing.interval_us);
         self.rounds.push_back(Round {
             open,
             queue: state.queue.clone(),
             not_before_us: now_us,
-            late_us: self.next_us.saturating_add(timing.timeout_us),
+            late_us: now_us.saturating_add(timing.interval_us).saturating_add(timing.timeout_us),
             partials: BTreeMap::new(),
             is_settling: false,
         });

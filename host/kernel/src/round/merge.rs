@@ -1,8 +1,13 @@
 //! Many partial reports, one report.
 //!
 //! Per member: any observer that saw it makes it up; else any void ping makes it unknown; else any miss makes it down;
-//! else any absence that counts makes it down; else it is unknown. An absence does not count for members that a super
-//! asked last which is in its grace, because whoever lost it is still on the way to another.
+//! else any absence that counts makes it down; else it is unknown.
+//!
+//! An absence does not count for members that a super asked last which is in its grace: whoever lost it is still on the
+//! way to another. On that way the next super may fail too, and nobody knows to which of them the member was going: while
+//! it is on its way, the grace of any super excuses it. Three graces in all ([`WAY_GRACES`]) is as long as a way may be, and
+//! once an absence has counted no grace excuses the next, so that nobody who has gone hides behind supers that never stay
+//! up. Whoever goes while its own supers are well is judged at once, whatever happens to the others.
 //!
 //! Invariant: `unknown` comes from us and `down` from the member. Nothing that a super failed to do makes a member down.
 
@@ -15,8 +20,8 @@ use super::{At, Bits, OpenRound, Partial, Presence, Report, SeatReport, SeatRow,
 use crate::decide::presence;
 use crate::envelope::{PARTIAL_TYPE, verify};
 use crate::id::{NodeId, RoundId, Seat};
-use crate::limits::{LOAD_GRACE_ROUNDS, PONG_ADDRESS_CHARS, RECONNECT_SPREAD_MS, SEATS};
-use crate::members::{Member, Place, is_printable};
+use crate::limits::{LOAD_GRACE_ROUNDS, PONG_ADDRESS_CHARS, RECONNECT_SPREAD_MS, SEATS, WAY_GRACES};
+use crate::members::{Hot, Member, Place, is_printable};
 use crate::settings::Settings;
 use crate::standing::Standing;
 use crate::state::State;
@@ -42,6 +47,11 @@ pub enum PartialError {
         /// The one that it names.
         found: String,
     },
+    /// Its signer was promoted after the round that it is of.
+    TooNew {
+        /// Takes part from this base on.
+        from: RoundId,
+    },
     /// It is of a round, term or base that is not open.
     NotOpen {
         /// What it is of.
@@ -64,6 +74,7 @@ impl fmt::Display for PartialError {
             Self::Signature => f.write_str("its signature is not valid"),
             Self::Encoding => f.write_str("it cannot be decoded; do both supers run the same release?"),
             Self::Cluster { found } => write!(f, "it is of the cluster {found}"),
+            Self::TooNew { from } => write!(f, "its signer takes part in rounds on {from} and later ones"),
             Self::NotOpen { found } => {
                 write!(f, "round {} of term {} on {} is not open", found.round, found.term, found.base)
             }
@@ -90,6 +101,9 @@ pub fn check(signed: &SignedPartial, state: &State) -> Result<Partial, PartialEr
     }
     if partial.cluster != state.meta.cluster.to_string() {
         return Err(PartialError::Cluster { found: partial.cluster });
+    }
+    if !row.takes_part(&partial.open) {
+        return Err(PartialError::TooNew { from: row.from });
     }
     Ok(partial)
 }
@@ -133,10 +147,9 @@ pub fn merge(state: &State, open: &OpenRound, queue: &[NodeId], partials: &[Part
     let spread_ms = partials.iter().map(|partial| partial.spread_ms).max().unwrap_or_default();
     let grace_rounds = grace_rounds(settings, spread_ms);
     let of_seat = |row: &SeatRow| partials.iter().find(|partial| partial.seat == row.seat).copied();
-    let seats: Vec<SeatReport> = state
-        .meta
-        .seats
-        .iter()
+    let takes_part = state.meta.seats.iter().filter(|row| row.takes_part(open));
+    let seats: Vec<SeatReport> = takes_part
+        .chain(&state.meta.left)
         .map(|row| {
             let mut seat = seat_report(row, of_seat(row), open.round, grace_rounds, settings.interval_ms);
             seat.rtt = of_seat(row).map(|partial| places.column(&partial.rtt, len)).unwrap_or_default();
@@ -144,7 +157,7 @@ pub fn merge(state: &State, open: &OpenRound, queue: &[NodeId], partials: &[Part
         })
         .collect();
     let in_grace = seats.iter().filter(|seat| seat.grace_until >= open.round).map(|seat| bit(seat.seat));
-    let in_grace = in_grace.fold(0, |mask, bit| mask | bit);
+    let grace = Grace { seats: in_grace.fold(0, |mask, bit| mask | bit), way_rounds: way_rounds(grace_rounds) };
 
     let mut report = Report {
         round: open.round,
@@ -161,7 +174,7 @@ pub fn merge(state: &State, open: &OpenRound, queue: &[NodeId], partials: &[Part
     };
     for (at, (_, member)) in state.queued().enumerate() {
         let said = places.base(at).map_or(Said::default(), |place| Said::of(&partials, place));
-        report.presence.push(said.presence(member, in_grace).code());
+        report.presence.push(said.presence(member, grace).code());
         report.facts.push(said.facts());
         report.asked.push(said.asked);
         report.seen.push(said.seen);
@@ -178,6 +191,29 @@ pub fn merge(state: &State, open: &OpenRound, queue: &[NodeId], partials: &[Part
 pub fn grace_rounds(settings: &Settings, spread_ms: u64) -> u64 {
     let spread_ms = spread_ms.min(RECONNECT_SPREAD_MS);
     settings.grace_rounds.max((2 * spread_ms).div_ceil(settings.interval_ms.max(1)))
+}
+
+/// Trusted rounds that a member may be on its way.
+#[must_use]
+pub fn way_rounds(grace_rounds: u64) -> u64 {
+    grace_rounds.saturating_mul(WAY_GRACES).max(LOAD_GRACE_ROUNDS.into())
+}
+
+/// Whose absence does not count in a round.
+#[derive(Clone, Copy, Debug)]
+struct Grace {
+    /// One bit a seat that is in its grace.
+    seats: u8,
+    way_rounds: u64,
+}
+
+impl Grace {
+    fn excuses(self, hot: &Hot) -> bool {
+        // One that no super has asked yet is on its way too.
+        let is_on_its_way = hot.asked_seats == 0 || hot.away > 0;
+        let of = if is_on_its_way { self.seats } else { self.seats & hot.asked_seats };
+        of != 0 && u64::from(hot.away) < self.way_rounds
+    }
 }
 
 /// What becomes of a seat in a round: its grace begins, goes on or ends (PROTOCOLS 3.10). Round trips are left out.
@@ -256,11 +292,8 @@ impl Said {
         said
     }
 
-    fn presence(self, member: &Member, in_grace: u8) -> Presence {
-        // Never asked yet: whichever super it is on the way to may be the one in grace.
-        let asked_last = if member.hot.asked_seats == 0 { u8::MAX } else { member.hot.asked_seats };
-        let absence_counts = in_grace & asked_last == 0;
-        let down = self.asked & !self.seen != 0 || self.absent != 0 && absence_counts;
+    fn presence(self, member: &Member, grace: Grace) -> Presence {
+        let down = self.asked & !self.seen != 0 || self.absent != 0 && !grace.excuses(&member.hot);
         match member.hot.place {
             _ if self.seen != 0 => Presence::Up,
             _ if self.void != 0 || !down => Presence::Unknown,

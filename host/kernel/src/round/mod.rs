@@ -4,7 +4,7 @@
 //! for one in ten a second one; a ping leaves, a pong or the member's own ping keeps the turn. When its last window has
 //! closed, the super says what it saw in one signed [`Partial`]. On the leader [`merge`] makes one [`Report`] of all
 //! partial reports, [`guard`] marks it where our own fault is the likelier cause, and [`lead`] says when to open, merge
-//! and settle.
+//! and settle. [`opening`] says when a leader may open a round, and when a super is open for attaching.
 //!
 //! Invariant: observations are worthless outside their round and term. Whatever carries a lower term is dropped.
 
@@ -16,6 +16,7 @@ pub mod merge;
 pub mod guard;
 
 pub mod lead;
+pub mod opening;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -326,6 +327,19 @@ pub struct SeatRow {
     /// Rounds in a row in which load extended its grace.
     #[n(5)]
     pub load_rounds: u32,
+    /// It takes part in rounds whose base is this one or a later one.
+    #[n(6)]
+    #[cbor(default)]
+    pub from: RoundId,
+}
+
+impl SeatRow {
+    /// Whether its partial report of a round counts, and is waited for. One that was promoted after a round opened, or
+    /// after the round on which it rests was settled, says nothing of it: whoever audits the round finds the same seats.
+    #[must_use]
+    pub fn takes_part(&self, open: &OpenRound) -> bool {
+        self.from <= open.base
+    }
 }
 
 /// Why a round is suspect. Bits, because several may hold.

@@ -83,7 +83,8 @@ pub struct WalkStart {
     pub secret: [u8; 16],
     /// The walk starts here.
     pub now_us: u64,
-    /// How late the leader opened the round: it counts as its lag. 0 on other supers.
+    /// Lag from before the walk: how late the leader opened the round, on the leader, and what is still to be told
+    /// ([`Attending::owed_us`](super::opening::Attending::owed_us)).
     pub waited_us: u64,
     /// When this super opened for attaching, ms since 1970.
     pub open_since_ms: u64,

@@ -7,6 +7,7 @@ use minicbor::Encode;
 use super::world::{START_MS, Seen, World, node, policy};
 use crate::command::{
     Amount, Claim, Command, Compensation, Lead, Leave, Operate, Operation, Operator, Outdated, Ready, SettingChange,
+    Super, Supers,
 };
 use crate::decide::{Fault, FaultKind, Slot};
 use crate::id::{Digest, LogIndex, MemberNumber, ProtocolVersion, RoundId, Seat, Term};
@@ -14,9 +15,10 @@ use crate::ledger::{Account, Wallet};
 use crate::members::{ClaimAnswer, Hot, LastClaim, Place};
 use crate::outcome::{Author, Change, Kind, Line, Move, Reject, Write};
 use crate::policies::{Scheduled, SlotRow};
-use crate::round::Presence;
+use crate::round::{Presence, SeatRow};
 use crate::settings::Settings;
 use crate::standing::Standing;
+use crate::state::Meta;
 use crate::units::Points;
 
 /// The first 8 hex digits of the hash of a value's bytes.
@@ -51,6 +53,7 @@ fn hot() -> Hot {
         data: 15,
         held_by: Some(policy("tyrant")),
         held_at: RoundId(16),
+        away: 17,
     }
 }
 
@@ -111,7 +114,7 @@ fn rows_have_these_bytes() {
         expires_ms: 4,
     };
     check(&[
-        ("hot", hash(&vec![(MemberNumber(1), hot())]), "fbe332d4"),
+        ("hot", hash(&vec![(MemberNumber(1), hot())]), "8dc4c73a"),
         ("wallet", hash(&Wallet { balance: Points(1), empty_since_ms: Some(2) }), "94f3e3eb"),
         ("slot", hash(&slot), "594630b9"),
         ("move", hash(&moved), "96000736"),
@@ -137,6 +140,28 @@ fn a_last_claim_of_before_its_round_was_kept_can_be_read() {
     assert_eq!((bytes[0], bytes.pop(), bytes.pop(), bytes.pop()), (0x86, Some(0), Some(0), Some(0)));
     bytes[0] = 0x83;
     assert_eq!(minicbor::decode::<LastClaim>(&bytes).unwrap(), claim);
+}
+
+/// The bytes of a value without its last fields, which are so short.
+fn without<T: Encode<()>>(value: &T, head: (&[u8], &[u8]), tail: &[u8]) -> Vec<u8> {
+    let bytes = minicbor::to_vec(value).unwrap();
+    let (now, before) = head;
+    let rest = bytes.strip_prefix(now).and_then(|rest| rest.strip_suffix(tail)).unwrap();
+    [before, rest].concat()
+}
+
+#[test]
+fn rows_of_before_supers_came_and_went_can_be_read() {
+    let hot = Hot { away: 0, ..hot() };
+    let bytes = without(&hot, (&[0x95], &[0x94]), &[0]);
+    assert_eq!(minicbor::decode::<Hot>(&bytes).unwrap(), hot);
+
+    let founded = World::found(Settings::default(), &[]).state.meta;
+    let bytes = without(&founded.seats[0], (&[0x87], &[0x86]), &[0]);
+    assert_eq!(minicbor::decode::<SeatRow>(&bytes).unwrap(), founded.seats[0]);
+    let meta = Meta { seats: Vec::new(), ..founded };
+    let bytes = without(&meta, (&[0x98, 27], &[0x98, 25]), &[0x80, 0]);
+    assert_eq!(minicbor::decode::<Meta>(&bytes).unwrap(), meta);
 }
 
 #[test]
@@ -167,7 +192,7 @@ fn what_a_first_round_leaves_has_these_bytes() {
     }
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
-        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 47c50a4c 1ca27929 6515ae31 83b0d93e"),
+        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 939f4972 1ca27929 6515ae31 abdb523f"),
         ("policy", hash(&staged), "31e0d73a"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
@@ -204,6 +229,8 @@ fn commands_have_these_bytes() {
     let outdated = Outdated { node, version: ProtocolVersion { major: 1, minor: 2 }, now_ms };
     let lead = Lead { term: Term(1), leader: node, now_ms };
     let ready = Ready { seat: Seat(1), policy: policy("a") };
+    let sits = Super { node, name: "name".into(), address: "a:1".into() };
+    let supers = Supers { changed: LogIndex(1), supers: vec![sits], now_ms };
     check(&[
         ("operations", hash(&operations), "f21a306b"),
         ("claim", hash(&Command::Claim(claim)), "24c97f37"),
@@ -211,6 +238,7 @@ fn commands_have_these_bytes() {
         ("outdated", hash(&Command::Outdated(outdated)), "8f011fe7"),
         ("lead", hash(&Command::Lead(lead)), "81f19908"),
         ("ready", hash(&Command::Ready(ready)), "9d7c0844"),
+        ("supers", hash(&Command::Supers(supers)), "9f867843"),
         ("fault", hash(&Fault::new(FaultKind::Points, "why")), "10969fc0"),
     ]);
 }

@@ -8,10 +8,10 @@ use super::shelf::{check_encoding, same};
 use super::world::{Seen, World, node, policy};
 use crate::command::{
     Amount, Answer, Chunk, Claim, Command, Compensation, Found, Ip, Lead, Leave, Operate, Operation, Operator,
-    Outdated, Ready, SettingChange, Settle, Stage, Super,
+    Outdated, Ready, SettingChange, Settle, Stage, Super, Supers,
 };
 use crate::decide::{Fault, FaultKind, Slot, Tariff};
-use crate::id::{ClusterId, Digest, NodeId, ProtocolVersion, RoundId, Seat, Term};
+use crate::id::{ClusterId, Digest, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS};
 use crate::outcome::{Notice, Outcome, Reject, Reply, Write};
 use crate::round::{At, Bits};
@@ -232,6 +232,11 @@ impl Chance {
                 Command::Operate(Operate { by: Operator::Token, reason, now_ms, what })
             }
             95..99 => self.policy_command(now_ms),
+            _ if self.one_in(3) => Command::Supers(Supers {
+                changed: LogIndex((world.state.meta.supers_changed.0 + self.below(4)).saturating_sub(1)),
+                supers: (0..self.of(&[0, 1, 1, 1, 1, 1, 2, 2, 3, 8, 9])).map(|_| self.super_of()).collect(),
+                now_ms,
+            }),
             _ if self.one_in(2) => Command::Lead(Lead { term: Term(self.below(50)), leader: self.node(), now_ms }),
             _ => Command::Found(Box::new(Found {
                 cluster: ClusterId::default(),
@@ -240,6 +245,12 @@ impl Chance {
                 now_ms,
             })),
         }
+    }
+
+    fn super_of(&mut self) -> Super {
+        let name = self.of(&["super", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]);
+        let key = if self.one_in(30) { self.node() } else { node(name) };
+        Super { node: key, name: name.into(), address: "a:1".into() }
     }
 
     fn settle(&mut self, world: &World) -> Settle {

@@ -12,6 +12,7 @@ use crate::command::{Stage, Super};
 use crate::decide::{Fault, FaultKind, Slot};
 use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, Seat, Term};
 use crate::ledger::Account;
+use crate::limits::SEATS;
 use crate::members::Place;
 use crate::outcome::{Outcome, Write};
 use crate::round::{Bits, Marks, Presence, Report, SeatReport};
@@ -128,8 +129,14 @@ impl World {
         assert!(blocks.all(|bytes| bytes.iter().any(|byte| *byte != 0)), "a block of memory is all zero");
         let entering = state.members.values().filter(|member| member.hot.place == Place::Entering).count();
         assert_eq!(state.meta.joins as usize, entering, "joins of the round");
+        let seats: BTreeSet<u8> = state.meta.seats.iter().chain(&state.meta.left).map(|row| row.seat.0).collect();
+        let supers: BTreeSet<NodeId> = state.meta.seats.iter().map(|row| row.holder.node).collect();
+        assert_eq!(seats.len(), state.meta.seats.len() + state.meta.left.len(), "two supers on one seat");
+        assert_eq!(supers.len(), state.meta.seats.len(), "a super on two seats");
+        assert!(!supers.is_empty() && seats.iter().all(|seat| *seat < SEATS));
         for (node, member) in &state.members {
             let hot = &member.hot;
+            assert!(!supers.contains(node) || hot.place.is_out(), "{} has two roles", name(*node));
             assert!(hot.earned >= Points::ZERO, "{}", name(*node));
             assert_eq!(hot.place.is_queued(), state.queue.binary_search(node).is_ok(), "{}", name(*node));
             assert!(

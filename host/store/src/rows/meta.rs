@@ -64,6 +64,7 @@ mod tests {
             open_since_ms: draw.number(),
             grace_until: RoundId(draw.number()),
             load_rounds: draw.number() as u32,
+            from: RoundId(draw.number()),
         }
     }
 
@@ -99,11 +100,13 @@ mod tests {
             file_settings: draw.some(|draw| (draw.text(), draw.text())),
             tariff_by: draw.maybe(Draw::digest),
             loose: draw.some(|draw| (draw.digest(), RoundId(draw.number()))),
+            left: draw.some(seat),
+            supers_changed: LogIndex(draw.number()),
         }
     }
 
     #[test]
     fn small_things_come_back() {
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "77339fa8b0ca533e");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "5e3e80976e2596e7");
     }
 }

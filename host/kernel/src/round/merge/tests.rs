@@ -61,6 +61,51 @@ fn absence_does_not_count_for_those_whom_a_super_in_grace_asked_last() {
 }
 
 #[test]
+fn who_is_on_its_way_is_excused_by_any_grace_and_not_for_ever() {
+    let mut state = state(3, 6);
+    state.meta.seats[2].grace_until = RoundId(10);
+    // Three graces of three rounds, and never less than load alone may last.
+    assert_eq!((way_rounds(3), way_rounds(4)), (10, 12));
+    for (i, (asked_seats, away)) in
+        [(0b01, 0), (0b01, 1), (0b01, 9), (0b01, 10), (0b100, 10), (0, crate::members::GONE)].into_iter().enumerate()
+    {
+        let hot = &mut state.members.get_mut(&node(i as u8)).unwrap().hot;
+        (hot.asked_seats, hot.away) = (asked_seats, away);
+    }
+    assert_eq!(letters(&merged(&state, &["------", "------", "------"])), "d??ddd");
+    state.meta.seats[2].grace_until = RoundId(9);
+    assert_eq!(
+        letters(&merged(&state, &["------", "------", "------"])),
+        "dddddd",
+        "without a grace nobody is excused"
+    );
+}
+
+#[test]
+fn a_removed_super_has_the_grace_of_a_dead_one_and_says_nothing() {
+    let mut state = state(2, 2);
+    state.members.get_mut(&node(1)).unwrap().hot.asked_seats = 0b01;
+    let gone = state.meta.seats.pop().unwrap();
+    state.meta.left.push(gone);
+    let report = merged(&state, &["--"]);
+    assert_eq!(letters(&report), "?d");
+    let seats: Vec<_> = report.seats.iter().map(|seat| (seat.seat.0, seat.came, seat.grace_until.0)).collect();
+    assert_eq!(seats, [(0, true, 0), (1, false, 13)]);
+    assert_eq!(check(&sign(&says(1, "ss")), &state), Err(PartialError::NoSeat));
+}
+
+#[test]
+fn a_seat_given_after_the_base_neither_speaks_nor_is_waited_for() {
+    let mut state = state(2, 1);
+    state.meta.seats[1].from = RoundId(10);
+    assert_eq!(check(&sign(&says(1, "s")), &state), Err(PartialError::TooNew { from: RoundId(10) }));
+    let report = merged(&state, &["s"]);
+    assert_eq!(report.seats.len(), 1, "that it said nothing begins no grace");
+    state.meta.seats[1].from = RoundId(9);
+    assert!(check(&sign(&says(1, "s")), &state).is_ok());
+}
+
+#[test]
 fn who_said_goodbye_or_is_outdated_leaves_without_being_down() {
     let mut state = state(1, 3);
     for (i, place) in [(0, Place::Leaving), (1, Place::Outdated)] {
@@ -256,6 +301,7 @@ proptest! {
         grace in proptest::collection::vec(proptest::bool::weighted(0.3), 8),
         places in proptest::collection::vec(0_u8..4, 10),
         asked_last in proptest::collection::vec(any::<u8>(), 10),
+        away in proptest::collection::vec(prop_oneof![Just(0_u16), 0_u16..12], 10),
     ) {
         // Ten keys: in both queues, only in the walked one, only in that of now, leaving.
         let mut state = state(seats, 10);
@@ -263,6 +309,7 @@ proptest! {
         for i in 0..10_u8 {
             let hot = &mut state.members.get_mut(&node(i)).unwrap().hot;
             hot.asked_seats = asked_last[usize::from(i)];
+            hot.away = away[usize::from(i)];
             hot.place = match places[usize::from(i)] {
                 1 => Place::Out,
                 3 => Place::Leaving,
@@ -294,13 +341,13 @@ proptest! {
                 partials.iter().filter(says).filter(counts).map(|p| p.seat.0).collect()
             };
             let (seen, missed, void, absent) = (by('s'), by('m'), by('v'), by('-'));
-            let asked_last: BTreeSet<u8> = (0..8).filter(|seat| hot.asked_seats == 0 || hot.asked_seats & (1 << seat) != 0).collect();
+            let asked_last: BTreeSet<u8> = (0..8).filter(|seat| hot.asked_seats == 0 || hot.away > 0 || hot.asked_seats & (1 << seat) != 0).collect();
             let in_grace: BTreeSet<u8> = (0..seats).filter(|seat| grace[usize::from(*seat)]).collect();
             let expected = if !seen.is_empty() {
                 Presence::Up
             } else if !void.is_empty() || hot.place == Place::Leaving {
                 Presence::Unknown
-            } else if !missed.is_empty() || !absent.is_empty() && asked_last.is_disjoint(&in_grace) {
+            } else if !missed.is_empty() || !absent.is_empty() && (asked_last.is_disjoint(&in_grace) || hot.away >= 10) {
                 Presence::Down
             } else {
                 Presence::Unknown
