@@ -29,6 +29,7 @@ mod history;
 mod read;
 mod replay;
 mod rows;
+mod spool;
 mod tables;
 
 #[cfg(test)]
@@ -44,6 +45,9 @@ pub use disk::Disk;
 pub use error::StoreError;
 pub use read::{LineKey, MoveKey, Page};
 pub use replay::{KEYFRAME_ROUNDS, keyframe_is_due};
+pub use rows::logged::{Logged, Payload};
+pub use rows::mark::{Mark, Membership, Place, Replica, Vote};
+pub use spool::{Spool, SpoolRoom};
 
 use error::disk;
 use rows::about::{self, About};

@@ -18,6 +18,8 @@ pub(crate) mod change;
 pub(crate) mod entry;
 pub(crate) mod keyframe;
 pub(crate) mod line;
+pub(crate) mod logged;
+pub(crate) mod mark;
 pub(crate) mod moved;
 pub(crate) mod pack;
 pub(crate) mod round;

@@ -1,0 +1,19 @@
+//! The group: a log that supers agree on, and the state that follows from it, over openraft.
+//!
+//! Invariant: what is acknowledged is on the disks of a majority. Nothing of openraft is stored or sent: [`types`] turns
+//! its values into ours and back.
+//!
+//! Not here, on purpose: rules (the kernel has them), bytes on disk (the store has them), and when to do what (the node).
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that fails may panic"
+    )
+)]
+
+pub mod types;
