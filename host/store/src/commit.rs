@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use kernel::command::Entry;
+use kernel::command::{Command, Entry};
 use kernel::decide::Slot;
 use kernel::id::{Digest, LogIndex, NodeId};
 use kernel::outcome::Write;
-use redb::{Database, Durability, WriteTransaction};
+use kernel::state::Meta;
+use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 
 use crate::Store;
 use crate::error::{StoreError, disk};
 use crate::history;
 use crate::rows::about::{self, HistoryBytes};
+use crate::rows::mark::{self, Mark};
 use crate::rows::pack::Packer;
 use crate::rows::{
     change, component, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload, wallet,
 };
+use crate::tables::MARK;
 
 /// Which row of the state a write is. A batch may write a row many times; only the last one counts, so it alone is
 /// encoded and stored.
@@ -34,15 +37,44 @@ enum Row {
 }
 
 impl Store {
-    /// Stores what was applied: entries are kept as history, `writes` are all rows that applying them gave, in order.
-    /// When it returns, all of it is on the disk; when it fails, none of it counts.
+    /// Stores what was applied without a log: entries are kept as history, `writes` are all rows that applying them gave,
+    /// in order. When it returns, all of it is on the disk; when it fails, none of it counts.
     ///
     /// # Errors
     /// [`StoreError::AlreadyApplied`] and [`StoreError::Mismatch`] change nothing and leave the store open; after
     /// [`StoreError::MustReopen`] the store is shut.
     pub fn commit(&self, entries: &[Entry], writes: &[Write]) -> Result<(), StoreError> {
+        let entries: Vec<_> = entries.iter().map(|entry| (entry.index, &entry.command)).collect();
+        let lone = metas(writes).next().and_then(Mark::lone);
+        self.put(&entries, writes, lone.map(|mark| (mark, true)))
+    }
+
+    /// Stores what was applied of a log: its commands as history, `writes` as in [`Store::commit`], and with them how far
+    /// the log is applied, also where no command was among its entries. When it returns, all of it is on the disk; when it
+    /// fails, none of it counts.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit_marked(
+        &self,
+        commands: &[(LogIndex, &Command)],
+        writes: &[Write],
+        mark: &Mark,
+    ) -> Result<(), StoreError> {
+        self.put(commands, writes, Some((mark.clone(), false)))
+    }
+
+    fn put(
+        &self,
+        entries: &[(LogIndex, &Command)],
+        writes: &[Write],
+        mark: Option<(Mark, bool)>,
+    ) -> Result<(), StoreError> {
         let transaction = begin(&self.database)?;
         check(entries, writes, meta::applied(&transaction)?)?;
+        if let Some((mark, lone)) = mark {
+            mark::write(&transaction, mark, lone)?;
+        }
         let mut bytes = about::history(&transaction)?;
         let packer = &mut *self.packer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = BTreeMap::new();
@@ -58,12 +90,30 @@ impl Store {
         for write in rows.into_values() {
             store(&transaction, write)?;
         }
-        for entry in entries {
-            bytes.span += entry::write(&transaction, packer, entry)?;
+        for (index, command) in entries {
+            bytes.span += entry::write(&transaction, packer, *index, command)?;
         }
         history::trim(&transaction, &mut bytes, self.history_max_bytes, entries.len() + marks)?;
         about::set_history(&transaction, bytes)?;
         transaction.commit().map_err(disk)
+    }
+
+    /// How far the log is applied, and the members of the group as of then; all empty on a new disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn mark(&self) -> Result<Mark, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        Ok(mark::read(&reader.open_table(MARK).map_err(disk)?)?.map(|row| row.mark).unwrap_or_default())
+    }
+
+    /// Whether the state came about without a log, by a release that had none: its first log goes on after it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn is_without_log(&self) -> Result<bool, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        Ok(mark::read(&reader.open_table(MARK).map_err(disk)?)?.is_some_and(|row| row.lone))
     }
 }
 
@@ -78,17 +128,21 @@ pub(crate) fn begin(database: &Database) -> Result<WriteTransaction, StoreError>
 }
 
 /// Entries rise, come after what is stored, and end where the rows do.
-fn check(entries: &[Entry], writes: &[Write], applied: LogIndex) -> Result<(), StoreError> {
+fn check(entries: &[(LogIndex, &Command)], writes: &[Write], applied: LogIndex) -> Result<(), StoreError> {
     let mut last = applied;
-    for entry in entries {
-        if entry.index <= last {
-            return Err(StoreError::AlreadyApplied { index: entry.index, applied: last });
+    for (index, _) in entries {
+        if *index <= last {
+            return Err(StoreError::AlreadyApplied { index: *index, applied: last });
         }
-        last = entry.index;
+        last = *index;
     }
-    let metas = writes.iter().rev().filter_map(|write| if let Write::Meta(meta) = write { Some(meta) } else { None });
-    let rows = metas.map(|meta| meta.applied).next().unwrap_or(applied);
+    let rows = metas(writes).map(|meta| meta.applied).next().unwrap_or(applied);
     if rows == last { Ok(()) } else { Err(StoreError::Mismatch { entries: last, rows }) }
+}
+
+/// The rows of small things, the last one first.
+fn metas(writes: &[Write]) -> impl Iterator<Item = &Meta> {
+    writes.iter().rev().filter_map(|write| if let Write::Meta(meta) = write { Some(&**meta) } else { None })
 }
 
 /// The row of the state that a write is; `None` for history.

@@ -26,8 +26,8 @@ pub struct Disk(Medium);
 enum Medium {
     File(PathBuf),
     Memory(Arc<Memory>),
-    #[cfg(test)]
-    Lossy(Arc<crate::tests::lossy::Lossy>),
+    #[cfg(any(test, feature = "lossy"))]
+    Lossy(Arc<crate::lossy::Lossy>),
 }
 
 impl Disk {
@@ -45,8 +45,9 @@ impl Disk {
     }
 
     /// A disk that loses power.
-    #[cfg(test)]
-    pub(crate) fn lossy(lossy: &Arc<crate::tests::lossy::Lossy>) -> Self {
+    #[cfg(any(test, feature = "lossy"))]
+    #[must_use]
+    pub fn lossy(lossy: &Arc<crate::lossy::Lossy>) -> Self {
         Self(Medium::Lossy(lossy.clone()))
     }
 
@@ -68,7 +69,7 @@ impl Disk {
                 builder.create_with_backend(backend).map_err(|error| opening(path, error))
             }
             Medium::Memory(memory) => create(&builder, memory.take_over()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "lossy"))]
             Medium::Lossy(lossy) => create(&builder, lossy.mount()),
         }
     }

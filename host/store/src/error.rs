@@ -64,6 +64,12 @@ pub enum StoreError {
         /// The last one that is.
         applied: LogIndex,
     },
+    /// What came as a snapshot is none, or none for this store. Nothing was changed; ask for another one.
+    #[error("this is no snapshot for this store ({what}): nothing was changed, ask for another one")]
+    NotASnapshot {
+        /// What does not fit.
+        what: String,
+    },
     /// Entries and rows do not belong together: a bug of the caller. Nothing was written.
     #[error("entries end at log index {entries}, their rows at {rows}: nothing was written")]
     Mismatch {

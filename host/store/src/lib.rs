@@ -26,9 +26,13 @@ mod commit;
 mod disk;
 mod error;
 mod history;
+mod log;
+#[cfg(any(test, feature = "lossy"))]
+pub mod lossy;
 mod read;
 mod replay;
 mod rows;
+mod snapshot;
 mod spool;
 mod tables;
 
@@ -43,6 +47,7 @@ use redb::{Database, ReadableDatabase, TableHandle as _};
 pub use account::AccountLine;
 pub use disk::Disk;
 pub use error::StoreError;
+pub use log::{Identity, LogChange, LogFile, LogHead};
 pub use read::{LineKey, MoveKey, Page};
 pub use replay::{KEYFRAME_ROUNDS, keyframe_is_due};
 pub use rows::logged::{Logged, Payload};
@@ -52,6 +57,7 @@ pub use spool::{Spool, SpoolRoom};
 use error::disk;
 use rows::about::{self, About};
 use rows::pack::Packer;
+use rows::{mark, meta};
 
 /// Memory for pages of the file. State is in memory already: this serves history and the trees' inner pages.
 const CACHE_BYTES: usize = 32 << 20;
@@ -75,7 +81,7 @@ impl Store {
         match store.about()? {
             Some(about) => {
                 about.check()?;
-                store.complete()?;
+                store.complete(&about)?;
             }
             None => store.initialise()?,
         }
@@ -111,14 +117,22 @@ impl Store {
         transaction.commit().map_err(disk)
     }
 
-    /// Makes the tables that a file of an earlier release of this format lacks. Where it has all, nothing is written.
-    fn complete(&self) -> Result<(), StoreError> {
+    /// Makes the tables that a file of an earlier release lacks, and brings it to the newest format. Where it has all,
+    /// nothing is written.
+    fn complete(&self, about: &About) -> Result<(), StoreError> {
         let reader = self.database.begin_read().map_err(disk)?;
-        if reader.list_tables().map_err(disk)?.any(|table| table.name() == tables::KEYFRAMES.name()) {
+        let whole = reader.list_tables().map_err(disk)?.any(|table| table.name() == tables::KEYFRAMES.name());
+        if whole && !about.is_old() {
             return Ok(());
         }
         let transaction = commit::begin(&self.database)?;
         tables::create_all(&transaction)?;
+        if about.is_old() {
+            if let Some(mark) = meta::now(&reader)?.as_ref().and_then(Mark::lone) {
+                mark::write(&transaction, mark, true)?;
+            }
+            about::set_format(&transaction, &About::new())?;
+        }
         transaction.commit().map_err(disk)
     }
 }

@@ -1,11 +1,18 @@
 //! A snapshot on its way: bytes that are written once, from the front, and read in pieces. On a file in the data folder, or
 //! in memory where the store is. It goes with its last owner.
+//!
+//! A snapshot of a store is a view at first and costs nothing; it becomes bytes when it is first read.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::snapshot::View;
+
+/// Bytes that are read at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Where spools are made.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +26,8 @@ pub struct Spool(Arc<Mutex<Inner>>);
 struct Inner {
     bytes: Bytes,
     len: u64,
+    /// What the bytes are still to be made of.
+    view: Option<View>,
 }
 
 #[derive(Debug)]
@@ -45,11 +54,19 @@ impl SpoolRoom {
     /// # Errors
     /// What the system says.
     pub fn create(&self) -> io::Result<Spool> {
-        let bytes = match &self.0 {
+        Ok(Spool(Arc::new(Mutex::new(Inner { bytes: self.bytes()?, len: 0, view: None }))))
+    }
+
+    /// A spool of what a view shows.
+    pub(crate) fn of(&self, view: View) -> io::Result<Spool> {
+        Ok(Spool(Arc::new(Mutex::new(Inner { bytes: self.bytes()?, len: 0, view: Some(view) }))))
+    }
+
+    fn bytes(&self) -> io::Result<Bytes> {
+        Ok(match &self.0 {
             Some(folder) => Bytes::File(unnamed(folder.join("snapshot.part"))?),
             None => Bytes::Memory(Vec::new()),
-        };
-        Ok(Spool(Arc::new(Mutex::new(Inner { bytes, len: 0 }))))
+        })
     }
 }
 
@@ -71,13 +88,13 @@ impl Spool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes so far.
+    /// Bytes that are there so far.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.inner().len
     }
 
-    /// Whether there are none.
+    /// Whether there are none yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -88,22 +105,19 @@ impl Spool {
     /// # Errors
     /// What the system says; the spool is then to be dropped.
     pub fn append(&self, piece: &[u8]) -> io::Result<()> {
-        let mut inner = self.inner();
-        let at = inner.len;
-        match &mut inner.bytes {
-            Bytes::File(file) => file.write_all_at(piece, at)?,
-            Bytes::Memory(bytes) => bytes.extend_from_slice(piece),
-        }
-        inner.len += piece.len() as u64;
-        Ok(())
+        self.inner().append(piece)
     }
 
-    /// At most so many bytes from an offset on; none at the end. Blocks on the disk.
+    /// At most so many bytes from an offset on; none at the end. Blocks on the disk; the first read of a store's snapshot
+    /// packs it, which takes seconds for a large one.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; the spool is then to be dropped.
     pub fn read(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-        let inner = self.inner();
+        let mut inner = self.inner();
+        if let Some(view) = inner.view.take() {
+            view.pack(&mut |piece| inner.append(piece))?;
+        }
         let left = usize::try_from(inner.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut piece = vec![0; left.min(max)];
         match &inner.bytes {
@@ -115,5 +129,84 @@ impl Spool {
             }
         }
         Ok(piece)
+    }
+}
+
+impl Inner {
+    fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.write_all_at(piece, self.len)?,
+            Bytes::Memory(bytes) => bytes.extend_from_slice(piece),
+        }
+        self.len += piece.len() as u64;
+        Ok(())
+    }
+}
+
+/// Reads a spool from its front, in pieces.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    spool: &'a Spool,
+    offset: u64,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) const fn new(spool: &'a Spool) -> Self {
+        Self { spool, offset: 0, piece: Vec::new(), at: 0 }
+    }
+}
+
+impl io::Read for Reading<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.piece.len() {
+            self.piece = self.spool.read(self.offset, PIECE_BYTES)?;
+            self.offset += self.piece.len() as u64;
+            self.at = 0;
+        }
+        let there = self.piece.get(self.at..).unwrap_or_default();
+        let taken = there.len().min(out.len());
+        if let (Some(to), Some(from)) = (out.get_mut(..taken), there.get(..taken)) {
+            to.copy_from_slice(from);
+        }
+        self.at += taken;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn is_read_as_it_was_written(room: &SpoolRoom) {
+        let (a, b) = (room.create().unwrap(), room.create().unwrap());
+        let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
+        for piece in bytes.chunks(70_001) {
+            a.append(piece).unwrap();
+            b.append(b"other").unwrap();
+        }
+        assert_eq!((a.len(), a.is_empty()), (1_200_000, false));
+        assert_eq!(a.read(1_000, 5_000).unwrap(), bytes[1_000..6_000]);
+        assert_eq!(a.read(1_199_999, 5_000).unwrap(), bytes[1_199_999..]);
+        assert_eq!(a.read(1_200_000, 5_000).unwrap(), []);
+        assert_eq!(a.read(9_000_000, 5_000).unwrap(), []);
+        let mut all = Vec::new();
+        Reading::new(&a.clone()).read_to_end(&mut all).unwrap();
+        assert_eq!(all, bytes);
+    }
+
+    #[test]
+    fn a_spool_in_memory() {
+        is_read_as_it_was_written(&SpoolRoom::memory());
+    }
+
+    #[test]
+    fn a_spool_in_a_folder_leaves_nothing_there() {
+        let folder = tempfile::tempdir().unwrap();
+        is_read_as_it_was_written(&SpoolRoom::folder(folder.path()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The key table: every table of the file with its number. Numbers and names are stored; a number is never used again
+//! The key table: every table of the files with its number. Numbers and names are stored; a number is never used again
 //! for another meaning, and an encoding that changes gets a new table.
 //!
 //! Keys and values are `u64` and byte strings only, so that the engine's own encodings are never relied on. Keys made
@@ -37,6 +37,8 @@ pub(crate) const COMPONENTS: Named = TableDefinition::new("08 components");
 pub(crate) const UPLOADS: Named = TableDefinition::new("09 uploads");
 /// Slot, saved or not, member number / 256 → policy memory of those members.
 pub(crate) const MEMORY: Numbered = TableDefinition::new("10 memory");
+/// 0 → how far the log is applied, and the members as of then.
+pub(crate) const MARK: Numbered = TableDefinition::new("11 mark");
 
 // History. Read page by page.
 
@@ -59,9 +61,16 @@ pub(crate) const CHANGES: Named = TableDefinition::new("27 changes");
 /// Log index → every row of the state after it, deflated.
 pub(crate) const KEYFRAMES: Numbered = TableDefinition::new("28 keyframes");
 
+// The file of the log, which has `ABOUT` too.
+
+/// Index → checksum and entry.
+pub(crate) const LOG: Numbered = TableDefinition::new("40 log");
+/// 0 → vote; 1 → committed; 2 → purged; 3 → whose log it is.
+pub(crate) const LOG_META: Numbered = TableDefinition::new("41 log meta");
+
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    for table in [ABOUT, META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {
+    for table in [ABOUT, META, HOT, SLOTS, MEMORY, MARK, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {
         transaction.open_table(table).map_err(disk)?;
     }
     for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES] {

@@ -12,7 +12,11 @@ const FORMAT_KEY: u64 = 0;
 const HISTORY_KEY: u64 = 1;
 
 /// The newest format, and the one that is written.
-const NEWEST: u16 = 1;
+const NEWEST: u16 = 2;
+/// The oldest one that is read: it had no mark, because there was no log.
+const OLDEST: u16 = 1;
+/// The newest format of a log.
+const LOG_NEWEST: u16 = 1;
 
 /// Its format.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -42,12 +46,33 @@ impl About {
         Self { format: NEWEST, release: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
+    /// Of a new file of a log.
+    pub(crate) fn new_log() -> Self {
+        Self { format: LOG_NEWEST, ..Self::new() }
+    }
+
+    /// Whether this release may read the log.
+    pub(crate) fn check_log(&self) -> Result<(), StoreError> {
+        match self.format {
+            LOG_NEWEST => Ok(()),
+            found if found > LOG_NEWEST => {
+                Err(StoreError::TooNew { found, newest: LOG_NEWEST, release: self.release.clone() })
+            }
+            found => Err(StoreError::damaged(TABLE, FORMAT_KEY, format!("there never was a format {found}"))),
+        }
+    }
+
+    /// Whether the file is to be brought to the newest format.
+    pub(crate) const fn is_old(&self) -> bool {
+        self.format < NEWEST
+    }
+
     /// Whether this release may read the file.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         if self.format > NEWEST {
             return Err(StoreError::TooNew { found: self.format, newest: NEWEST, release: self.release.clone() });
         }
-        if self.format < NEWEST {
+        if self.format < OLDEST {
             return Err(StoreError::damaged(TABLE, FORMAT_KEY, format!("there never was a format {}", self.format)));
         }
         Ok(())
@@ -64,9 +89,14 @@ pub(crate) fn read(reader: &ReadTransaction) -> Result<About, StoreError> {
 
 /// Of a new file.
 pub(crate) fn write(transaction: &WriteTransaction, about: &About) -> Result<(), StoreError> {
+    set_format(transaction, about)?;
+    set_history(transaction, HistoryBytes::default())
+}
+
+/// What the file is from now on.
+pub(crate) fn set_format(transaction: &WriteTransaction, about: &About) -> Result<(), StoreError> {
     let mut table = transaction.open_table(ABOUT).map_err(disk)?;
     table.insert(FORMAT_KEY, encode(TABLE, about)?.as_slice()).map_err(disk)?;
-    table.insert(HISTORY_KEY, encode(TABLE, &HistoryBytes::default())?.as_slice()).map_err(disk)?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! In a settlement a super's round trips stand twice, in the report and in the partial report that it signed. Noise does
 //! not deflate, so they are kept once, and put back when the entry is read.
 
-use kernel::command::{Command, Entry, Settle};
+use kernel::command::{Command, Settle};
 use kernel::id::{LogIndex, Seat};
 use kernel::round::Partial;
 use minicbor::{Decode, Encode};
@@ -77,8 +77,13 @@ fn round_trips(settle: &Settle, seat: Seat) -> Option<Vec<u16>> {
 }
 
 /// Keeps an entry; returns the room that it takes.
-pub(crate) fn write(transaction: &WriteTransaction, packer: &mut Packer, entry: &Entry) -> Result<u64, StoreError> {
-    put_numbered(transaction, ENTRIES, entry.index.0, &pack(packer, &entry.command)?)
+pub(crate) fn write(
+    transaction: &WriteTransaction,
+    packer: &mut Packer,
+    index: LogIndex,
+    command: &Command,
+) -> Result<u64, StoreError> {
+    put_numbered(transaction, ENTRIES, index.0, &pack(packer, command)?)
 }
 
 /// An entry, where it is still kept.

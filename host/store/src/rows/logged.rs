@@ -76,3 +76,29 @@ impl Logged {
         decode(TABLE, "(bytes)", bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::check;
+    use crate::rows::mark::Replica;
+    use crate::tests::draw::Draw;
+    use crate::tests::player::Player;
+
+    #[test]
+    fn an_entry_of_the_log_comes_back() {
+        let replica = |draw: &mut Draw| Replica { key: draw.node(), address: draw.text(), seat: None };
+        let any = |draw: &mut Draw| {
+            let payload = match draw.below(3) {
+                0 => Payload::Blank,
+                1 => Payload::Command(Arc::new(Player::new(draw.next()).command())),
+                _ => Payload::Membership(Membership {
+                    voters: draw.some(|draw| draw.some(Draw::number)),
+                    replicas: draw.some(|draw| (draw.number(), replica(draw))),
+                }),
+            };
+            Logged { place: Place { term: draw.number(), index: draw.number() }, payload }
+        };
+        check::row(any, Logged::to_bytes, Logged::of_bytes, "f5329592acbf4cbf");
+    }
+}

@@ -3,7 +3,13 @@
 //! stored before.
 
 use kernel::id::{NodeId, Seat};
+use kernel::state::Meta;
 use minicbor::{Decode, Encode};
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::error::{StoreError, disk};
+use crate::rows::{decode, encode};
+use crate::tables::MARK;
 
 /// An entry's place in the log. Two entries at one place are the same entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
@@ -74,4 +80,77 @@ pub struct Mark {
     /// The members as of the last entry that is in the state.
     #[n(2)]
     pub membership: Membership,
+}
+
+/// The row: how far, and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Row {
+    #[n(0)]
+    pub(crate) mark: Mark,
+    /// Written without a log: by a release that had none.
+    #[n(1)]
+    pub(crate) lone: bool,
+}
+
+const TABLE: &str = "mark";
+const KEY: u64 = 0;
+
+impl Mark {
+    /// Of a state that came about without a log: its cluster is a group of its founder alone, and the log goes on where
+    /// the state is. `None` before the founding.
+    pub(crate) fn lone(meta: &Meta) -> Option<Self> {
+        let founder = &meta.seats.first()?.holder;
+        let replica = Replica { key: founder.node, address: founder.address.clone(), seat: Some(Seat(0)) };
+        let place = Place { term: meta.term.0, index: meta.applied.0 };
+        Some(Self {
+            applied: Some(place),
+            membership_at: Some(place),
+            membership: Membership { voters: vec![vec![0]], replicas: vec![(0, replica)] },
+        })
+    }
+}
+
+pub(crate) fn write(transaction: &WriteTransaction, mark: Mark, lone: bool) -> Result<(), StoreError> {
+    let bytes = encode(TABLE, &Row { mark, lone })?;
+    transaction.open_table(MARK).map_err(disk)?.insert(KEY, bytes.as_slice()).map_err(disk)?;
+    Ok(())
+}
+
+/// How far; `None` where nothing was applied yet.
+pub(crate) fn read(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<Row>, StoreError> {
+    table.get(KEY).map_err(disk)?.map(|row| decode(TABLE, KEY, row.value())).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::check;
+    use crate::tests::draw::Draw;
+
+    fn place(draw: &mut Draw) -> Place {
+        Place { term: draw.number(), index: draw.number() }
+    }
+
+    fn replica(draw: &mut Draw) -> Replica {
+        Replica { key: draw.node(), address: draw.text(), seat: draw.maybe(|draw| Seat(draw.below(8) as u8)) }
+    }
+
+    fn any(draw: &mut Draw) -> Row {
+        let mark = Mark {
+            applied: draw.maybe(place),
+            membership_at: draw.maybe(place),
+            membership: Membership {
+                voters: draw.some(|draw| draw.some(Draw::number)),
+                replicas: draw.some(|draw| (draw.number(), replica(draw))),
+            },
+        };
+        Row { mark, lone: draw.coin() }
+    }
+
+    #[test]
+    fn a_mark_comes_back() {
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "0afb88133891a2e0");
+        let vote = |draw: &mut Draw| Vote { term: draw.number(), replica: draw.number(), committed: draw.coin() };
+        check::row(vote, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "6d90cdf0e39759f0");
+    }
 }

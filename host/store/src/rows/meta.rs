@@ -32,11 +32,15 @@ pub(crate) fn applied(transaction: &WriteTransaction) -> Result<LogIndex, StoreE
     row.map_or(Ok(LogIndex(0)), |row| decode::<Meta>(TABLE, KEY, row.value()).map(|meta| meta.applied))
 }
 
-/// The same, for a reader.
-pub(crate) fn applied_now(reader: &ReadTransaction) -> Result<LogIndex, StoreError> {
+/// The row; `None` on a new disk.
+pub(crate) fn now(reader: &ReadTransaction) -> Result<Option<Meta>, StoreError> {
     let table = reader.open_table(META).map_err(disk)?;
-    let row = table.get(KEY).map_err(disk)?;
-    row.map_or(Ok(LogIndex(0)), |row| decode::<Meta>(TABLE, KEY, row.value()).map(|meta| meta.applied))
+    table.get(KEY).map_err(disk)?.map(|row| decode(TABLE, KEY, row.value())).transpose()
+}
+
+/// The log index that was applied last, for a reader.
+pub(crate) fn applied_now(reader: &ReadTransaction) -> Result<LogIndex, StoreError> {
+    Ok(now(reader)?.map_or(LogIndex(0), |meta| meta.applied))
 }
 
 #[cfg(test)]

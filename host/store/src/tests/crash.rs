@@ -5,9 +5,9 @@ use std::sync::Arc;
 use kernel::state::State;
 
 use super::draw::Draw;
-use super::lossy::{Failure, Lossy};
 use super::player::{Player, Step};
 use super::{PLENTY, commit};
+use crate::lossy::{Failure, Lossy, Power};
 use crate::{Disk, Store, StoreError};
 
 /// Batches, and the state before the first and after each.
@@ -39,17 +39,18 @@ fn write_all(disk: &Disk, batches: &[Vec<Step>]) -> usize {
 
 fn fails_everywhere(failure: Failure, seed: u64) {
     let (batches, states) = play(seed);
-    let whole = Arc::new(Lossy::default());
-    assert_eq!(write_all(&Disk::lossy(&whole), &batches), batches.len());
-    let operations = whole.operations();
+    let power = Arc::new(Power::default());
+    assert_eq!(write_all(&Disk::lossy(&Lossy::on(&power)), &batches), batches.len());
+    let operations = power.operations();
     let mut draw = Draw(seed);
     for at in 1..=operations {
-        let lossy = Arc::new(Lossy::default());
+        let power = Arc::new(Power::default());
+        let lossy = Lossy::on(&power);
         let disk = Disk::lossy(&lossy);
-        lossy.fail_at(at, failure);
+        power.fail_at(at, failure);
         let acknowledged = write_all(&disk, &batches);
-        assert!(lossy.has_failed(), "operation {at} of {operations}");
-        lossy.repair(&mut draw);
+        assert!(power.has_failed(), "operation {at} of {operations}");
+        power.start_again(&[&lossy], &mut |end| draw.below(end));
         let store = Store::open(&disk, PLENTY).unwrap_or_else(|error| panic!("after operation {at}: {error:?}"));
         let found = store.load().unwrap();
         let kept = states.iter().position(|state| *state == found);

@@ -4,7 +4,7 @@
 mod crash;
 pub(crate) mod draw;
 mod history;
-pub(crate) mod lossy;
+mod install;
 mod open;
 pub(crate) mod player;
 mod reads;

@@ -64,11 +64,11 @@ fn a_newer_format_names_the_release_that_reads_it() {
         let store = Store::open(&disk, PLENTY).unwrap();
         commit(&store, &steps).unwrap();
         let transaction = crate::commit::begin(&store.database).unwrap();
-        about::write(&transaction, &About { format: 2, release: "9.1.0".into() }).unwrap();
+        about::write(&transaction, &About { format: 3, release: "9.1.0".into() }).unwrap();
         transaction.commit().unwrap();
     }
     let error = Store::open(&disk, PLENTY).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 2, newest: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 3, newest: 2, .. }), "{error}");
     assert!(error.to_string().contains("upgrade to 9.1.0 or later"), "{error}");
     assert_eq!(player.state.meta.applied, LogIndex(steps.len() as u64));
 }

@@ -1,0 +1,294 @@
+//! A snapshot: all that a replica needs of a store, as one stream of bytes.
+//!
+//! A head says what it is; then come the rows of all tables, one after the other; then the digest of everything before
+//! it. All tables travel, history and keyframes among them, but what a file says of itself: its format is its own, and how
+//! far the log is applied stands in the head.
+//!
+//! Invariant: installing one is a single transaction, begun only when all bytes are there and have their digest. Whatever
+//! happens, the store holds the old state or the new one.
+
+use std::fmt::Display;
+use std::io::{self, Read};
+
+use kernel::id::ClusterId;
+use minicbor::{Decode, Encode};
+use redb::{ReadTransaction, ReadableDatabase};
+use sha2::{Digest as _, Sha256};
+
+use crate::Store;
+use crate::error::{StoreError, disk};
+use crate::rows::about::{self, HistoryBytes};
+use crate::rows::mark::{self, Mark};
+use crate::rows::{decode, each_named, each_numbered, encode, meta};
+use crate::spool::{Reading, Spool, SpoolRoom};
+use crate::tables::{
+    CHANGES, COLUMNS, COMPONENTS, ENTRIES, HOT, KEYFRAMES, LINES, LINES_OF, MARK, MEMORY, META, MOVES, MOVES_OF, Named,
+    Numbered, POLICIES, PROFILES, ROUNDS, SLOTS, UPLOADS, WALLETS,
+};
+
+const TABLE: &str = "snapshot";
+/// What the bytes begin with.
+const MAGIC: &[u8] = b"pingward snapshot\n";
+/// Raised when a release that does not know the change would misread the bytes.
+const FORMAT: u16 = 1;
+/// A head is smaller.
+const HEAD_MAX: usize = 64 << 10;
+/// A key is smaller.
+const KEY_MAX: usize = 256;
+/// A row is smaller: the largest is a keyframe, or a settlement's columns.
+const ROW_MAX: usize = 256 << 20;
+/// Where a table's number would be, the end.
+const END: u8 = 0xff;
+/// Bytes that are gathered before they are handed on.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Tables by number; the place in this list is what a snapshot has.
+const NUMBERED: [Numbered; 8] = [META, HOT, SLOTS, MEMORY, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES];
+/// Tables by bytes; the place in this list, after those by number, is what a snapshot has.
+const NAMED: [Named; 10] =
+    [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES];
+
+/// What a snapshot says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct Head {
+    #[n(0)]
+    format: u16,
+    /// The release that made it.
+    #[n(1)]
+    release: String,
+    /// The cluster; empty before the founding.
+    #[n(2)]
+    cluster: ClusterId,
+    #[n(3)]
+    mark: Mark,
+    #[n(4)]
+    history: HistoryBytes,
+}
+
+/// What a store holds at one moment. As long as there is one, the file does not get the room of older pages back.
+#[derive(Debug)]
+pub(crate) struct View {
+    reader: ReadTransaction,
+    mark: Mark,
+}
+
+impl Store {
+    /// A snapshot of what is on the disk now, and how far the log is applied in it; `None` where nothing is applied. Costs
+    /// nothing until it is read.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn snapshot(&self, room: &SpoolRoom) -> Result<Option<(Mark, Spool)>, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        let row = mark::read(&reader.open_table(MARK).map_err(disk)?)?;
+        let Some(mark) = row.map(|row| row.mark).filter(|mark| mark.applied.is_some()) else { return Ok(None) };
+        let spool = room.of(View { reader, mark: mark.clone() }).map_err(|error| disk(redb::Error::Io(error)))?;
+        Ok(Some((mark, spool)))
+    }
+
+    /// Replaces all that this store holds by a snapshot of that cluster, and keeps a keyframe of it. When it returns, it is
+    /// on the disk; when it fails, nothing has changed. Takes seconds for a large one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotASnapshot`] leaves the store open; after [`StoreError::MustReopen`] it is shut.
+    pub fn install(&self, spool: &Spool, cluster: &ClusterId) -> Result<Mark, StoreError> {
+        let head = check(spool)?;
+        if head.cluster != *cluster && head.cluster != ClusterId::default() {
+            return Err(not(format!("it is of the cluster {}, this store is of {cluster}", head.cluster)));
+        }
+        let transaction = crate::commit::begin(&self.database)?;
+        let here = mark::read(&transaction.open_table(MARK).map_err(disk)?)?.and_then(|row| row.mark.applied);
+        if head.mark.applied < here {
+            return Err(not("it is older than what is here"));
+        }
+        for table in NUMBERED {
+            transaction.delete_table(table).map_err(disk)?;
+        }
+        for table in NAMED {
+            transaction.delete_table(table).map_err(disk)?;
+        }
+        crate::tables::create_all(&transaction)?;
+        rows(spool, &mut |table, key, value| {
+            if let Some(table) = NUMBERED.get(table) {
+                let key = u64::from_be_bytes(key.try_into().map_err(|_| not("a key has another length"))?);
+                transaction.open_table(*table).map_err(disk)?.insert(key, value).map_err(disk)?;
+            } else {
+                let table = NAMED.get(table - NUMBERED.len()).ok_or_else(|| not("a table is not known"))?;
+                transaction.open_table(*table).map_err(disk)?.insert(key, value).map_err(disk)?;
+            }
+            Ok(())
+        })?;
+        mark::write(&transaction, head.mark.clone(), false)?;
+        about::set_history(&transaction, head.history)?;
+        transaction.commit().map_err(disk)?;
+        self.keep_keyframe()?;
+        Ok(head.mark)
+    }
+
+    /// A digest of the state's rows: two replicas that have applied the same entries have the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn state_digest(&self) -> Result<kernel::id::Digest, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        let mut digest = Sha256::new();
+        for table in [META, HOT, SLOTS, MEMORY] {
+            digest.update([0]);
+            each_numbered(&reader, table, |key, value| add(&mut digest, &key.to_be_bytes(), value))?;
+        }
+        for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS] {
+            digest.update([0]);
+            each_named(&reader, table, |key, value| add(&mut digest, key, value))?;
+        }
+        Ok(kernel::id::Digest(digest.finalize().into()))
+    }
+}
+
+fn add(digest: &mut Sha256, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    digest.update([1]);
+    for part in [key, value] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    Ok(())
+}
+
+fn not(what: impl Display) -> StoreError {
+    StoreError::NotASnapshot { what: what.to_string() }
+}
+
+impl View {
+    /// The bytes, in pieces.
+    pub(crate) fn pack(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let cluster = meta::now(&self.reader).map_err(io::Error::other)?.map(|meta| meta.cluster).unwrap_or_default();
+        let history = about::history_now(&self.reader).map_err(io::Error::other)?;
+        let release = env!("CARGO_PKG_VERSION").to_owned();
+        let head = Head { format: FORMAT, release, cluster, mark: self.mark.clone(), history };
+        let head = encode(TABLE, &head).map_err(io::Error::other)?;
+        let mut pieces = Pieces { out, digest: Sha256::new(), piece: Vec::with_capacity(PIECE_BYTES) };
+        pieces.put(MAGIC)?;
+        pieces.put(&(head.len() as u32).to_be_bytes())?;
+        pieces.put(&head)?;
+        let mut number = 0;
+        let failed = |error: io::Error| disk(redb::Error::Io(error));
+        for table in NUMBERED {
+            each_numbered(&self.reader, table, |key, value| {
+                pieces.row(number, &key.to_be_bytes(), value).map_err(failed)
+            })
+            .map_err(io::Error::other)?;
+            number += 1;
+        }
+        for table in NAMED {
+            each_named(&self.reader, table, |key, value| pieces.row(number, key, value).map_err(failed))
+                .map_err(io::Error::other)?;
+            number += 1;
+        }
+        pieces.put(&[END])?;
+        pieces.finish()
+    }
+}
+
+/// Gathers bytes and digests them.
+struct Pieces<'a> {
+    out: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
+    digest: Sha256,
+    piece: Vec<u8>,
+}
+
+impl Pieces<'_> {
+    fn row(&mut self, table: u8, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.put(&[table])?;
+        self.put(&(key.len() as u32).to_be_bytes())?;
+        self.put(&(value.len() as u32).to_be_bytes())?;
+        self.put(key)?;
+        self.put(value)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES { self.hand_on() } else { Ok(()) }
+    }
+
+    fn hand_on(&mut self) -> io::Result<()> {
+        self.digest.update(&self.piece);
+        (self.out)(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.hand_on()?;
+        let digest: [u8; 32] = self.digest.finalize().into();
+        (self.out)(&digest)
+    }
+}
+
+/// Reads all bytes and gives the head, where they have their digest.
+fn check(spool: &Spool) -> Result<Head, StoreError> {
+    let read = |error: io::Error| not(error);
+    let mut digest = Sha256::new();
+    let first = spool.read(0, 1).map_err(read)?;
+    let end = spool.len().checked_sub(32).filter(|_| !first.is_empty()).ok_or_else(|| not("it is too short"))?;
+    let mut at = 0;
+    while at < end {
+        let piece = spool.read(at, PIECE_BYTES.min(usize::try_from(end - at).unwrap_or(PIECE_BYTES))).map_err(read)?;
+        if piece.is_empty() {
+            return Err(not("it ends too early"));
+        }
+        at += piece.len() as u64;
+        digest.update(&piece);
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    if spool.read(end, 32).map_err(read)? != digest {
+        return Err(not("it does not have its digest"));
+    }
+    head(&mut Reading::new(spool))
+}
+
+fn head(from: &mut Reading<'_>) -> Result<Head, StoreError> {
+    if take(from, MAGIC.len(), MAGIC.len())? != MAGIC {
+        return Err(not("it begins with something else"));
+    }
+    let len = number(from)?;
+    let bytes = take(from, len, HEAD_MAX)?;
+    // Only what every format has is read first: later fields of a later one are not an error here.
+    let mut decoder = minicbor::Decoder::new(&bytes);
+    let format = decoder.array().and_then(|_| decoder.u16()).map_err(not)?;
+    if format != FORMAT {
+        let release = decoder.str().unwrap_or("a later release");
+        return Err(not(format!("it has format {format}, made by {release}; this release reads {FORMAT}: upgrade")));
+    }
+    decode(TABLE, "head", &bytes)
+}
+
+/// Hands over every row.
+fn rows(
+    spool: &Spool,
+    take_row: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let from = &mut Reading::new(spool);
+    head(from)?;
+    loop {
+        let table = take(from, 1, 1)?.first().copied().unwrap_or(END);
+        if table == END {
+            return Ok(());
+        }
+        let (key, value) = (number(from)?, number(from)?);
+        let (key, value) = (take(from, key, KEY_MAX)?, take(from, value, ROW_MAX)?);
+        take_row(usize::from(table), &key, &value)?;
+    }
+}
+
+fn number(from: &mut Reading<'_>) -> Result<usize, StoreError> {
+    let bytes = take(from, 4, 4)?;
+    Ok(bytes.try_into().map_or(0, u32::from_be_bytes) as usize)
+}
+
+fn take(from: &mut Reading<'_>, len: usize, max: usize) -> Result<Vec<u8>, StoreError> {
+    if len > max {
+        return Err(not(format!("a part has {len} bytes, more than {max}")));
+    }
+    let mut bytes = vec![0; len];
+    from.read_exact(&mut bytes).map_err(not)?;
+    Ok(bytes)
+}
