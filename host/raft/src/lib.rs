@@ -16,4 +16,16 @@
     )
 )]
 
+mod log;
+mod machine;
+mod open;
+mod runs;
 pub mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use log::{Log, LogEnd, LogReader};
+pub use machine::{Applied, Builder, Machine, Watcher};
+pub use open::{Files, OpenError, Replicated};
+pub use runs::Runs;

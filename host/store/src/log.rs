@@ -60,6 +60,8 @@ pub struct LogHead {
     pub committed: Option<Place>,
     /// The last entry that was purged.
     pub purged: Option<Place>,
+    /// Index of the first entry.
+    pub first: Option<u64>,
     /// The last entry; the last purged one where there is none.
     pub last: Option<Place>,
 }
@@ -67,8 +69,8 @@ pub struct LogHead {
 /// A change of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogChange {
-    /// Entries at its end.
-    Append(Vec<Logged>),
+    /// Entries at its end: index and [`Logged::to_bytes`].
+    Append(Vec<(u64, Vec<u8>)>),
     /// Whom the replica supports.
     Vote(Vote),
     /// Entries after this index go; `None` = all.
@@ -146,8 +148,8 @@ impl LogFile {
             for change in changes {
                 match change {
                     LogChange::Append(entries) => {
-                        for entry in entries {
-                            log.insert(entry.place.index, row(entry)?.as_slice()).map_err(disk)?;
+                        for (index, bytes) in entries {
+                            log.insert(index, row(*index, bytes).as_slice()).map_err(disk)?;
                         }
                     }
                     LogChange::Vote(vote) => put(&transaction, VOTE, vote)?,
@@ -202,6 +204,7 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
         vote: get(&meta, VOTE)?,
         committed: get(&meta, COMMITTED)?,
         purged,
+        first: None,
         last: purged,
     };
     let mut before: Option<u64> = None;
@@ -211,7 +214,7 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
         if before.is_some_and(|before| before.checked_add(1) != Some(key)) {
             return Err(StoreError::damaged(TABLE, key, "the entry before it is missing"));
         }
-        before = Some(key);
+        (head.first, before) = (head.first.or(Some(key)), Some(key));
         checked(key, row.value())?;
     }
     if let Some((key, row)) = reader.open_table(LOG).map_err(disk)?.last().map_err(disk)? {
@@ -221,9 +224,8 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
 }
 
 /// An entry as it is stored: its checksum, then its bytes.
-fn row(entry: &Logged) -> Result<Vec<u8>, StoreError> {
-    let bytes = entry.to_bytes()?;
-    Ok([&sum(entry.place.index, &bytes)[..], &bytes].concat())
+fn row(index: u64, bytes: &[u8]) -> Vec<u8> {
+    [&sum(index, bytes)[..], bytes].concat()
 }
 
 fn sum(index: u64, bytes: &[u8]) -> [u8; SUM_BYTES] {
@@ -271,6 +273,14 @@ mod tests {
         Logged { place: Place { term, index }, payload: Payload::Blank }
     }
 
+    fn append(entries: &[Logged]) -> LogChange {
+        LogChange::Append(entries.iter().map(|entry| (entry.place.index, entry.to_bytes().unwrap())).collect())
+    }
+
+    fn blanks(term: u64, indexes: std::ops::Range<u64>) -> LogChange {
+        append(&indexes.map(|at| entry(term, at)).collect::<Vec<_>>())
+    }
+
     fn identity(draw: &mut Draw) -> Identity {
         let cluster = ClusterId { id: draw.text(), genesis: kernel::id::Genesis([draw.below(256) as u8; 16]) };
         Identity { cluster, replica: draw.number(), key: draw.node() }
@@ -290,16 +300,16 @@ mod tests {
             let (log, head) = LogFile::open(&on).unwrap();
             assert_eq!(head, LogHead::default());
             log.bind(&who, None).unwrap();
-            log.write(&[LogChange::Append((0..10).map(|at| entry(1, at)).collect()), LogChange::Vote(vote)], None)
-                .unwrap();
-            let more = LogChange::Append((7..9).map(|at| entry(2, at)).collect());
+            log.write(&[blanks(1, 0..10), LogChange::Vote(vote)], None).unwrap();
+            let more = blanks(2, 7..9);
             let changes = [LogChange::Purge(place(1, 3)), LogChange::Truncate(Some(6)), more];
             log.write(&changes, Some(place(2, 7))).unwrap();
         }
         let (log, head) = LogFile::open(&on).unwrap();
         let committed = Some(place(2, 7));
         let purged = Some(place(1, 3));
-        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, last: Some(place(2, 8)) });
+        let (first, last) = (Some(4), Some(place(2, 8)));
+        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, first, last });
         let expected = [entry(1, 4), entry(1, 5), entry(1, 6), entry(2, 7), entry(2, 8)];
         assert_eq!(log.read(0, u64::MAX, 1 << 20).unwrap(), expected);
         assert_eq!(log.read(5, 7, 1 << 20).unwrap(), expected[1..3]);
@@ -315,15 +325,15 @@ mod tests {
         for change in 0..3 {
             {
                 let (log, _) = LogFile::open(&on).unwrap();
-                log.write(&[LogChange::Append((0..4).map(|at| entry(1, at)).collect())], None).unwrap();
+                log.write(&[blanks(1, 0..4)], None).unwrap();
                 let transaction = log.begin().unwrap();
                 {
                     let mut table = transaction.open_table(LOG).unwrap();
-                    let mut bytes = row(&entry(1, 2)).unwrap();
+                    let mut bytes = row(2, &entry(1, 2).to_bytes().unwrap());
                     match change {
                         0 => *bytes.last_mut().unwrap() ^= 1,
                         1 => bytes[0] ^= 0x80,
-                        _ => bytes = row(&entry(1, 1)).unwrap(),
+                        _ => bytes = row(2, &entry(1, 1).to_bytes().unwrap()),
                     }
                     table.insert(2, bytes.as_slice()).unwrap();
                 }
@@ -344,7 +354,7 @@ mod tests {
     #[test]
     fn a_hole_is_refused() {
         let on = Disk::memory();
-        LogFile::open(&on).unwrap().0.write(&[LogChange::Append(vec![entry(1, 1), entry(1, 3)])], None).unwrap();
+        LogFile::open(&on).unwrap().0.write(&[append(&[entry(1, 1), entry(1, 3)])], None).unwrap();
         assert!(matches!(LogFile::open(&on), Err(StoreError::Damaged { table: "log", .. })));
     }
 

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Store;
 use crate::error::{StoreError, disk};
 use crate::rows::about::{self, HistoryBytes};
-use crate::rows::mark::{self, Mark};
+use crate::rows::mark::{self, Mark, Place};
 use crate::rows::{decode, each_named, each_numbered, encode, meta};
 use crate::spool::{Reading, Spool, SpoolRoom};
 use crate::tables::{
@@ -73,29 +73,33 @@ pub(crate) struct View {
 }
 
 impl Store {
-    /// A snapshot of what is on the disk now, and how far the log is applied in it; `None` where nothing is applied. Costs
-    /// nothing until it is read.
+    /// A snapshot of what is on the disk now, and how far the log is applied in it. Costs nothing until it is read.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
-    pub fn snapshot(&self, room: &SpoolRoom) -> Result<Option<(Mark, Spool)>, StoreError> {
+    pub fn snapshot(&self, room: &SpoolRoom) -> Result<(Mark, Spool), StoreError> {
         let reader = self.database.begin_read().map_err(disk)?;
         let row = mark::read(&reader.open_table(MARK).map_err(disk)?)?;
-        let Some(mark) = row.map(|row| row.mark).filter(|mark| mark.applied.is_some()) else { return Ok(None) };
+        let mark = row.map(|row| row.mark).unwrap_or_default();
         let spool = room.of(View { reader, mark: mark.clone() }).map_err(|error| disk(redb::Error::Io(error)))?;
-        Ok(Some((mark, spool)))
+        Ok((mark, spool))
     }
 
-    /// Replaces all that this store holds by a snapshot of that cluster, and keeps a keyframe of it. When it returns, it is
-    /// on the disk; when it fails, nothing has changed. Takes seconds for a large one.
+    /// Whether a snapshot is whole, of that cluster, and of that entry of the log. Reads all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotASnapshot`].
+    pub fn check_snapshot(&self, spool: &Spool, cluster: &ClusterId, last: Option<Place>) -> Result<(), StoreError> {
+        check_for(spool, cluster, last).map(|_| ())
+    }
+
+    /// Replaces all that this store holds by a snapshot of that cluster and that entry of the log, and keeps a keyframe of
+    /// it. When it returns, it is on the disk; when it fails, nothing has changed. Takes seconds for a large one.
     ///
     /// # Errors
     /// [`StoreError::NotASnapshot`] leaves the store open; after [`StoreError::MustReopen`] it is shut.
-    pub fn install(&self, spool: &Spool, cluster: &ClusterId) -> Result<Mark, StoreError> {
-        let head = check(spool)?;
-        if head.cluster != *cluster && head.cluster != ClusterId::default() {
-            return Err(not(format!("it is of the cluster {}, this store is of {cluster}", head.cluster)));
-        }
+    pub fn install(&self, spool: &Spool, cluster: &ClusterId, last: Option<Place>) -> Result<Mark, StoreError> {
+        let head = check_for(spool, cluster, last)?;
         let transaction = crate::commit::begin(&self.database)?;
         let here = mark::read(&transaction.open_table(MARK).map_err(disk)?)?.and_then(|row| row.mark.applied);
         if head.mark.applied < here {
@@ -221,6 +225,19 @@ impl Pieces<'_> {
         let digest: [u8; 32] = self.digest.finalize().into();
         (self.out)(&digest)
     }
+}
+
+/// The head of a snapshot that is whole and the one that is expected.
+fn check_for(spool: &Spool, cluster: &ClusterId, last: Option<Place>) -> Result<Head, StoreError> {
+    let head = check(spool)?;
+    // Before its founding a cluster has no name yet.
+    if head.cluster != *cluster && head.cluster != ClusterId::default() {
+        return Err(not(format!("it is of the cluster {}, this store is of {cluster}", head.cluster)));
+    }
+    if head.mark.applied != last {
+        return Err(not(format!("it is of entry {:?}, and was said to be of {last:?}", head.mark.applied)));
+    }
+    Ok(head)
 }
 
 /// Reads all bytes and gives the head, where they have their digest.

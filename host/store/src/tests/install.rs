@@ -112,7 +112,7 @@ fn a_file_of_the_format_before_gets_its_mark() {
 #[test]
 fn a_snapshot_carries_everything() {
     let (from, mut player) = played(7, 120);
-    let (told, packed) = from.snapshot(&SpoolRoom::memory()).unwrap().unwrap();
+    let (told, packed) = from.snapshot(&SpoolRoom::memory()).unwrap();
     // The view is of now: what comes later is not in it.
     let (before, digest) = (player.state.clone(), from.state_digest().unwrap());
     let step = player.settle();
@@ -123,7 +123,7 @@ fn a_snapshot_carries_everything() {
     let to = Store::open(&disk, PLENTY).unwrap();
     let (other, steps) = Player::with_members(99, 40);
     commit_marked(&to, &steps, &mark(1, 3)).unwrap();
-    let installed = to.install(&spool(&bytes(&packed)), &cluster(&other)).unwrap();
+    let installed = to.install(&spool(&bytes(&packed)), &cluster(&other), told.applied).unwrap();
     assert_eq!(installed, told);
     assert_eq!((to.mark().unwrap(), to.state_digest().unwrap()), (told, digest));
     drop(to);
@@ -152,19 +152,23 @@ fn a_snapshot_carries_everything() {
 }
 
 #[test]
-fn nothing_applied_is_no_snapshot() {
-    assert!(Store::open(&Disk::memory(), PLENTY).unwrap().snapshot(&SpoolRoom::memory()).unwrap().is_none());
+fn a_snapshot_of_nothing_brings_nothing() {
+    let (told, packed) = Store::open(&Disk::memory(), PLENTY).unwrap().snapshot(&SpoolRoom::memory()).unwrap();
+    assert_eq!(told, Mark::default());
+    let to = Store::open(&Disk::memory(), PLENTY).unwrap();
+    assert_eq!(to.install(&packed, &cluster(&Player::with_members(1, 1).0), None).unwrap(), told);
+    assert!(!to.load().unwrap().is_founded());
 }
 
 #[test]
 fn what_is_not_whole_changes_nothing() {
     let (from, player) = played(5, 10);
-    let (_, packed) = from.snapshot(&SpoolRoom::memory()).unwrap().unwrap();
+    let (told, packed) = from.snapshot(&SpoolRoom::memory()).unwrap();
     let whole = bytes(&packed);
     let (to, other) = played(6, 2);
     let before = to.state_digest().unwrap();
     let refused = |bytes: &[u8]| {
-        let error = to.install(&spool(bytes), &cluster(&player)).unwrap_err();
+        let error = to.install(&spool(bytes), &cluster(&player), told.applied).unwrap_err();
         assert!(matches!(error, StoreError::NotASnapshot { .. }), "{error}");
         assert_eq!(to.state_digest().unwrap(), before);
     };
@@ -182,17 +186,20 @@ fn what_is_not_whole_changes_nothing() {
     refused(&[]);
     refused(&[whole.clone(), whole.clone()].concat());
     let strange = ClusterId { id: "other".into(), ..cluster(&player) };
-    let error = to.install(&spool(&whole), &strange).unwrap_err();
+    let error = to.install(&spool(&whole), &strange, told.applied).unwrap_err();
     assert!(error.to_string().contains("is of the cluster lab#"), "{error}");
+    let error = to.install(&spool(&whole), &cluster(&other), mark(1, 1).applied).unwrap_err();
+    assert!(error.to_string().contains("was said to be of"), "{error}");
+    assert!(to.check_snapshot(&spool(&whole), &cluster(&other), told.applied).is_ok());
     to.commit_marked(&[], &[], &mark(9, 9_000)).unwrap();
-    let error = to.install(&spool(&whole), &cluster(&other)).unwrap_err();
+    let error = to.install(&spool(&whole), &cluster(&other), told.applied).unwrap_err();
     assert!(error.to_string().contains("older than what is here"), "{error}");
 }
 
 #[test]
 fn a_power_cut_in_the_middle_leaves_the_old_or_the_new_one() {
     let (from, player) = played(8, 40);
-    let (_, packed) = from.snapshot(&SpoolRoom::memory()).unwrap().unwrap();
+    let (_, packed) = from.snapshot(&SpoolRoom::memory()).unwrap();
     let new = (from.mark().unwrap(), from.load().unwrap());
     let (other, steps) = Player::with_members(9, 5);
     let old = (mark(1, 3), other.state.clone());
@@ -205,14 +212,14 @@ fn a_power_cut_in_the_middle_leaves_the_old_or_the_new_one() {
     let power = Arc::new(Power::default());
     let (_lossy, store) = run(&power);
     let began = power.operations();
-    store.install(&packed, &cluster(&player)).unwrap();
+    store.install(&packed, &cluster(&player), new.0.applied).unwrap();
     let operations = power.operations() - began;
     let (mut draw, mut seen) = (Draw(3), [0, 0]);
     for at in 1..=operations {
         let power = Arc::new(Power::default());
         let (lossy, store) = run(&power);
         power.fail_at(at, Failure::PowerCut);
-        let installed = store.install(&packed, &cluster(&player));
+        let installed = store.install(&packed, &cluster(&player), new.0.applied);
         drop(store);
         power.start_again(&[&lossy], &mut |end| draw.below(end));
         let store = Store::open(&Disk::lossy(&lossy), PLENTY).unwrap();

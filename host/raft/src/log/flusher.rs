@@ -1,0 +1,122 @@
+//! The one owner of the log's file: takes all that waits, writes it in one transaction, then says so to everybody.
+
+use std::io;
+use std::sync::Arc;
+
+use openraft::storage::IOFlushed;
+use store::{LogChange, Place, StoreError, Vote};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use crate::types::Types;
+
+/// Changes in one transaction, and those that may wait; past it whoever has one more waits.
+pub(super) const WAITING: usize = 4_096;
+
+/// A change that waits to be written.
+pub(super) enum Job {
+    /// Entries, the place of the last one, and who is told.
+    Append(Vec<(u64, Vec<u8>)>, Place, IOFlushed<Types>),
+    /// Whom this replica supports, and who waits for it.
+    Vote(Vote, oneshot::Sender<io::Result<()>>),
+    /// Entries go. Nobody waits: the file changes in order, so what comes later is not there without it.
+    Cut(LogChange),
+}
+
+/// Who is told.
+enum Told {
+    Appended(Place, IOFlushed<Types>),
+    Voted(Vote, oneshot::Sender<io::Result<()>>),
+}
+
+/// See the module.
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    /// How far the file knows the log to be committed.
+    committed: Option<Place>,
+    /// Why nothing can be written any more.
+    failed: Option<String>,
+}
+
+impl Flusher {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let committed = shared.tail().committed;
+        Self { shared, committed, failed: None }
+    }
+
+    /// Runs until nobody can bring a change any more.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::new();
+        while let Some(job) = jobs.blocking_recv() {
+            batch.push(job);
+            while batch.len() < WAITING
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            self.write(batch.drain(..));
+        }
+    }
+
+    /// Writes changes, in order, in one transaction, and tells whoever waits.
+    pub(super) fn write(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        let (mut changes, mut told) = (Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Append(entries, last, who) => {
+                    changes.push(LogChange::Append(entries));
+                    told.push(Told::Appended(last, who));
+                }
+                Job::Vote(vote, who) => {
+                    changes.push(LogChange::Vote(vote));
+                    told.push(Told::Voted(vote, who));
+                }
+                Job::Cut(change) => changes.push(change),
+            }
+        }
+        let committed = self.shared.tail().committed;
+        let news = committed.filter(|_| committed != self.committed);
+        let done = match &self.failed {
+            Some(why) => Err(why.clone()),
+            None => self.shared.file.write(&changes, news).map_err(|error| chain(&error)),
+        };
+        match done {
+            Ok(()) => {
+                self.committed = committed;
+                let mut tail = self.shared.tail();
+                for told in &told {
+                    match told {
+                        Told::Appended(last, _) => tail.flushed(*last),
+                        Told::Voted(vote, _) => tail.vote = Some(*vote),
+                    }
+                }
+            }
+            Err(ref why) => {
+                if self.failed.is_none() {
+                    tracing::error!(error = why, "the log cannot be written; this node must start again");
+                }
+                self.failed = Some(why.clone());
+            }
+        }
+        for told in told {
+            let done = done.clone().map_err(io::Error::other);
+            match told {
+                Told::Appended(_, who) => who.io_completed(done),
+                // Whoever waited may have gone.
+                Told::Voted(_, who) => drop(who.send(done)),
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

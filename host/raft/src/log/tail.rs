@@ -1,0 +1,155 @@
+//! What is known of the log without reading the file: its ends, and its latest entries.
+//!
+//! Invariants: entries from `front` on are here and nowhere else as far as readers are concerned; those before it are on
+//! the disk. What is not on the disk yet is never let go.
+
+use std::collections::VecDeque;
+use std::io;
+
+use store::{LogHead, Place, Vote};
+
+use crate::types::{RaftEntry, place};
+
+/// Entries that stay in memory, so that followers that are up to date are served without the disk.
+const ENTRIES: usize = 4_096;
+/// Bytes that they may have.
+const BYTES: usize = 32 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<Place>,
+    pub(super) purged: Option<Place>,
+    pub(super) last: Option<Place>,
+    /// Rises when entries go: who reads the file meanwhile reads again.
+    pub(super) cuts: u64,
+    /// Index of the first entry of all.
+    first: u64,
+    /// Index of the first entry in memory.
+    front: u64,
+    /// Entries before this index are on the disk.
+    flushed: u64,
+    entries: VecDeque<(RaftEntry, usize)>,
+    bytes: usize,
+}
+
+/// What is in memory of a range, and which part of it is in the file.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) cuts: u64,
+    /// From, and to before.
+    pub(super) in_file: (u64, u64),
+    pub(super) in_memory: Vec<RaftEntry>,
+}
+
+fn after(place: Option<Place>) -> u64 {
+    place.map_or(0, |place| place.index.saturating_add(1))
+}
+
+impl Tail {
+    pub(super) fn new(head: &LogHead) -> Self {
+        let front = after(head.last);
+        Self {
+            vote: head.vote,
+            committed: head.committed,
+            purged: head.purged,
+            last: head.last,
+            cuts: 0,
+            first: head.first.unwrap_or(front),
+            front,
+            flushed: front,
+            entries: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes an entry of so many bytes at the end.
+    pub(super) fn push(&mut self, entry: RaftEntry, bytes: usize) -> io::Result<()> {
+        let at = place(&entry.log_id);
+        if self.last.is_some() && at.index != after(self.last) {
+            let what = format!("entry {} would leave a hole in the log, which ends at {:?}", at.index, self.last);
+            return Err(io::Error::other(what));
+        }
+        if self.last.is_none() {
+            (self.first, self.front, self.flushed) = (at.index, at.index, at.index);
+        }
+        self.last = Some(at);
+        self.entries.push_back((entry, bytes));
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Entries up to this one are on the disk, where they still count.
+    pub(super) fn flushed(&mut self, to: Place) {
+        let held = self.entry(to.index).is_some_and(|(entry, _)| place(&entry.log_id) == to);
+        if held {
+            self.flushed = self.flushed.max(to.index.saturating_add(1));
+        }
+        while (self.entries.len() > ENTRIES || self.bytes > BYTES) && self.front < self.flushed {
+            self.pop();
+        }
+    }
+
+    fn entry(&self, index: u64) -> Option<&(RaftEntry, usize)> {
+        self.entries.get(usize::try_from(index.checked_sub(self.front)?).ok()?)
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, bytes)) = self.entries.pop_front() {
+            self.bytes -= bytes;
+            self.front += 1;
+        }
+    }
+
+    /// Entries after this one go.
+    pub(super) fn truncate(&mut self, last: Option<Place>) {
+        let end = after(last);
+        if end >= after(self.last) {
+            return;
+        }
+        while self.entries.len() as u64 > end.saturating_sub(self.front) {
+            if let Some((_, bytes)) = self.entries.pop_back() {
+                self.bytes -= bytes;
+            }
+        }
+        self.front = self.front.min(end);
+        self.flushed = self.flushed.min(end);
+        self.last = last.or(self.purged);
+        self.cuts += 1;
+    }
+
+    /// Entries up to this one go.
+    pub(super) fn purge(&mut self, to: Place) {
+        let end = to.index.saturating_add(1);
+        while self.front < end && !self.entries.is_empty() {
+            self.pop();
+        }
+        self.front = self.front.max(end);
+        self.flushed = self.flushed.max(end);
+        self.first = end;
+        self.purged = Some(to);
+        if self.last.is_none_or(|last| last.index <= to.index) {
+            self.last = Some(to);
+        }
+        self.cuts += 1;
+    }
+
+    /// Looks for entries from one index to before another, of not many more bytes than `max_bytes`.
+    pub(super) fn find(&self, first: u64, end: u64, max_bytes: usize) -> Found {
+        let end = end.min(after(self.last));
+        let first = first.max(self.first).min(end);
+        let middle = self.front.clamp(first, end);
+        let mut bytes = 0;
+        let skip = usize::try_from(middle.saturating_sub(self.front)).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(end.saturating_sub(middle)).unwrap_or(usize::MAX);
+        let entries = self.entries.iter().skip(skip).take(wanted);
+        let in_memory = entries.take_while(|(_, size)| {
+            let room = bytes < max_bytes;
+            bytes += size;
+            room
+        });
+        let in_memory = in_memory.map(|(entry, _)| entry.clone()).collect();
+        Found { cuts: self.cuts, in_file: (first, middle), in_memory }
+    }
+}

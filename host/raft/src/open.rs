@@ -1,0 +1,162 @@
+//! Opens a replica: its log and its state, which must belong together.
+
+use std::io;
+use std::sync::Arc;
+
+use kernel::id::{ClusterId, NodeId};
+use store::{Disk, Identity, LogFile, LogHead, SpoolRoom, Store, StoreError, Vote};
+
+use crate::log::{Log, LogEnd};
+use crate::machine::{Machine, Watcher};
+use crate::runs::Runs;
+
+/// Why a replica cannot be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk.
+    #[error("reading or writing the store failed")]
+    Store(#[from] StoreError),
+    /// The log belongs to somebody else.
+    #[error(
+        "the log is that of replica {} of the cluster {} with the key {}, this node is replica {} of {} with the key {}; \
+         put its own files back or name another data_dir",
+        found.replica, found.cluster, found.key, asked.replica, asked.cluster, asked.key
+    )]
+    OtherLog {
+        /// What the file says.
+        found: Box<Identity>,
+        /// What this node is.
+        asked: Box<Identity>,
+    },
+    /// The state belongs to another cluster than the log.
+    #[error("the state is of the cluster {found}, the log of {asked}; put the files back that belong together")]
+    OtherState {
+        /// What the state says.
+        found: ClusterId,
+        /// What the log says.
+        asked: ClusterId,
+    },
+    /// The state was made with a log, and there is none.
+    #[error(
+        "the state is there and its log is gone: this replica no longer knows what it promised to the others. Put the \
+         log's file back, or remove it from the group and let it join again with an empty data_dir"
+    )]
+    LogLost,
+    /// The state went on without the log that is there.
+    #[error(
+        "the state went on without its log, under a release that has none: put the log's file away, and this node goes \
+         on as a group of one"
+    )]
+    LogBehind,
+    /// The state belongs to the founder, and this is another key.
+    #[error(
+        "the state belongs to the super {found}, this node's key is {ours}; put its key file back or name another data_dir"
+    )]
+    OtherKey {
+        /// In the state.
+        found: NodeId,
+        /// This node's.
+        ours: NodeId,
+    },
+    /// No thread.
+    #[error("no thread for the log")]
+    Thread(#[source] io::Error),
+}
+
+/// The files of a replica, before it is known who it is.
+#[derive(Debug)]
+pub struct Files {
+    log: LogFile,
+    head: LogHead,
+    store: Arc<Store>,
+    lone: bool,
+}
+
+/// An open replica.
+#[derive(Debug)]
+pub struct Replicated {
+    /// The log.
+    pub log: Log,
+    /// The state.
+    pub machine: Machine,
+    /// The log's end, for whoever wants its file back.
+    pub end: LogEnd,
+}
+
+impl Files {
+    /// Opens the log on a disk beside an open store.
+    ///
+    /// # Errors
+    /// [`OpenError`]: each variant says what to do.
+    pub fn open(log: &Disk, store: Arc<Store>) -> Result<Self, OpenError> {
+        let (log, head) = LogFile::open(log)?;
+        let lone = store.is_without_log()?;
+        let has_state = store.mark()?.applied.is_some();
+        match (&head.identity, has_state, lone) {
+            (None, true, false) => return Err(OpenError::LogLost),
+            (Some(_), _, true) if head.last.is_some() => return Err(OpenError::LogBehind),
+            (Some(_) | None, _, _) => {}
+        }
+        Ok(Self { log, head, store, lone })
+    }
+
+    /// Whose log it is; `None` on a new disk.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.head.identity.as_ref()
+    }
+
+    /// Whether there is a state of a release that had no log, of which the log will be the continuation: this node is then
+    /// replica 0 and alone.
+    #[must_use]
+    pub const fn is_without_log(&self) -> bool {
+        self.lone
+    }
+
+    /// Opens the replica. On a new disk the files are its own from now on, whatever becomes of it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn start(
+        mut self,
+        identity: Identity,
+        spools: SpoolRoom,
+        runs: Runs,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Replicated, OpenError> {
+        if let Some(found) = self.head.identity.take_if(|found| *found != identity) {
+            return Err(OpenError::OtherLog { found: Box::new(found), asked: Box::new(identity) });
+        }
+        let machine = Machine::open(Arc::clone(&self.store), spools, identity.clone(), runs, watcher)?;
+        let found = machine.read(|state| state.meta.cluster.clone());
+        if found != ClusterId::default() && found != identity.cluster {
+            return Err(OpenError::OtherState { found, asked: identity.cluster });
+        }
+        // One that is bound and still without a log was stopped in between.
+        if self.head.identity.is_none() || self.lone {
+            self.bind(&identity, &machine)?;
+        }
+        let (log, end) = Log::start(self.log, &self.head, runs).map_err(OpenError::Thread)?;
+        Ok(Replicated { log, machine, end })
+    }
+
+    /// Makes a new log this replica's. Where a state came about without one, the log begins after it, in a later term.
+    fn bind(&mut self, identity: &Identity, machine: &Machine) -> Result<(), OpenError> {
+        if self.lone {
+            let mark = machine.mark();
+            let founder = mark.membership.replicas.first().map(|(_, replica)| replica.key);
+            if let Some(found) = founder.filter(|found| *found != identity.key || identity.replica != 0) {
+                return Err(OpenError::OtherKey { found, ours: identity.key });
+            }
+            let term = mark.applied.map_or(0, |place| place.term);
+            self.head.vote = Some(Vote { term, replica: 0, committed: false });
+        }
+        self.log.bind(identity, self.head.vote)?;
+        if self.lone {
+            // From here on the state has a log.
+            self.store.commit_marked(&[], &[], &machine.mark())?;
+        }
+        self.head.identity = Some(identity.clone());
+        Ok(())
+    }
+}
