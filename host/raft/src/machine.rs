@@ -222,7 +222,7 @@ impl Shared {
 
     fn tell(&self, applied: &Applied) {
         self.mark.write().unwrap_or_else(PoisonError::into_inner).clone_from(&applied.mark);
-        self.watcher.applied(&applied);
+        self.watcher.applied(applied);
     }
 
     /// What is on the disk now, as a snapshot.

@@ -1,8 +1,12 @@
-//! Bytes on disk: one file that holds a cluster's state and its history.
+//! Bytes on disk: one file that holds a cluster's state and its history, and one for the log that they come from.
 //!
 //! [`Store::commit`] writes what `apply` returned, with the log index that it brought, in one durable transaction;
 //! [`Store::load`] gives that state back. What was settled, who moved, which points went where and who changed what is
 //! kept beside it as history, deflated and bounded: the oldest span goes first.
+//!
+//! [`LogFile`] is the log of a replica: two files, because each has one writer and a state must not wait for a log's flush.
+//! [`Store::commit_marked`] stores what came of a log, with how far it is applied; [`Store::snapshot`] and
+//! [`Store::install`] carry a whole store to another replica.
 //!
 //! Invariants: after a crash the file opens at exactly a committed prefix, and nothing that was acknowledged is lost. A
 //! log index is never stored twice. Every read is bounded by its page.

@@ -278,11 +278,11 @@ fn head(from: &mut Reading<'_>) -> Result<Head, StoreError> {
     decode(TABLE, "head", &bytes)
 }
 
+/// Takes a row: place of the table, key, value.
+type TakeRow<'a> = dyn FnMut(usize, &[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
 /// Hands over every row.
-fn rows(
-    spool: &Spool,
-    take_row: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+fn rows(spool: &Spool, take_row: &mut TakeRow<'_>) -> Result<(), StoreError> {
     let from = &mut Reading::new(spool);
     head(from)?;
     loop {

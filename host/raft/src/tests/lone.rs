@@ -122,14 +122,13 @@ async fn commands_that_come_together_cost_one_flush() {
     for task in tasks {
         task.await.unwrap();
     }
-    let seen_now = seen.applied.lock().unwrap();
+    let seen_now = seen.applied.lock().unwrap().clone();
     let batches = seen_now.len() - before;
     assert!(batches < 120, "1000 commands took {batches} transactions");
     let last = seen_now.last().unwrap();
     assert_eq!(last.mark, machine.mark());
     assert_eq!(machine.read(|state| (state.meta.applied, state.members.len())).0, last.index);
     assert!(seen.notices.load(Ordering::Relaxed) > 0);
-    drop(seen_now);
     raft.shutdown().await.unwrap();
     drop((raft, machine));
     end.wait().await;
