@@ -330,7 +330,7 @@ impl Policies {
             self.look(|all| all.iter().filter(|(_, one)| waits(one)).map(|(digest, _)| *digest).collect());
         let (all, missing, limits) = self.inner.group.read(|state| {
             let all: BTreeSet<Digest> = state.policies.keys().copied().collect();
-            let missing: Vec<_> = state
+            let mut missing: Vec<_> = state
                 .policies
                 .iter()
                 .filter(|(digest, _)| !here.contains(digest))
@@ -340,6 +340,11 @@ impl Policies {
                     Some((*digest, row.slot, Arc::clone(bytes), row.config.clone(), passed))
                 })
                 .collect();
+            // Rounds wait for what decides: it comes before what may.
+            missing.sort_by_key(|(digest, slot, ..)| {
+                let row = &state.slot(*slot).row;
+                (row.active != Some(*digest), row.scheduled.is_none_or(|next| next.policy != Some(*digest)))
+            });
             (all, missing, state.meta.settings.policy_limits())
         });
         for gone in known.difference(&all) {

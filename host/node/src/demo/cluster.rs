@@ -303,34 +303,23 @@ impl Cluster {
         })
     }
 
-    /// Another rule in a slot.
-    pub async fn swap(&self, slot: Slot, component: &str, config: Option<&str>) -> Result<String, Failure> {
+    /// Another rule in a slot. What it gives may take seconds, in which a rule is compiled, and borrows nothing.
+    pub fn swap(
+        &self,
+        slot: Slot,
+        component: &str,
+        config: Option<&str>,
+    ) -> Result<impl Future<Output = Result<String, Failure>> + use<>, Failure> {
         let Some(part) = self.lead_part() else {
             return Err(Failure::new(format!("{SUPER} is killed"), format!("`restart {SUPER}` first")));
         };
         let source = source(slot, component, config)
             .map_err(|error| Failure::new(format!("the config: {error}"), "write it as JSON, such as {\"warn\":3}"))?;
-        let outcome = part.policies.swap(slot, &source, Operator::Console).await;
-        let outcome = outcome.map_err(|error| Failure::new(error.to_string(), "wait a round and try again"))?;
-        Ok(match outcome {
-            Outcome::Unchanged { policy } => {
-                format!("the {slot} rule {component} decides already, or is scheduled ({policy}): nothing changes")
-            }
-            Outcome::LogWins { .. } => format!("the {slot} rule stays: the cluster has decided otherwise"),
-            Outcome::Scheduled(new) => format!(
-                "the {slot} rule {} decides from round {} on ({}); {}. No ping is lost and no stream drops",
-                new.name,
-                new.from,
-                new.policy,
-                memory_words(new.memory_empty)
-            ),
-            Outcome::Refused { component, findings } => {
-                let what = format!(
-                    "{component} is refused, and the {slot} rule before it goes on:\n  {}",
-                    findings.join("\n  ")
-                );
-                return Err(Failure::plain(what));
-            }
+        let (policies, component) = (part.policies.clone(), component.to_string());
+        Ok(async move {
+            let outcome = policies.swap(slot, &source, Operator::Console).await;
+            let outcome = outcome.map_err(|error| Failure::new(error.to_string(), "wait a round and try again"))?;
+            swapped(slot, &component, outcome)
         })
     }
 
@@ -469,6 +458,28 @@ fn check_free(address: SocketAddr) -> Result<(), Failure> {
             "name an address of this machine with `--rest IP:PORT`",
         )),
     }
+}
+
+/// What became of a swap, in words.
+fn swapped(slot: Slot, component: &str, outcome: Outcome) -> Result<String, Failure> {
+    Ok(match outcome {
+        Outcome::Unchanged { policy } => {
+            format!("the {slot} rule {component} decides already, or is scheduled ({policy}): nothing changes")
+        }
+        Outcome::LogWins { .. } => format!("the {slot} rule stays: the cluster has decided otherwise"),
+        Outcome::Scheduled(new) => format!(
+            "the {slot} rule {} decides from round {} on ({}); {}. No ping is lost and no stream drops",
+            new.name,
+            new.from,
+            new.policy,
+            memory_words(new.memory_empty)
+        ),
+        Outcome::Refused { component, findings } => {
+            let what =
+                format!("{component} is refused, and the {slot} rule before it goes on:\n  {}", findings.join("\n  "));
+            return Err(Failure::plain(what));
+        }
+    })
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use policy::Compiler;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::client::printable;
 use crate::config::PolicySource;
@@ -85,6 +86,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         cluster,
         screen,
         tally: Tally::default(),
+        swaps: JoinSet::new(),
     };
     let played = demo.play(end, &mut signals).await;
     let Demo { cluster, mut screen, tally, .. } = demo;
@@ -99,6 +101,8 @@ struct Demo {
     screen: Screen,
     tally: Tally,
     flaky: Vec<Flaky>,
+    /// Rules that are being checked and compiled: the screen and the script go on meanwhile.
+    swaps: JoinSet<Result<String, Failure>>,
 }
 
 impl Demo {
@@ -142,6 +146,7 @@ impl Demo {
                     // A console that is closed ends alone.
                     None => orders = None,
                 },
+                Some(Ok(done)) = self.swaps.join_next() => self.screen.say(&words(done))?,
                 why = self.cluster.failed() => {
                     return Err(Failure::new(format!("the super cannot go on: {why}"), "the log above says more; start the demo again"));
                 }
@@ -234,7 +239,12 @@ impl Demo {
                 )),
                 Err(failure) => Err(failure),
             },
-            Order::Swap { slot, component, config } => self.cluster.swap(slot, &component, config.as_deref()).await,
+            Order::Swap { slot, component, config } => {
+                self.cluster.swap(slot, &component, config.as_deref()).map(|swap| {
+                    self.swaps.spawn(swap);
+                    format!("the {slot} rule {component} is checked and compiled")
+                })
+            }
             Order::Accept(None) => self.cluster.operate(Operation::AcceptRound).await,
             Order::Accept(Some(slot)) => self.cluster.operate(Operation::AcceptPolicy(slot)).await,
             Order::Rollback(slot) => self.cluster.operate(Operation::Rollback(slot)).await,
@@ -242,17 +252,21 @@ impl Demo {
             Order::Help => Ok(console::HELP.to_string()),
             Order::Quit => Ok(String::new()),
         };
-        match done {
-            Ok(said) => said,
-            Err(failure) => match failure.hint {
-                Some(hint) => format!("cannot: {}; {hint}", printable(&failure.what)),
-                None => format!("cannot: {}", printable(&failure.what)),
-            },
-        }
+        words(done)
     }
 
     fn draw(&mut self, first: bool) -> Result<(), Failure> {
         self.screen.draw(first, || screen::table(&self.cluster.rows(), &self.cluster.headline()))
+    }
+}
+
+fn words(done: Result<String, Failure>) -> String {
+    match done {
+        Ok(said) => said,
+        Err(failure) => match failure.hint {
+            Some(hint) => format!("cannot: {}; {hint}", printable(&failure.what)),
+            None => format!("cannot: {}", printable(&failure.what)),
+        },
     }
 }
 
