@@ -153,7 +153,8 @@ fn a_snapshot_carries_everything() {
 
 #[test]
 fn a_snapshot_of_nothing_brings_nothing() {
-    let (told, packed) = Store::open(&Disk::memory(), PLENTY).unwrap().snapshot(&SpoolRoom::memory()).unwrap();
+    let from = Store::open(&Disk::memory(), PLENTY).unwrap();
+    let (told, packed) = from.snapshot(&SpoolRoom::memory()).unwrap();
     assert_eq!(told, Mark::default());
     let to = Store::open(&Disk::memory(), PLENTY).unwrap();
     assert_eq!(to.install(&packed, &cluster(&Player::with_members(1, 1).0), None).unwrap(), told);
