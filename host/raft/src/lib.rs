@@ -25,7 +25,7 @@ pub mod types;
 #[cfg(test)]
 mod tests;
 
-pub use log::{Log, LogEnd, LogReader};
+pub use log::{Log, LogEnd, LogReader, LogView};
 pub use machine::{Applied, Builder, Machine, Watcher};
 pub use open::{Files, OpenError, Replicated};
 pub use runs::Runs;

@@ -4,11 +4,16 @@
 //! only then are they seen and answered. So the state on the disk is never behind an answer, and a log can be purged as
 //! far as it is applied.
 //!
+//! openraft asks for a few entries at a time, as they are committed, and waits for each answer. On a disk that takes its
+//! time that would be a flush for every few. So whatever is committed by then is applied with them; when openraft asks for
+//! it, the answers are there already.
+//!
 //! Invariants: nobody reads what is not on the disk. After a write that failed the memory is what the disk has, and
 //! nothing is applied any more.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use kernel::command::Command;
@@ -20,7 +25,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use store::{Identity, Mark, Spool, SpoolRoom, Store};
 use tokio_stream::{Stream, StreamExt};
 
-use crate::log::chain;
+use crate::log::{LogView, chain};
 use crate::runs::Runs;
 use crate::types::{
     Proposed, RaftEntry, RaftPlace, Snapshot, SnapshotMeta, StoredMembership, Types, membership, place, raft_mark,
@@ -35,7 +40,7 @@ pub trait Watcher: Send + Sync + 'static {
     /// Entries were applied and are on the disk; nobody was answered yet.
     fn applied(&self, what: &Applied);
 
-    /// What their commands had to tell; whoever waited for them has been answered. Only a leader's is of interest.
+    /// What their commands had to tell. Only a leader's is of interest.
     fn told(&self, notices: Vec<Notice>);
 }
 
@@ -76,8 +81,11 @@ struct Shared {
     identity: Identity,
     runs: Runs,
     watcher: Arc<dyn Watcher>,
+    log: LogView,
     state: RwLock<State>,
     mark: RwLock<Mark>,
+    /// Entries that were applied before they were asked for, and what became of them. At most [`ENTRIES`].
+    ahead: Mutex<VecDeque<(u64, Result<Reply, Reject>)>>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -86,7 +94,7 @@ impl std::fmt::Debug for Machine {
     }
 }
 
-type Waiting = (Option<ApplyResponder<Types>>, Result<Reply, Reject>);
+type Waiting = (u64, Option<ApplyResponder<Types>>, Result<Reply, Reject>);
 
 impl Machine {
     /// The state of a store. Reads all of it.
@@ -99,9 +107,11 @@ impl Machine {
         identity: Identity,
         runs: Runs,
         watcher: Arc<dyn Watcher>,
+        log: LogView,
     ) -> Result<Self, store::StoreError> {
         let (state, mark) = (RwLock::new(store.load()?), RwLock::new(store.mark()?));
-        Ok(Self { shared: Arc::new(Shared { store, spools, identity, runs, watcher, state, mark }) })
+        let ahead = Mutex::default();
+        Ok(Self { shared: Arc::new(Shared { store, spools, identity, runs, watcher, log, state, mark, ahead }) })
     }
 
     /// Reads the state as after the last entry that is applied and on the disk. Keep it short: entries wait meanwhile.
@@ -152,12 +162,39 @@ impl Shared {
         self.mark.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Applies entries in one transaction, then tells whoever waits.
-    fn apply(&self, batch: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    fn ahead(&self) -> MutexGuard<'_, VecDeque<(u64, Result<Reply, Reject>)>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers the first entries of a batch, those that are applied already.
+    fn answer(&self, batch: &mut VecDeque<EntryResponder<Types>>) -> io::Result<()> {
+        let applied = self.mark().applied.map(|place| place.index);
+        let mut ahead = self.ahead();
+        while let Some((entry, responder)) = batch.pop_front_if(|(entry, _)| Some(entry.log_id.index) <= applied) {
+            let index = entry.log_id.index;
+            while ahead.pop_front_if(|(at, _)| *at < index).is_some() {}
+            let Some((_, reply)) = ahead.pop_front_if(|(at, _)| *at == index) else {
+                return Err(io::Error::other(format!("entry {index} was applied and answered before")));
+            };
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies entries, and what else is committed by now, in one transaction; then tells whoever waits.
+    fn apply(&self, batch: VecDeque<EntryResponder<Types>>) -> io::Result<()> {
         let began = Instant::now();
         let mut mark = self.mark();
+        let asked = batch.len();
+        let mut batch = Vec::from(batch);
+        if let Some(last) = batch.last().map(|(entry, _)| entry.log_id.index) {
+            let more = self.log.committed_after(last, ENTRIES.saturating_sub(asked));
+            batch.extend(more.into_iter().map(|entry| (entry, None)));
+        }
         let mut commands: Vec<(LogIndex, Arc<Command>)> = Vec::new();
-        let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
+        let mut waiting: VecDeque<Waiting> = VecDeque::with_capacity(batch.len());
         let mut writes: Vec<Write> = Vec::new();
         let mut notices = Vec::new();
         // It stays locked until all is on the disk: nobody sees what may still be lost.
@@ -179,7 +216,7 @@ impl Shared {
                     outcome.reply
                 }
             };
-            waiting.push((responder, reply));
+            waiting.push_back((at.index, responder, reply));
         }
         let entries: Vec<_> = commands.iter().map(|(index, command)| (*index, &**command)).collect();
         if let Err(error) = self.store.commit_marked(&entries, &writes, &mark) {
@@ -190,7 +227,9 @@ impl Shared {
         let applied = self.now(&state, mark, commands.len(), began, false);
         drop(state);
         self.tell(&applied);
-        for (responder, reply) in waiting {
+        let early = waiting.split_off(asked).into_iter().map(|(index, _, reply)| (index, reply));
+        self.ahead().extend(early);
+        for (_, responder, reply) in waiting {
             if let Some(responder) = responder {
                 responder.send(reply);
             }
@@ -208,6 +247,7 @@ impl Shared {
         let last = told.last_log_id.as_ref().map(place);
         let mark = self.store.install(spool, &self.identity.cluster, last).map_err(failed)?;
         *state = self.store.load().map_err(failed)?;
+        self.ahead().clear();
         let applied = self.now(&state, mark, 0, began, true);
         drop(state);
         self.tell(&applied);
@@ -267,15 +307,18 @@ impl RaftStateMachine<Types> for Machine {
         Strm: Stream<Item = Result<(RaftEntry, Option<ApplyResponder<Types>>), io::Error>> + Unpin + OptionalSend,
     {
         loop {
-            let mut batch = Vec::new();
+            let mut batch = VecDeque::new();
             while batch.len() < ENTRIES
                 && let Some(entry) = entries.next().await
             {
-                batch.push(entry?);
+                batch.push_back(entry?);
             }
             if batch.is_empty() {
                 return Ok(());
             }
+            self.shared.answer(&mut batch)?;
+            let Some(last) = batch.back().map(|(entry, _)| place(&entry.log_id)) else { continue };
+            self.shared.log.flushed(last).await?;
             let shared = Arc::clone(&self.shared);
             self.shared.runs.run(move || shared.apply(batch)).await?;
         }

@@ -127,23 +127,23 @@ impl Files {
         if let Some(found) = self.head.identity.take_if(|found| *found != identity) {
             return Err(OpenError::OtherLog { found: Box::new(found), asked: Box::new(identity) });
         }
-        let machine = Machine::open(Arc::clone(&self.store), spools, identity.clone(), runs, watcher)?;
-        let found = machine.read(|state| state.meta.cluster.clone());
+        let found = self.store.cluster()?;
         if found != ClusterId::default() && found != identity.cluster {
             return Err(OpenError::OtherState { found, asked: identity.cluster });
         }
         // One that is bound and still without a log was stopped in between.
         if self.head.identity.is_none() || self.lone {
-            self.bind(&identity, &machine)?;
+            self.bind(&identity)?;
         }
         let (log, end) = Log::start(self.log, &self.head, runs).map_err(OpenError::Thread)?;
+        let machine = Machine::open(self.store, spools, identity, runs, watcher, log.view())?;
         Ok(Replicated { log, machine, end })
     }
 
     /// Makes a new log this replica's. Where a state came about without one, the log begins after it, in a later term.
-    fn bind(&mut self, identity: &Identity, machine: &Machine) -> Result<(), OpenError> {
+    fn bind(&mut self, identity: &Identity) -> Result<(), OpenError> {
         if self.lone {
-            let mark = machine.mark();
+            let mark = self.store.mark()?;
             let founder = mark.membership.replicas.first().map(|(_, replica)| replica.key);
             if let Some(found) = founder.filter(|found| *found != identity.key || identity.replica != 0) {
                 return Err(OpenError::OtherKey { found, ours: identity.key });
@@ -154,7 +154,7 @@ impl Files {
         self.log.bind(identity, self.head.vote)?;
         if self.lone {
             // From here on the state has a log.
-            self.store.commit_marked(&[], &[], &machine.mark())?;
+            self.store.commit_marked(&[], &[], &self.store.mark()?)?;
         }
         self.head.identity = Some(identity.clone());
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use kernel::command::{Command, Entry};
 use kernel::decide::Slot;
-use kernel::id::{Digest, LogIndex, NodeId};
+use kernel::id::{ClusterId, Digest, LogIndex, NodeId};
 use kernel::outcome::Write;
 use kernel::state::Meta;
 use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
@@ -105,6 +105,15 @@ impl Store {
     pub fn mark(&self) -> Result<Mark, StoreError> {
         let reader = self.database.begin_read().map_err(disk)?;
         Ok(mark::read(&reader.open_table(MARK).map_err(disk)?)?.map(|row| row.mark).unwrap_or_default())
+    }
+
+    /// The cluster whose state this is; an empty name before the founding.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn cluster(&self) -> Result<ClusterId, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        Ok(meta::now(&reader)?.map(|meta| meta.cluster).unwrap_or_default())
     }
 
     /// Whether the state came about without a log, by a release that had none: its first log goes on after it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use openraft::storage::IOFlushed;
 use store::{LogChange, Place, StoreError, Vote};
@@ -19,8 +20,10 @@ pub(super) enum Job {
     Append(Vec<(u64, Vec<u8>)>, Place, IOFlushed<Types>),
     /// Whom this replica supports, and who waits for it.
     Vote(Vote, oneshot::Sender<io::Result<()>>),
-    /// Entries go. Nobody waits: the file changes in order, so what comes later is not there without it.
-    Cut(LogChange),
+    /// Entries after this one go. Nobody waits: the file changes in order, so what comes later is not there without it.
+    Truncate(Option<Place>),
+    /// Entries up to this one go. Nobody waits.
+    Purge(Place),
 }
 
 /// Who is told.
@@ -34,14 +37,19 @@ pub(super) struct Flusher {
     shared: Arc<Shared>,
     /// How far the file knows the log to be committed.
     committed: Option<Place>,
+    /// The last entry in the file.
+    last: Option<Place>,
     /// Why nothing can be written any more.
     failed: Option<String>,
 }
 
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let committed = shared.tail().committed;
-        Self { shared, committed, failed: None }
+        let (committed, last) = {
+            let tail = shared.tail();
+            (tail.committed, tail.last)
+        };
+        Self { shared, committed, last, failed: None }
     }
 
     /// Runs until nobody can bring a change any more.
@@ -65,24 +73,34 @@ impl Flusher {
             match job {
                 Job::Append(entries, last, who) => {
                     changes.push(LogChange::Append(entries));
+                    self.last = Some(last);
                     told.push(Told::Appended(last, who));
                 }
                 Job::Vote(vote, who) => {
                     changes.push(LogChange::Vote(vote));
                     told.push(Told::Voted(vote, who));
                 }
-                Job::Cut(change) => changes.push(change),
+                Job::Truncate(last) => {
+                    changes.push(LogChange::Truncate(last.map(|last| last.index)));
+                    self.last = last;
+                }
+                Job::Purge(to) => {
+                    changes.push(LogChange::Purge(to));
+                    self.last = self.last.max(Some(to));
+                }
             }
         }
-        let committed = self.shared.tail().committed;
-        let news = committed.filter(|_| committed != self.committed);
+        // What is committed may still be on its way here: a file that named an entry that it does not hold could not be
+        // started from. One that ends with an entry of the same term, or of a later one, holds it.
+        let committed = self.shared.tail().committed.filter(|committed| Some(*committed) <= self.last);
+        let news = committed.filter(|_| committed > self.committed);
         let done = match &self.failed {
             Some(why) => Err(why.clone()),
             None => self.shared.file.write(&changes, news).map_err(|error| chain(&error)),
         };
         match done {
             Ok(()) => {
-                self.committed = committed;
+                self.committed = committed.max(self.committed);
                 let mut tail = self.shared.tail();
                 for told in &told {
                     match told {
@@ -96,8 +114,10 @@ impl Flusher {
                     tracing::error!(error = why, "the log cannot be written; this node must start again");
                 }
                 self.failed = Some(why.clone());
+                self.shared.failed.store(true, Ordering::Release);
             }
         }
+        self.shared.flushes.send_modify(|flushes| *flushes += 1);
         for told in told {
             let done = done.clone().map_err(io::Error::other);
             match told {

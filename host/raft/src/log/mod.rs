@@ -13,13 +13,14 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
-use store::{LogChange, LogFile, LogHead};
-use tokio::sync::{mpsc, oneshot};
+use store::{LogFile, LogHead, Place};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 
 use crate::runs::Runs;
@@ -44,6 +45,10 @@ struct Shared {
     file: LogFile,
     tail: Mutex<Tail>,
     runs: Runs,
+    /// Nothing is written any more.
+    failed: AtomicBool,
+    /// Rises with each write of the file.
+    flushes: watch::Sender<u64>,
     /// Goes last: who waits for the end then finds the file closed.
     _open: mpsc::Sender<()>,
 }
@@ -87,7 +92,9 @@ impl Log {
     /// There is no thread for it.
     pub fn start(file: LogFile, head: &LogHead, runs: Runs) -> io::Result<(Self, LogEnd)> {
         let (open, end) = mpsc::channel(1);
-        let shared = Arc::new(Shared { file, tail: Mutex::new(Tail::new(head)), runs, _open: open });
+        let (failed, flushes) = (AtomicBool::new(false), watch::Sender::new(0));
+        let tail = Mutex::new(Tail::new(head));
+        let shared = Arc::new(Shared { file, tail, runs, failed, flushes, _open: open });
         let flusher = Flusher::new(Arc::clone(&shared));
         let jobs = match runs {
             Runs::Inline => Jobs::Inline(Arc::new(Mutex::new(flusher))),
@@ -98,6 +105,12 @@ impl Log {
             }
         };
         Ok((Self { shared, jobs }, LogEnd(end)))
+    }
+
+    /// What the state looks at.
+    #[must_use]
+    pub fn view(&self) -> LogView {
+        LogView(Arc::downgrade(&self.shared))
     }
 
     async fn send(&self, job: Job) -> io::Result<()> {
@@ -137,6 +150,35 @@ impl Shared {
             }
             return Ok(entries);
         }
+    }
+}
+
+/// What the state of a replica looks at in its log. It does not keep the log open.
+#[derive(Clone, Debug, Default)]
+pub struct LogView(Weak<Shared>);
+
+impl LogView {
+    /// Waits until an entry is on the disk, where the log has it and it is still on its way. A state that is ahead of its
+    /// own log could name an entry at whose place the log, after a power cut, still has another one.
+    pub(crate) async fn flushed(&self, at: Place) -> io::Result<()> {
+        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        let mut flushes = shared.flushes.subscribe();
+        while !shared.tail().is_flushed(at) {
+            if shared.failed.load(Ordering::Acquire) {
+                return Err(io::Error::other("the log cannot be written"));
+            }
+            flushes.changed().await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Committed entries after an index that are at hand and on the disk, at most so many.
+    pub(crate) fn committed_after(&self, index: u64, max: usize) -> Vec<RaftEntry> {
+        let Some(shared) = self.0.upgrade() else { return Vec::new() };
+        let tail = shared.tail();
+        let mut entries = tail.committed_after(index, max, PIECE_BYTES);
+        entries.retain(|entry| tail.is_flushed(place(&entry.log_id)));
+        entries
     }
 }
 
@@ -282,12 +324,12 @@ impl RaftLogStorage<Types> for Log {
     async fn truncate_after(&mut self, last: Option<RaftPlace>) -> Result<(), io::Error> {
         let last = last.as_ref().map(place);
         self.shared.tail().truncate(last);
-        self.send(Job::Cut(LogChange::Truncate(last.map(|last| last.index)))).await
+        self.send(Job::Truncate(last)).await
     }
 
     async fn purge(&mut self, to: RaftPlace) -> Result<(), io::Error> {
         let to = place(&to);
         self.shared.tail().purge(to);
-        self.send(Job::Cut(LogChange::Purge(to))).await
+        self.send(Job::Purge(to)).await
     }
 }

@@ -102,6 +102,22 @@ impl Tail {
         }
     }
 
+    /// Whether an entry is on the disk, or is none of those that are still on their way there.
+    pub(super) fn is_flushed(&self, at: Place) -> bool {
+        at.index < self.flushed || self.entry(at.index).is_none_or(|(entry, _)| place(&entry.log_id) != at)
+    }
+
+    /// The entries after an index that are in memory and committed, at most so many and of not many more bytes than
+    /// `max_bytes`.
+    pub(super) fn committed_after(&self, index: u64, max: usize, max_bytes: usize) -> Vec<RaftEntry> {
+        let first = index.saturating_add(1);
+        let end = after(self.committed).min(first.saturating_add(max as u64));
+        if first < self.front {
+            return Vec::new();
+        }
+        self.find(first, end, max_bytes).in_memory
+    }
+
     /// Entries after this one go.
     pub(super) fn truncate(&mut self, last: Option<Place>) {
         let end = after(last);
