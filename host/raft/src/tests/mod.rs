@@ -3,6 +3,7 @@
 mod cuts;
 mod lone;
 mod open;
+mod order;
 mod suite;
 
 use std::sync::Arc;

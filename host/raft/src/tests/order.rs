@@ -1,0 +1,105 @@
+//! What is written when: the state after its log, what is committed after what is there, many entries in one transaction.
+
+use std::sync::{Arc, Mutex};
+
+use kernel::outcome::Notice;
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
+use openraft::{EntryPayload, RaftLogReader};
+use store::lossy::{Failure, Lossy, Power};
+use store::{Disk, LogFile, Place, SpoolRoom};
+
+use super::{Disks, found, identity, join};
+use crate::types::{RaftEntry, raft_place};
+use crate::{Applied, Replicated, Runs, Watcher};
+
+fn entry(index: u64) -> RaftEntry {
+    let command = if index == 1 { found() } else { join(index) };
+    let payload = if index == 0 { EntryPayload::Blank } else { EntryPayload::Normal(command.into()) };
+    RaftEntry { log_id: raft_place(Place { term: 1, index }), payload }
+}
+
+async fn append(on: &mut Replicated, indexes: std::ops::Range<u64>) {
+    on.log.append(indexes.map(entry), IOFlushed::noop()).await.unwrap();
+}
+
+async fn commit(on: &mut Replicated, index: u64) {
+    on.log.save_committed(Some(entry(index).log_id)).await.unwrap();
+}
+
+async fn apply(on: &mut Replicated, indexes: std::ops::Range<u64>) -> std::io::Result<()> {
+    on.machine.apply(tokio_stream::iter(indexes.map(|index| Ok((entry(index), None))))).await
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<Applied>>);
+
+impl Watcher for Seen {
+    fn applied(&self, what: &Applied) {
+        self.0.lock().unwrap().push(what.clone());
+    }
+
+    fn told(&self, _: Vec<Notice>) {}
+}
+
+fn index(on: &Replicated) -> Option<u64> {
+    on.machine.mark().applied.map(|place| place.index)
+}
+
+#[tokio::test]
+async fn what_is_committed_is_applied_with_what_is_asked_for() {
+    let (disks, seen) = (Disks::memory(), Arc::new(Seen::default()));
+    let files = disks.files();
+    let mut on = files.start(identity(0), SpoolRoom::memory(), Runs::Inline, Arc::clone(&seen) as _).unwrap();
+    append(&mut on, 0..30).await;
+    commit(&mut on, 19).await;
+    apply(&mut on, 0..2).await.unwrap();
+    assert_eq!(index(&on), Some(19), "and no further: the rest may still go");
+    let state = on.machine.read(Clone::clone);
+    apply(&mut on, 2..10).await.unwrap();
+    apply(&mut on, 10..20).await.unwrap();
+    assert_eq!(on.machine.read(Clone::clone), state);
+    assert_eq!(seen.0.lock().unwrap().len(), 1, "one transaction for all of it");
+    commit(&mut on, 25).await;
+    apply(&mut on, 20..22).await.unwrap();
+    commit(&mut on, 29).await;
+    // The first four are answered from before, the last four are news.
+    apply(&mut on, 22..30).await.unwrap();
+    assert_eq!((index(&on), seen.0.lock().unwrap().len()), (Some(29), 3));
+    assert!(apply(&mut on, 28..30).await.is_err(), "nothing is applied or answered twice");
+}
+
+#[tokio::test]
+async fn what_is_committed_is_named_when_the_log_holds_it() {
+    let disks = Disks::memory();
+    let mut on = disks.start(Runs::Inline);
+    commit(&mut on, 5).await;
+    append(&mut on, 0..4).await;
+    drop(on);
+    assert_eq!(
+        LogFile::open(&disks.log).unwrap().1.committed,
+        None,
+        "a start would look for entries that are not there"
+    );
+    let mut on = disks.start(Runs::Inline);
+    commit(&mut on, 5).await;
+    append(&mut on, 4..8).await;
+    drop(on);
+    assert_eq!(LogFile::open(&disks.log).unwrap().1.committed, Some(Place { term: 1, index: 5 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_is_never_ahead_of_its_own_log() {
+    let power = Arc::new(Power::default());
+    let disks = Disks { log: Disk::lossy(&Lossy::on(&power)), state: Disk::lossy(&Lossy::on(&power)) };
+    let mut on = disks.start(Runs::OnThreads);
+    append(&mut on, 0..4).await;
+    commit(&mut on, 3).await;
+    apply(&mut on, 0..4).await.unwrap();
+    power.fail_at(1, Failure::PowerCut);
+    // The majority has it; this replica's own disk does not.
+    append(&mut on, 4..8).await;
+    commit(&mut on, 7).await;
+    assert!(apply(&mut on, 4..8).await.is_err());
+    assert_eq!(index(&on), Some(3));
+    assert_eq!({ on.log.get_log_reader().await }.try_get_log_entries(4..8).await.unwrap().len(), 4);
+}
