@@ -23,7 +23,7 @@ use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{Config, OptionalSend, Raft};
 use raft::types::{RaftVote, Snapshot, Types};
-use raft::{Applied, Files, Machine, Runs, Watcher};
+use raft::{Batch, Files, Machine, Runs, Watcher};
 use store::{Disk, Identity, Payload, Place, Replica, Spool, SpoolRoom, Store};
 
 /// How long each number of proposers is measured.
@@ -78,7 +78,7 @@ struct Count {
 }
 
 impl Watcher for Count {
-    fn applied(&self, what: &Applied) {
+    fn applied(&self, what: &Batch) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.commands.fetch_add(what.commands as u64, Ordering::Relaxed);
         self.took_us.fetch_add(what.took.as_micros() as u64, Ordering::Relaxed);

@@ -26,6 +26,6 @@ pub mod types;
 mod tests;
 
 pub use log::{Log, LogEnd, LogReader, LogView};
-pub use machine::{Applied, Builder, Machine, Watcher};
+pub use machine::{Applied as Batch, Builder, Machine, Watcher};
 pub use open::{Files, OpenError, Replicated};
 pub use runs::Runs;

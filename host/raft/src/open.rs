@@ -58,6 +58,9 @@ pub enum OpenError {
         /// This node's.
         ours: NodeId,
     },
+    /// There is a log or a state already.
+    #[error("this super is not empty: give it an empty data_dir")]
+    NotEmpty,
     /// No thread.
     #[error("no thread for the log")]
     Thread(#[source] io::Error),
@@ -111,6 +114,20 @@ impl Files {
     #[must_use]
     pub const fn is_without_log(&self) -> bool {
         self.lone
+    }
+
+    /// Says whose the log will be, before anything is in it. The latest word counts as long as nothing came of an earlier
+    /// one.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is a log or a state already.
+    pub fn invite(&mut self, identity: Identity) -> Result<(), OpenError> {
+        if self.head.vote.is_some() || self.head.last.is_some() || self.store.mark()?.applied.is_some() {
+            return Err(OpenError::NotEmpty);
+        }
+        self.log.bind(&identity, None)?;
+        self.head.identity = Some(identity);
+        Ok(())
     }
 
     /// Opens the replica. On a new disk the files are its own from now on, whatever becomes of it.

@@ -81,8 +81,7 @@ impl Store {
         let reader = self.database.begin_read().map_err(disk)?;
         let row = mark::read(&reader.open_table(MARK).map_err(disk)?)?;
         let mark = row.map(|row| row.mark).unwrap_or_default();
-        let spool = room.of(View { reader, mark: mark.clone() }).map_err(|error| disk(redb::Error::Io(error)))?;
-        Ok((mark, spool))
+        Ok((mark.clone(), room.of(View { reader, mark })))
     }
 
     /// Whether a snapshot is whole, of that cluster, and of that entry of the log. Reads all of it.

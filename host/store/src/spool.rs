@@ -26,14 +26,14 @@ pub struct Spool(Arc<Mutex<Inner>>);
 struct Inner {
     bytes: Bytes,
     len: u64,
-    /// What the bytes are still to be made of.
-    view: Option<View>,
 }
 
 #[derive(Debug)]
 enum Bytes {
     File(File),
     Memory(Vec<u8>),
+    /// What they are still to be made of, and where.
+    View(Box<View>, SpoolRoom),
 }
 
 impl SpoolRoom {
@@ -54,12 +54,12 @@ impl SpoolRoom {
     /// # Errors
     /// What the system says.
     pub fn create(&self) -> io::Result<Spool> {
-        Ok(Spool(Arc::new(Mutex::new(Inner { bytes: self.bytes()?, len: 0, view: None }))))
+        Ok(Spool(Arc::new(Mutex::new(Inner { bytes: self.bytes()?, len: 0 }))))
     }
 
     /// A spool of what a view shows.
-    pub(crate) fn of(&self, view: View) -> io::Result<Spool> {
-        Ok(Spool(Arc::new(Mutex::new(Inner { bytes: self.bytes()?, len: 0, view: Some(view) }))))
+    pub(crate) fn of(&self, view: View) -> Spool {
+        Spool(Arc::new(Mutex::new(Inner { bytes: Bytes::View(Box::new(view), self.clone()), len: 0 })))
     }
 
     fn bytes(&self) -> io::Result<Bytes> {
@@ -115,8 +115,11 @@ impl Spool {
     /// What the system says; the spool is then to be dropped.
     pub fn read(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
         let mut inner = self.inner();
-        if let Some(view) = inner.view.take() {
-            view.pack(&mut |piece| inner.append(piece))?;
+        if let Bytes::View(_, room) = &inner.bytes {
+            let bytes = room.bytes()?;
+            if let Bytes::View(view, _) = std::mem::replace(&mut inner.bytes, bytes) {
+                view.pack(&mut |piece| inner.append(piece))?;
+            }
         }
         let left = usize::try_from(inner.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut piece = vec![0; left.min(max)];
@@ -127,6 +130,7 @@ impl Spool {
                 let end = at.saturating_add(piece.len());
                 piece.copy_from_slice(bytes.get(at..end).unwrap_or_default());
             }
+            Bytes::View(..) => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(piece)
     }
@@ -137,6 +141,7 @@ impl Inner {
         match &mut self.bytes {
             Bytes::File(file) => file.write_all_at(piece, self.len)?,
             Bytes::Memory(bytes) => bytes.extend_from_slice(piece),
+            Bytes::View(..) => return Err(io::ErrorKind::Unsupported.into()),
         }
         self.len += piece.len() as u64;
         Ok(())

@@ -15,7 +15,7 @@ use store::{Disk, Replica, Spool, SpoolRoom};
 
 use super::{Disks, found, identity, join, lead, replica};
 use crate::types::{RaftVote, Snapshot, Types};
-use crate::{Applied, LogEnd, Machine, Runs, Watcher};
+use crate::{Batch, LogEnd, Machine, Runs, Watcher};
 
 /// Nobody is there.
 struct Nobody;
@@ -61,12 +61,12 @@ impl RaftNetworkV2<Types> for Nobody {
 /// Keeps what it is told.
 #[derive(Default)]
 struct Seen {
-    applied: Mutex<Vec<Applied>>,
+    applied: Mutex<Vec<Batch>>,
     notices: AtomicUsize,
 }
 
 impl Watcher for Seen {
-    fn applied(&self, what: &Applied) {
+    fn applied(&self, what: &Batch) {
         self.applied.lock().unwrap().push(what.clone());
     }
 

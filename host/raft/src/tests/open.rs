@@ -113,3 +113,19 @@ async fn a_state_whose_log_is_gone_is_refused() {
     let error = start(&disks, identity(0)).unwrap_err();
     assert!(matches!(error, OpenError::LogBehind), "{error}");
 }
+
+#[tokio::test]
+async fn an_empty_replica_is_who_it_was_last_invited_to_be() {
+    let disks = Disks::memory();
+    for replica in [7, 9] {
+        disks.files().invite(identity(replica)).unwrap();
+        assert_eq!(disks.files().identity(), Some(&identity(replica)));
+    }
+    let mut on = start(&disks, identity(9)).unwrap();
+    on.log.save_vote(&crate::types::raft_vote(store::Vote { term: 1, replica: 9, committed: false })).await.unwrap();
+    end(on);
+    assert!(matches!(disks.files().invite(identity(11)), Err(OpenError::NotEmpty)));
+    let old = Disks::memory();
+    lone(&old.state);
+    assert!(matches!(old.files().invite(identity(11)), Err(OpenError::NotEmpty)));
+}

@@ -10,7 +10,7 @@ use store::{Disk, LogFile, Place, SpoolRoom};
 
 use super::{Disks, found, identity, join};
 use crate::types::{RaftEntry, raft_place};
-use crate::{Applied, Replicated, Runs, Watcher};
+use crate::{Batch, Replicated, Runs, Watcher};
 
 fn entry(index: u64) -> RaftEntry {
     let command = if index == 1 { found() } else { join(index) };
@@ -31,10 +31,10 @@ async fn apply(on: &mut Replicated, indexes: std::ops::Range<u64>) -> std::io::R
 }
 
 #[derive(Default)]
-struct Seen(Mutex<Vec<Applied>>);
+struct Seen(Mutex<Vec<Batch>>);
 
 impl Watcher for Seen {
-    fn applied(&self, what: &Applied) {
+    fn applied(&self, what: &Batch) {
         self.0.lock().unwrap().push(what.clone());
     }
 

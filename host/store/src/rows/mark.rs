@@ -108,6 +108,22 @@ impl Mark {
             membership: Membership { voters: vec![vec![0]], replicas: vec![(0, replica)] },
         })
     }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// Never, in practice: every mark has an encoding.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
+        encode(TABLE, self)
+    }
+
+    /// The mark of all these bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: they are no mark.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        decode(TABLE, "(bytes)", bytes)
+    }
 }
 
 pub(crate) fn write(transaction: &WriteTransaction, mark: Mark, lone: bool) -> Result<(), StoreError> {
@@ -149,6 +165,10 @@ mod tests {
 
     #[test]
     fn a_mark_comes_back() {
+        for seed in 0..50 {
+            let mark = any(&mut Draw(seed)).mark;
+            assert_eq!(Mark::of_bytes(&mark.to_bytes().unwrap()).unwrap(), mark);
+        }
         check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "0afb88133891a2e0");
         let vote = |draw: &mut Draw| Vote { term: draw.number(), replica: draw.number(), committed: draw.coin() };
         check::row(vote, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "6d90cdf0e39759f0");

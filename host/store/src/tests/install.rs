@@ -162,6 +162,15 @@ fn a_snapshot_of_nothing_brings_nothing() {
 }
 
 #[test]
+fn a_snapshot_costs_nothing_until_it_is_read() {
+    let (from, _) = played(2, 3);
+    let (told, packed) = from.snapshot(&SpoolRoom::folder("/nowhere/at/all")).unwrap();
+    assert_eq!((told, packed.len()), (from.mark().unwrap(), 0));
+    assert!(packed.append(b"more").is_err(), "it is not written to");
+    assert!(packed.read(0, 1).is_err(), "now there is no room for it");
+}
+
+#[test]
 fn what_is_not_whole_changes_nothing() {
     let (from, player) = played(5, 10);
     let (told, packed) = from.snapshot(&SpoolRoom::memory()).unwrap();
