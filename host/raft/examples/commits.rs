@@ -1,5 +1,5 @@
 //! What a group of one commits on this machine: commands of 256 bytes through the log and the state, each proposer
-//! waiting for its answer before it proposes again. `cargo run --release -p raft --example commits [FOLDER]`
+//! waiting for its answer before it proposes again. `cargo run --release -p raft --features measure --example commits [FOLDER]`
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -96,7 +96,7 @@ impl Flusher {
         let news = committed.filter(|_| committed > self.committed);
         let done = match &self.failed {
             Some(why) => Err(why.clone()),
-            None => self.shared.file.write(&changes, news).map_err(|error| chain(&error)),
+            None => self.shared.file.write(&changes, news, self.last).map_err(|error| chain(&error)),
         };
         match done {
             Ok(()) => {

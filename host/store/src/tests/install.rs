@@ -241,3 +241,50 @@ fn a_power_cut_in_the_middle_leaves_the_old_or_the_new_one() {
     }
     assert!(seen[0] > 3 && seen[1] > 0, "{seen:?} of {operations}");
 }
+
+/// The largest memory of this process so far, MiB; 0 where the system does not say.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib >> 10)
+}
+
+#[test]
+#[ignore = "takes a minute; prints what it measures"]
+fn a_large_snapshot_is_never_whole_in_memory() {
+    const ROWS: u64 = 1_000_000;
+    let folder = tempfile::tempdir_in(std::env::var("SNAPSHOT_DIR").unwrap_or_else(|_| ".".into())).unwrap();
+    let room = SpoolRoom::folder(folder.path());
+    let open = |name| Store::open(&Disk::file(folder.path().join(name)), PLENTY).unwrap();
+    let from = open("from.redb");
+    let (player, steps) = Player::with_members(1, 20);
+    commit_marked(&from, &steps, &mark(1, player.state.meta.applied.0)).unwrap();
+    for part in 0..10 {
+        let transaction = crate::commit::begin(&from.database).unwrap();
+        {
+            let mut lines = transaction.open_table(crate::tables::LINES).unwrap();
+            let mut columns = transaction.open_table(crate::tables::COLUMNS).unwrap();
+            for at in part * ROWS / 10..(part + 1) * ROWS / 10 {
+                lines.insert(at.to_be_bytes().as_slice(), [7; 200].as_slice()).unwrap();
+            }
+            for at in 0..20 {
+                columns.insert(part * 20 + at, vec![at as u8; 1 << 20].as_slice()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    }
+    let before = peak_mib();
+    let began = std::time::Instant::now();
+    let (told, packed) = from.snapshot(&room).unwrap();
+    packed.read(0, 1).unwrap();
+    let took = began.elapsed();
+    let began = std::time::Instant::now();
+    let to = open("to.redb");
+    to.install(&packed, &cluster(&player), told.applied).unwrap();
+    let (mib, after) = (packed.len() >> 20, peak_mib());
+    println!(
+        "{mib} MiB: packed in {took:?}, installed in {:?}, {before} MiB of memory before, {after} after",
+        began.elapsed()
+    );
+    assert!(after < before + 100, "{before} {after}");
+}
