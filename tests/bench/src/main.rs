@@ -5,6 +5,7 @@
 //! ```text
 //! cargo run --release --bin bench -- settle
 //! cargo run --release --bin bench --features bench/scripts -- rules
+//! cargo run --release --bin bench -- load
 //! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
@@ -12,6 +13,7 @@
 
 mod figures;
 mod followers;
+mod load;
 mod native;
 mod process;
 mod rules;
@@ -39,6 +41,8 @@ enum Command {
     Settle(settle::Options),
     /// One rule in WebAssembly, natively and, with `--features bench/scripts`, in Lua and Rhai.
     Rules(rules::Options),
+    /// The default rules from their bytes to ready: compiled here, in a child, from the cache.
+    Load,
     /// Many followers on one super of this machine: pongs counted, and what the super needs for them.
     Followers(followers::Options),
 }
@@ -52,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let met = match Cli::parse().command {
         Command::Settle(options) => settle::run(&options)?,
         Command::Rules(options) => rules::run(&options)?,
+        Command::Load => load::run()?,
         Command::Followers(options) => followers::run(&options)?,
     };
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
