@@ -330,6 +330,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Spool) -> Result<(), io::Error> {
         let (shared, meta) = (Arc::clone(&self.shared), meta.clone());
+        shared.log.settled().await?;
         self.shared.runs.run(move || shared.install(&meta, &snapshot)).await
     }
 

@@ -42,6 +42,12 @@ pub enum OpenError {
          log's file back, or remove it from the group and let it join again with an empty data_dir"
     )]
     LogLost,
+    /// The log goes on after a state that is not there.
+    #[error(
+        "the log is there and the state that it goes on from is gone: put the state's file back, or remove this replica from \
+         the group and let it join again with an empty data_dir"
+    )]
+    StateLost,
     /// The state went on without the log that is there.
     #[error(
         "the state went on without its log, under a release that has none: put the log's file away, and this node goes \
@@ -94,8 +100,11 @@ impl Files {
     pub fn open(log: &Disk, store: Arc<Store>) -> Result<Self, OpenError> {
         let (log, head) = LogFile::open(log)?;
         let lone = store.is_without_log()?;
-        let has_state = store.mark()?.applied.is_some();
-        match (&head.identity, has_state, lone) {
+        let applied = store.mark()?.applied;
+        if head.purged > applied {
+            return Err(OpenError::StateLost);
+        }
+        match (&head.identity, applied.is_some(), lone) {
             (None, true, false) => return Err(OpenError::LogLost),
             (Some(_), _, true) if head.last.is_some() => return Err(OpenError::LogBehind),
             (Some(_) | None, _, _) => {}

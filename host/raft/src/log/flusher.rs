@@ -68,8 +68,9 @@ impl Flusher {
 
     /// Writes changes, in order, in one transaction, and tells whoever waits.
     pub(super) fn write(&mut self, jobs: impl IntoIterator<Item = Job>) {
-        let (mut changes, mut told) = (Vec::new(), Vec::new());
+        let (mut changes, mut told, mut count) = (Vec::new(), Vec::new(), 0);
         for job in jobs {
+            count += 1;
             match job {
                 Job::Append(entries, last, who) => {
                     changes.push(LogChange::Append(entries));
@@ -117,7 +118,7 @@ impl Flusher {
                 self.shared.failed.store(true, Ordering::Release);
             }
         }
-        self.shared.flushes.send_modify(|flushes| *flushes += 1);
+        self.shared.flushes.send_modify(|flushes| *flushes += count);
         for told in told {
             let done = done.clone().map_err(io::Error::other);
             match told {

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
@@ -47,7 +47,9 @@ struct Shared {
     runs: Runs,
     /// Nothing is written any more.
     failed: AtomicBool,
-    /// Rises with each write of the file.
+    /// Changes that were asked for.
+    asked: AtomicU64,
+    /// So many of them are in the file, or never will be.
     flushes: watch::Sender<u64>,
     /// Goes last: who waits for the end then finds the file closed.
     _open: mpsc::Sender<()>,
@@ -92,9 +94,9 @@ impl Log {
     /// There is no thread for it.
     pub fn start(file: LogFile, head: &LogHead, runs: Runs) -> io::Result<(Self, LogEnd)> {
         let (open, end) = mpsc::channel(1);
-        let (failed, flushes) = (AtomicBool::new(false), watch::Sender::new(0));
+        let (failed, asked, flushes) = (AtomicBool::new(false), AtomicU64::new(0), watch::Sender::new(0));
         let tail = Mutex::new(Tail::new(head));
-        let shared = Arc::new(Shared { file, tail, runs, failed, flushes, _open: open });
+        let shared = Arc::new(Shared { file, tail, runs, failed, asked, flushes, _open: open });
         let flusher = Flusher::new(Arc::clone(&shared));
         let jobs = match runs {
             Runs::Inline => Jobs::Inline(Arc::new(Mutex::new(flusher))),
@@ -114,6 +116,7 @@ impl Log {
     }
 
     async fn send(&self, job: Job) -> io::Result<()> {
+        self.shared.asked.fetch_add(1, Ordering::AcqRel);
         match &self.jobs {
             Jobs::Thread(jobs) => jobs.send(job).await.map_err(|_| io::Error::other("the log's thread has ended")),
             Jobs::Inline(flusher) => {
@@ -168,6 +171,19 @@ impl LogView {
                 return Err(io::Error::other("the log cannot be written"));
             }
             flushes.changed().await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was asked of the log before is on the disk. A snapshot replaces the entries that it covers: where
+    /// the log should still have others there after a power cut, the two would not belong together.
+    pub(crate) async fn settled(&self) -> io::Result<()> {
+        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        let asked = shared.asked.load(Ordering::Acquire);
+        let mut flushes = shared.flushes.subscribe();
+        flushes.wait_for(|flushed| *flushed >= asked).await.map_err(io::Error::other)?;
+        if shared.failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("the log cannot be written"));
         }
         Ok(())
     }

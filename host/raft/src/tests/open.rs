@@ -115,6 +115,19 @@ async fn a_state_whose_log_is_gone_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_whose_state_is_gone_is_refused() {
+    let disks = Disks::memory();
+    lone(&disks.state);
+    let mut on = start(&disks, identity(0)).unwrap();
+    // The log is purged up to the state.
+    StorageHelper::new(&mut on.log, &mut on.machine).with_id(0).get_initial_state().await.unwrap();
+    end(on);
+    let error = start(&Disks { log: disks.log.clone(), state: Disk::memory() }, identity(0)).unwrap_err();
+    assert!(matches!(error, OpenError::StateLost), "{error}");
+    end(start(&disks, identity(0)).unwrap());
+}
+
+#[tokio::test]
 async fn an_empty_replica_is_who_it_was_last_invited_to_be() {
     let disks = Disks::memory();
     for replica in [7, 9] {

@@ -103,3 +103,32 @@ async fn a_state_is_never_ahead_of_its_own_log() {
     assert_eq!(index(&on), Some(3));
     assert_eq!({ on.log.get_log_reader().await }.try_get_log_entries(4..8).await.unwrap().len(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_waits_for_the_log_to_make_room() {
+    let mut from = Disks::memory().start(Runs::Inline);
+    append(&mut from, 0..20).await;
+    commit(&mut from, 19).await;
+    apply(&mut from, 0..20).await.unwrap();
+    let power = Arc::new(Power::default());
+    let disks = Disks { log: Disk::lossy(&Lossy::on(&power)), state: Disk::lossy(&Lossy::on(&power)) };
+    for fails in [false, true] {
+        let mut on = disks.start(Runs::OnThreads);
+        let taken = from.machine.get_current_snapshot().await.unwrap().unwrap();
+        if fails {
+            append(&mut from, 20..30).await;
+            commit(&mut from, 29).await;
+            apply(&mut from, 20..30).await.unwrap();
+            power.fail_at(1, Failure::PowerCut);
+        } else {
+            append(&mut on, 0..4).await;
+        }
+        on.log.truncate_after(Some(entry(1).log_id)).await.unwrap();
+        let before = index(&on);
+        let installed = on.machine.install_snapshot(&taken.meta, taken.snapshot).await;
+        assert_eq!(installed.is_err(), fails);
+        assert_eq!(index(&on), if fails { before } else { Some(19) });
+        drop((on.log, on.machine));
+        on.end.wait().await;
+    }
+}
