@@ -20,10 +20,9 @@ pub(super) enum Job {
     Append(Vec<(u64, Vec<u8>)>, Place, IOFlushed<Types>),
     /// Whom this replica supports, and who waits for it.
     Vote(Vote, oneshot::Sender<io::Result<()>>),
-    /// Entries after this one go. Nobody waits: the file changes in order, so what comes later is not there without it.
-    Truncate(Option<Place>),
-    /// Entries up to this one go. Nobody waits.
-    Purge(Place),
+    /// Entries go, and this is the last one then. Nobody waits: the file changes in order, so what comes later is not there
+    /// without it.
+    Cut(LogChange, Option<Place>),
 }
 
 /// Who is told.
@@ -81,13 +80,9 @@ impl Flusher {
                     changes.push(LogChange::Vote(vote));
                     told.push(Told::Voted(vote, who));
                 }
-                Job::Truncate(last) => {
-                    changes.push(LogChange::Truncate(last.map(|last| last.index)));
+                Job::Cut(change, last) => {
+                    changes.push(change);
                     self.last = last;
-                }
-                Job::Purge(to) => {
-                    changes.push(LogChange::Purge(to));
-                    self.last = self.last.max(Some(to));
                 }
             }
         }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
-use store::{LogFile, LogHead, Place};
+use store::{LogChange, LogFile, LogHead, Place};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 
@@ -338,14 +338,22 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftPlace>) -> Result<(), io::Error> {
-        let last = last.as_ref().map(place);
-        self.shared.tail().truncate(last);
-        self.send(Job::Truncate(last)).await
+        let after = last.as_ref().map(place);
+        let last = {
+            let mut tail = self.shared.tail();
+            tail.truncate(after);
+            tail.last
+        };
+        self.send(Job::Cut(LogChange::Truncate(after.map(|after| after.index)), last)).await
     }
 
     async fn purge(&mut self, to: RaftPlace) -> Result<(), io::Error> {
         let to = place(&to);
-        self.shared.tail().purge(to);
-        self.send(Job::Purge(to)).await
+        let last = {
+            let mut tail = self.shared.tail();
+            tail.purge(to);
+            tail.last
+        };
+        self.send(Job::Cut(LogChange::Purge(to), last)).await
     }
 }

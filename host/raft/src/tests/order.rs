@@ -132,3 +132,30 @@ async fn a_snapshot_waits_for_the_log_to_make_room() {
         on.end.wait().await;
     }
 }
+
+#[tokio::test]
+async fn the_last_entry_is_known_after_every_cut() {
+    let disks = Disks::memory();
+    let last = |index| Some(Place { term: 1, index });
+    let at = |index| entry(index).log_id;
+    let mut on = disks.start(Runs::Inline);
+    append(&mut on, 0..10).await;
+    on.log.truncate_after(Some(at(20))).await.unwrap();
+    drop(on);
+    assert_eq!(LogFile::open(&disks.log).unwrap().1.last, last(9), "nothing is there to be cut");
+    let mut on = disks.start(Runs::Inline);
+    apply(&mut on, 0..10).await.unwrap();
+    on.log.purge(at(5)).await.unwrap();
+    on.log.truncate_after(Some(at(7))).await.unwrap();
+    drop(on);
+    assert_eq!(LogFile::open(&disks.log).unwrap().1.last, last(7));
+    let mut on = disks.start(Runs::Inline);
+    on.log.truncate_after(Some(at(5))).await.unwrap();
+    drop(on);
+    assert_eq!(LogFile::open(&disks.log).unwrap().1.last, last(5), "what was purged last");
+    let mut on = disks.start(Runs::Inline);
+    on.log.truncate_after(None).await.unwrap();
+    on.log.purge(at(9)).await.unwrap();
+    drop(on);
+    assert_eq!(LogFile::open(&disks.log).unwrap().1.last, last(9), "a hole is filled by purging");
+}
