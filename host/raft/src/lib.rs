@@ -16,6 +16,7 @@
     )
 )]
 
+mod keeping;
 mod log;
 mod machine;
 mod open;

@@ -25,6 +25,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use store::{Identity, Mark, Spool, SpoolRoom, Store};
 use tokio_stream::{Stream, StreamExt};
 
+use crate::keeping::Keeping;
 use crate::log::{LogView, chain};
 use crate::runs::Runs;
 use crate::types::{
@@ -82,6 +83,7 @@ struct Shared {
     runs: Runs,
     watcher: Arc<dyn Watcher>,
     log: LogView,
+    keeping: Keeping,
     state: RwLock<State>,
     mark: RwLock<Mark>,
     /// Entries that were applied before they were asked for, and what became of them. At most [`ENTRIES`].
@@ -109,9 +111,10 @@ impl Machine {
         watcher: Arc<dyn Watcher>,
         log: LogView,
     ) -> Result<Self, store::StoreError> {
-        let (state, mark) = (RwLock::new(store.load()?), RwLock::new(store.mark()?));
-        let ahead = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { store, spools, identity, runs, watcher, log, state, mark, ahead }) })
+        let (state, mark, ahead) = (store.load()?, RwLock::new(store.mark()?), Mutex::default());
+        let (keeping, state) = (Keeping::new(state.meta.settled), RwLock::new(state));
+        let shared = Shared { store, spools, identity, runs, watcher, log, keeping, state, mark, ahead };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Reads the state as after the last entry that is applied and on the disk. Keep it short: entries wait meanwhile.
@@ -227,6 +230,7 @@ impl Shared {
         let applied = self.now(&state, mark, commands.len(), began, false);
         drop(state);
         self.tell(&applied);
+        self.keeping.settled(applied.settled, &self.store, &self.log, self.runs);
         let early = waiting.split_off(asked).into_iter().map(|(index, _, reply)| (index, reply));
         self.ahead().extend(early);
         for (_, responder, reply) in waiting {

@@ -160,7 +160,16 @@ impl Shared {
 #[derive(Clone, Debug, Default)]
 pub struct LogView(Weak<Shared>);
 
+/// Keeps a log open.
+#[derive(Debug)]
+pub(crate) struct LogHold(#[allow(dead_code, reason = "it is held, not used")] Option<Arc<Shared>>);
+
 impl LogView {
+    /// Keeps the log open, if it is.
+    pub(crate) fn hold(&self) -> LogHold {
+        LogHold(self.0.upgrade())
+    }
+
     /// Waits until an entry is on the disk, where the log has it and it is still on its way. A state that is ahead of its
     /// own log could name an entry at whose place the log, after a power cut, still has another one.
     pub(crate) async fn flushed(&self, at: Place) -> io::Result<()> {

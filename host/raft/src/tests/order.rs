@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use kernel::command::{Answer, Command, Decided, Settle};
+use kernel::id::{LogIndex, RoundId, Term};
 use kernel::outcome::Notice;
+use kernel::round::{Bits, Marks, Report};
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{EntryPayload, RaftLogReader};
 use store::lossy::{Failure, Lossy, Power};
@@ -130,6 +133,65 @@ async fn a_snapshot_waits_for_the_log_to_make_room() {
         assert_eq!(index(&on), if fails { before } else { Some(19) });
         drop((on.log, on.machine));
         on.end.wait().await;
+    }
+}
+
+/// A round of a cluster without members.
+fn settle(round: u64) -> Command {
+    fn nothing<T>() -> Decided<T> {
+        Decided { policy: None, input: None, answer: Answer::NotCalled, fuel: 0 }
+    }
+    let (round, term) = (RoundId(round), Term(0));
+    let report = Report {
+        round,
+        term,
+        presence: Vec::new(),
+        facts: Vec::new(),
+        asked: Vec::new(),
+        seen: Vec::new(),
+        data: Vec::new(),
+        addresses: Vec::new(),
+        returns: Bits::zeros(0),
+        seats: Vec::new(),
+        marks: Marks::default(),
+    };
+    Command::Settle(Box::new(Settle {
+        round,
+        term,
+        now_ms: 1_700_000_000_000 + round.0,
+        settings_version: 1,
+        report,
+        partials: Vec::new(),
+        ban: nothing(),
+        reward: nothing(),
+        engine: "none".into(),
+        columns: LogIndex(1),
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyframe_is_kept_every_256_rounds() {
+    let disks = Disks::memory();
+    for (runs, rounds) in [(Runs::OnThreads, 1..900), (Runs::Inline, 900..1_300)] {
+        let mut on = disks.start(runs);
+        let store = Arc::clone(on.machine.store());
+        let mut commands = vec![(0, None), (1, Some(found()))];
+        commands.retain(|_| rounds.start == 1);
+        commands.extend(rounds.map(|round| (round + 1, Some(settle(round)))));
+        let entries = commands.into_iter().map(|(index, command)| {
+            let payload = command.map_or(EntryPayload::Blank, |command| EntryPayload::Normal(command.into()));
+            RaftEntry { log_id: raft_place(Place { term: 1, index }), payload }
+        });
+        for entry in entries {
+            on.machine.apply(tokio_stream::iter([Ok((entry, None))])).await.unwrap();
+        }
+        assert_eq!(on.machine.read(|state| state.meta.settled.0) + 1, on.machine.read(|state| state.meta.applied.0));
+        drop((on.log, on.machine));
+        on.end.wait().await;
+        assert_eq!(Arc::strong_count(&store), 1, "nobody is at the store any more");
+        // So far from the founding it is told from a keyframe, or not at all.
+        let last = store.mark().unwrap().applied.map_or(0, |place| place.index);
+        assert!(store.state_at(LogIndex(last)).unwrap().is_some(), "{last}");
     }
 }
 
