@@ -1,0 +1,82 @@
+//! The operator: adds supers and removes them, one joint change at a time, and never the last three.
+
+use std::collections::BTreeSet;
+
+use crate::raft::{Config, Id, Payload};
+use crate::supers::Fate;
+use crate::world::{Event, World};
+use crate::{MS, S, Us};
+
+/// How often it looks.
+const LOOK_US: Us = 500 * MS;
+/// Machines that may come and go in a run.
+const MACHINES: usize = 12;
+
+/// What the operator wants.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    wants: Option<BTreeSet<Id>>,
+    /// Removed supers that are switched off then.
+    off: Vec<(Us, Id)>,
+}
+
+impl World {
+    /// A super is to be added, or one is to go.
+    pub(crate) fn change_group(&mut self, adds: bool, gone: Id) {
+        let Some(leader) = self.leader() else { return };
+        let process = self.supers[usize::from(leader)].running().expect("it leads");
+        let mut voters = process.config.1.voters.clone();
+        if self.operator.wants.is_some() {
+            return;
+        }
+        if (adds || voters.len() <= 3) && voters.len() < 5 && self.supers.len() < MACHINES {
+            let new = self.new_machine();
+            self.restart(new);
+            voters.insert(new);
+        } else if voters.len() > 3 && voters.contains(&gone) {
+            voters.remove(&gone);
+        } else {
+            return;
+        }
+        self.tell(|_| format!("the supers are to be {voters:?}"));
+        self.operator.wants = Some(voters);
+    }
+
+    /// The operator looks at the group.
+    pub(crate) fn operate(&mut self) {
+        let now_us = self.now_us;
+        self.at(now_us + LOOK_US, Event::Operator);
+        for (_, id) in self.operator.off.extract_if(.., |(at_us, _)| *at_us <= now_us).collect::<Vec<_>>() {
+            self.tell(|_| format!("super {id} is switched off"));
+            self.crash(id, false, false);
+            self.supers[usize::from(id)].fate = Fate::Retired;
+        }
+        let Some(wanted) = self.operator.wants.clone() else { return };
+        let Some(leader) = self.leader() else { return };
+        let process = self.supers[usize::from(leader)].running().expect("it leads");
+        let (index, config) = process.raft.config.clone();
+        if index > process.applied || config.outgoing.is_some() {
+            return;
+        }
+        if config.voters == wanted {
+            self.operator.wants = None;
+            self.count("groups changed");
+            self.oracle.trouble(now_us);
+            let gone: Vec<Id> = (0..self.supers.len() as Id).filter(|id| !wanted.contains(id)).collect();
+            self.operator.off.extend(gone.into_iter().map(|id| (now_us + 5 * S, id)));
+            return;
+        }
+        let new: BTreeSet<Id> = wanted.difference(&config.voters).copied().collect();
+        let learners: BTreeSet<Id> = new.clone();
+        let next = if config.learners != learners {
+            Config { learners, ..config }
+        } else if new.iter().all(|id| process.raft.is_caught_up(*id)) {
+            Config { voters: wanted, outgoing: Some(config.voters), learners: BTreeSet::new() }
+        } else {
+            return;
+        };
+        self.oracle.trouble(now_us);
+        self.propose(leader, Payload::Config(next));
+        self.drive(leader);
+    }
+}

@@ -1,0 +1,120 @@
+//! Who knows the truth: which follower was up and could reach its supers, what was committed, what was acknowledged.
+//!
+//! It applies the committed log to a state of its own, compares every replica with it, and looks at each settlement with
+//! eyes that no super has. The first thing that is wrong ends the run.
+
+mod claims;
+mod end;
+mod rounds;
+mod same;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::id::{NodeId, RoundId, Term};
+use kernel::round::OpenRound;
+use kernel::state::State;
+
+pub(crate) use claims::Ledger;
+
+use crate::Us;
+use crate::raft::{Id, Payload};
+use crate::world::World;
+
+/// See the head of the module.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// The first thing that was wrong.
+    pub(crate) wrong: Option<String>,
+    leaders: BTreeMap<u64, Id>,
+    /// The committed log.
+    log: BTreeMap<u64, (u64, Arc<Payload>)>,
+    /// As after the last committed entry.
+    pub(crate) state: State,
+    applied: u64,
+    hashes: BTreeMap<u64, u64>,
+    /// When a leader opened a round.
+    opened: BTreeMap<(Term, RoundId), Us>,
+    /// Since which round a member is in the queue.
+    queued: BTreeMap<NodeId, RoundId>,
+    /// Rounds that began after a follower's death, while all was well.
+    dead_rounds: BTreeMap<usize, (Us, u32)>,
+    pub(crate) followers: BTreeMap<NodeId, usize>,
+    ledger: Ledger,
+    /// Faults of supers that last.
+    pub(crate) troubles: u32,
+    /// When the last one began or ended.
+    trouble_us: Us,
+    settled_us: Vec<Us>,
+    /// Terms and commits as they were seen last.
+    seen: BTreeMap<Id, (u32, u64, u64)>,
+}
+
+impl Oracle {
+    /// The cluster is founded.
+    pub(crate) fn begin(&mut self, index: u64, state: &State, _supers: Vec<Id>) {
+        self.applied = index;
+        self.state = state.clone();
+    }
+
+    /// Something is wrong; only the first thing counts.
+    pub(crate) fn wrong(&mut self, what: String) {
+        self.wrong.get_or_insert(what);
+    }
+
+    /// A fault of a super began or ended.
+    pub(crate) fn trouble(&mut self, now_us: Us) {
+        self.trouble_us = self.trouble_us.max(now_us);
+    }
+
+    /// A replica leads a term.
+    pub(crate) fn elected(&mut self, term: u64, id: Id) {
+        let leader = *self.leaders.entry(term).or_insert(id);
+        if leader != id {
+            self.wrong(format!("supers {leader} and {id} lead term {term}"));
+        }
+    }
+
+    /// A leader opened a round.
+    pub(crate) fn opened(&mut self, open: &OpenRound, now_us: Us) {
+        if self.opened.insert((open.term, open.round), now_us).is_some() {
+            self.wrong(format!("round {} was opened twice in term {}", open.round, open.term));
+        }
+    }
+
+    /// A replica takes an entry for committed.
+    pub(crate) fn committed(&mut self, index: u64, term: u64, payload: &Arc<Payload>) {
+        let (first_term, first) = self.log.entry(index).or_insert_with(|| (term, payload.clone()));
+        if *first_term != term || !Arc::ptr_eq(first, payload) && **first != **payload {
+            let first_term = *first_term;
+            self.wrong(format!("entry {index} was committed in term {first_term} and otherwise in term {term}"));
+        }
+    }
+}
+
+impl World {
+    /// The supers of the newest directory.
+    pub(crate) fn roster(&self) -> Arc<[Id]> {
+        self.oracle.state.meta.seats.iter().filter_map(|row| self.by_key.get(&row.holder.node).copied()).collect()
+    }
+
+    /// What must hold after every event.
+    pub(crate) fn look(&mut self) {
+        for (id, sup) in self.supers.iter().enumerate() {
+            let Some(process) = sup.running() else { continue };
+            let (raft, id) = (&process.raft, id as Id);
+            let before = self.oracle.seen.insert(id, (sup.life, raft.term, raft.commit));
+            let fits = process.applied <= raft.commit && raft.commit <= raft.log.last() && raft.log.durable() <= raft.log.last();
+            if !fits {
+                let what = (process.applied, raft.commit, raft.log.durable(), raft.log.last());
+                self.oracle.wrong(format!("super {id}: applied, committed, on disk, in the log: {what:?}"));
+            }
+            let falls = before.is_some_and(|(life, term, commit)| {
+                raft.term < term || life == sup.life && raft.commit < commit
+            });
+            if falls {
+                self.oracle.wrong(format!("super {id}: its term or what is committed fell"));
+            }
+        }
+    }
+}

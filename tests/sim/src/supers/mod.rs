@@ -1,0 +1,383 @@
+//! A super: a replica of the log, the kernel's state, and in memory what pings need.
+//!
+//! Each does in its one loop what the node's does: it takes what has come, then looks at deadlines, and measures how late
+//! it is itself.
+
+pub(crate) use founding::{activate, stage};
+
+mod apply;
+mod founding;
+mod rounds;
+mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use kernel::command::Super as Holder;
+use kernel::id::{NodeId, RoundId, Term};
+use kernel::limits::VOID_LAG_DIVISOR;
+use kernel::round::lead::{Clock, Lead};
+use kernel::round::opening::{Attending, Queues};
+use kernel::round::walk::{Carry, Walk};
+use kernel::round::{OpenRound, SeatRow, SignedPartial};
+use kernel::state::State;
+
+use crate::net::Peer;
+use crate::raft::{Config, Id, Log, Message, Payload, Raft, Role};
+use crate::world::{Event, Who, World};
+use crate::{MS, Us};
+
+/// Where time begins, ms since 1970.
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+/// Entries after which a snapshot is made, and how many before its end are kept for replicas that are a little behind.
+const SNAPSHOT_ENTRIES: usize = 300;
+const KEPT_ENTRIES: u64 = 50;
+
+/// What a disk holds while its process is down.
+type Disk = (u64, Option<Id>, Log);
+
+/// How a super fares.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// Its process runs.
+    Up(Box<Process>),
+    /// It stands still until then.
+    Paused(Box<Process>, Us),
+    /// It is down; `silent`: so is the machine.
+    Down { disk: Box<Disk>, silent: bool },
+    /// It was removed, and is switched off for good.
+    Retired,
+}
+
+/// A super and its machine.
+#[derive(Debug)]
+pub(crate) struct Super {
+    pub(crate) node: NodeId,
+    key: SigningKey,
+    pub(crate) fate: Fate,
+    /// Counts its processes.
+    pub(crate) life: u32,
+    pub(crate) due_us: Us,
+    /// A flush takes about this long.
+    pub(crate) disk_us: Us,
+    /// Its wall clock is ahead by so much, ms.
+    pub(crate) clock_off_ms: i64,
+}
+
+/// A walk, and to whom its report goes.
+#[derive(Debug)]
+struct Watched {
+    walk: Walk,
+    leader: Id,
+}
+
+/// Who waits for an answer of the leader.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Join { from: usize, stream: u64 },
+    Claim { from: usize, stream: u64, sequence: u64 },
+}
+
+/// What lives as long as a process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) raft: Raft,
+    pub(crate) state: State,
+    pub(crate) applied: u64,
+    /// The group as of the last applied entry.
+    pub(crate) config: (u64, Config),
+    /// The last entry that is on its way to the disk.
+    syncing: u64,
+    clock: Clock,
+    pub(crate) lead: Option<Lead>,
+    /// The group of which the leader has told the state.
+    told_supers: u64,
+    walks: VecDeque<Watched>,
+    carry: Carry,
+    /// Reports that have left and are not settled.
+    reports: VecDeque<(OpenRound, Id, SignedPartial)>,
+    /// A round whose base is not applied here yet.
+    pending: Option<(OpenRound, Id, Us)>,
+    /// The last walk that began.
+    opened: (Term, RoundId),
+    attending: Attending,
+    open_since_ms: u64,
+    queues: Queues,
+    pub(crate) attached: BTreeMap<NodeId, (usize, u64)>,
+    waiting: BTreeMap<u64, Waiting>,
+    asked: u64,
+    /// What was proposed here: by index, the term and who asked.
+    proposals: BTreeMap<u64, (u64, Id, u64)>,
+    again_us: Us,
+    /// Everything that came during a pause is taken before deadlines are looked at.
+    drains_until_us: Us,
+    roster: Arc<[Id]>,
+}
+
+impl Super {
+    pub(crate) fn process(&mut self) -> Option<&mut Process> {
+        match &mut self.fate {
+            Fate::Up(process) | Fate::Paused(process, _) => Some(process),
+            Fate::Down { .. } | Fate::Retired => None,
+        }
+    }
+
+    pub(crate) fn running(&self) -> Option<&Process> {
+        match &self.fate {
+            Fate::Up(process) | Fate::Paused(process, _) => Some(process),
+            Fate::Down { .. } | Fate::Retired => None,
+        }
+    }
+
+    pub(crate) fn holder(&self) -> Holder {
+        Holder { node: self.node, name: String::new(), address: String::new() }
+    }
+}
+
+impl Process {
+    fn seat(&self, node: NodeId) -> Option<&SeatRow> {
+        self.state.meta.seats.iter().find(|row| row.holder.node == node)
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.raft.role == Role::Leader
+    }
+
+    fn timeout_us(&self) -> Us {
+        self.state.meta.settings.timeout_ms() * MS
+    }
+}
+
+impl World {
+    /// A message of another replica.
+    pub(crate) fn raft_arrives(&mut self, to: Id, from: Id, message: Message) {
+        let now_us = self.now_us;
+        let sup = &mut self.supers[usize::from(to)];
+        match &mut sup.fate {
+            Fate::Up(process) => {
+                let leads = process.raft.take(from, message, now_us, &mut self.random);
+                if leads {
+                    self.became_leader(to);
+                }
+                self.drive(to);
+            }
+            Fate::Paused(_, until_us) => {
+                let at_us = *until_us;
+                self.at(at_us, Event::Raft { to, from, message: Box::new(message) });
+            }
+            Fate::Down { .. } | Fate::Retired => {}
+        }
+    }
+
+    /// Another message of a super.
+    pub(crate) fn peer_arrives(&mut self, to: Id, from: Id, message: Peer) {
+        match &self.supers[usize::from(to)].fate {
+            Fate::Up(_) => {}
+            Fate::Paused(_, until_us) => {
+                let at_us = *until_us;
+                return self.at(at_us, Event::Peer { to, from, message: Box::new(message) });
+            }
+            Fate::Down { .. } | Fate::Retired => return,
+        }
+        match message {
+            Peer::Open(open) => self.hears(to, from, open, 0),
+            Peer::Partial(signed) => {
+                let process = self.supers[usize::from(to)].process().unwrap();
+                if let Some(lead) = &mut process.lead {
+                    // One that is late, or came before, says nothing.
+                    let _ = lead.partial(*signed, &process.state);
+                }
+            }
+            Peer::Ask(number, ask) => self.asked(to, from, number, *ask),
+            Peer::Answer(number, answer) => self.answered(to, number, *answer),
+        }
+        self.drive(to);
+    }
+
+    /// Entries are on the disk.
+    pub(crate) fn synced(&mut self, id: Id, life: u32, index: u64, term: u64) {
+        let sup = &mut self.supers[usize::from(id)];
+        if sup.life == life
+            && let Some(process) = sup.process()
+        {
+            // The disk goes on while the process stands still; what it says is read later.
+            process.raft.synced(index, term);
+            if matches!(sup.fate, Fate::Up(_)) {
+                self.drive(id);
+            }
+        }
+    }
+
+    /// Everything that is due on a super, and when to look again.
+    pub(crate) fn drive(&mut self, id: Id) {
+        let now_us = self.now_us;
+        let sup = &mut self.supers[usize::from(id)];
+        if let Fate::Paused(_, until_us) = sup.fate
+            && now_us >= until_us
+        {
+            let Fate::Paused(process, _) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
+            sup.fate = Fate::Up(process);
+        }
+        let due_us = sup.due_us;
+        let Fate::Up(process) = &mut sup.fate else { return };
+        if now_us <= process.drains_until_us {
+            return;
+        }
+        let late_us = now_us.saturating_sub(due_us);
+        if late_us > process.timeout_us() / VOID_LAG_DIVISOR {
+            process.attending.lagged(late_us);
+        }
+        if process.raft.tick(now_us, &mut self.random) {
+            self.became_leader(id);
+        }
+        self.apply(id);
+        self.attend(id);
+        self.open_pending(id);
+        self.walk(id);
+        self.lead(id);
+        self.send_again(id);
+        self.flush(id);
+        self.look_again(id);
+    }
+
+    /// Hands what the replica said to the network, and what is new in its log to the disk.
+    fn flush(&mut self, id: Id) {
+        let now_us = self.now_us;
+        let sup = &mut self.supers[usize::from(id)];
+        let (life, disk_us) = (sup.life, sup.disk_us);
+        let Some(process) = sup.process() else { return };
+        let out = std::mem::take(&mut process.raft.out);
+        let last = process.raft.log.last();
+        let sync = (last > process.raft.log.durable() && last != process.syncing).then_some(last);
+        process.syncing = last;
+        let term = process.raft.log.term(last).unwrap_or_default();
+        for (to, message) in out {
+            self.send_raft(id, to, message);
+        }
+        if let Some(index) = sync {
+            let at_us = now_us + disk_us / 2 + self.random.below(disk_us);
+            self.at(at_us, Event::Synced { id, life, index, term });
+        }
+    }
+
+    fn look_again(&mut self, id: Id) {
+        let (now_us, interval_us) = (self.now_us, self.interval_us);
+        let sup = &mut self.supers[usize::from(id)];
+        let Fate::Up(process) = &sup.fate else { return };
+        let walks = process.walks.iter().filter_map(|watched| watched.walk.next_due_us());
+        let settled = process.state.meta.settled;
+        let lead = process.lead.as_ref().and_then(|lead| lead.next_due_us(settled));
+        let attending = process.attending.due_us(interval_us);
+        // A beat, so that a pause outside of walks is noticed too.
+        let beat_us = now_us + process.timeout_us() / 2;
+        let due_us = walks.chain(lead).chain(attending).chain([process.raft.due_us(), beat_us]).min().unwrap_or(beat_us);
+        let due_us = due_us.max(now_us + 1);
+        if sup.due_us != due_us {
+            sup.due_us = due_us;
+            self.at(due_us, Event::Super { id, at_us: due_us });
+        }
+    }
+
+    /// It stands still for so long.
+    pub(crate) fn pause(&mut self, id: Id, length_us: Us) {
+        let until_us = self.now_us + length_us;
+        let sup = &mut self.supers[usize::from(id)];
+        if let Fate::Up(_) = sup.fate {
+            let Fate::Up(mut process) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
+            process.drains_until_us = until_us;
+            sup.fate = Fate::Paused(process, until_us);
+            self.at(until_us + 1, Event::Wake { who: Who::Super(id) });
+        }
+    }
+
+    /// Its process ends. `loses`: with what was not synced; `silent`: the machine is gone too, and nobody is told.
+    pub(crate) fn crash(&mut self, id: Id, loses: bool, silent: bool) {
+        let sup = &mut self.supers[usize::from(id)];
+        let fate = std::mem::replace(&mut sup.fate, Fate::Retired);
+        match fate {
+            Fate::Up(process) | Fate::Paused(process, _) => {
+                let attached: Vec<(usize, u64)> = process.attached.values().copied().collect();
+                sup.fate = Fate::Down { disk: Box::new(process.raft.disk(loses)), silent };
+                sup.life += 1;
+                if !silent {
+                    for (to, stream) in attached {
+                        self.send_down(id, to, stream, crate::net::Down::Close);
+                    }
+                }
+            }
+            fate @ (Fate::Down { .. } | Fate::Retired) => sup.fate = fate,
+        }
+    }
+
+    /// Its process starts on what the disk holds.
+    pub(crate) fn restart(&mut self, id: Id) {
+        let now_us = self.now_us;
+        let sup = &mut self.supers[usize::from(id)];
+        if !matches!(sup.fate, Fate::Down { .. }) {
+            return;
+        }
+        let Fate::Down { disk, .. } = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
+        self.start(id, *disk, now_us);
+    }
+
+    /// A process on a disk.
+    pub(crate) fn start(&mut self, id: Id, disk: Disk, now_us: Us) {
+        let mut raft = Raft::start(id, disk, now_us, &mut self.random);
+        raft.no_quorum = self.options.plant == crate::Plant::NoQuorum;
+        let snapshot = raft.log.snapshot.clone();
+        let mut process = Process {
+            applied: snapshot.index,
+            state: snapshot.state.clone(),
+            config: snapshot.config.clone(),
+            syncing: raft.log.last(),
+            raft,
+            clock: Clock::default(),
+            lead: None,
+            told_supers: 0,
+            walks: VecDeque::new(),
+            carry: Carry::default(),
+            reports: VecDeque::new(),
+            pending: None,
+            opened: (Term(0), RoundId(0)),
+            attending: Attending::default(),
+            open_since_ms: 0,
+            queues: Queues::default(),
+            attached: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            asked: u64::from(self.supers[usize::from(id)].life) << 32,
+            proposals: BTreeMap::new(),
+            again_us: now_us,
+            drains_until_us: now_us,
+            roster: Arc::from([]),
+        };
+        if process.state.is_founded() {
+            process.queues.keep(&process.state);
+        }
+        let sup = &mut self.supers[usize::from(id)];
+        sup.life += 1;
+        sup.due_us = now_us + 1;
+        sup.fate = Fate::Up(Box::new(process));
+        self.note_roster(id);
+        self.at(now_us + 1, Event::Super { id, at_us: now_us + 1 });
+    }
+
+    /// Its wall clock, ms since 1970.
+    fn wall_ms(&self, id: Id) -> u64 {
+        (START_MS + self.now_us / MS).saturating_add_signed(self.supers[usize::from(id)].clock_off_ms)
+    }
+
+    /// What a leader stamps now.
+    fn stamp(&mut self, id: Id) -> u64 {
+        let (wall_ms, now_us) = (self.wall_ms(id), self.now_us);
+        let Some(process) = self.supers[usize::from(id)].process() else { return wall_ms };
+        process.clock.stamp(process.state.meta.stamp_ms, wall_ms, now_us).now_ms
+    }
+
+    /// Proposes as the leader.
+    pub(crate) fn propose(&mut self, id: Id, payload: Payload) -> u64 {
+        let now_us = self.now_us;
+        let process = self.supers[usize::from(id)].process().expect("a leader runs");
+        process.raft.propose(payload, now_us)
+    }
+}
