@@ -136,16 +136,18 @@ impl Plan {
             require_declared_port: 0,
             // Every follower dies now and then: what is tried here is who is put out, not how many.
             moves_bp: 10_000,
+            moves_rounds: 1,
             joins_group_round: 100,
+            observers: random.one_of(&[1, 2, 2]),
             ..Settings::default()
         };
-        let rounds = if options.length_us > 0 { options.length_us / interval_us } else { 620 };
+        let length_us = if options.length_us > 0 { options.length_us } else { 550 * S };
         Self {
             supers,
             followers: random.between(10, 41) as usize,
             interval_us,
             settings,
-            quiet_us: rounds.max(20) * interval_us,
+            quiet_us: length_us.max(40 * interval_us),
             rest_us: 60 * interval_us,
             kinds,
             gap_us: random.one_of(&[2, 5, 10, 30]) * interval_us,
@@ -182,17 +184,13 @@ impl World {
             length_us = self.random.below(400 * MS);
         }
         let mut cuts = BTreeSet::new();
-        match kind {
-            Kind::Partition => {
-                let ids: Vec<Id> = (0..self.supers.len() as Id).collect();
-                let side: BTreeSet<Id> = ids.iter().copied().filter(|_| self.random.coin()).collect();
-                let pairs = ids.iter().flat_map(|a| ids.iter().map(move |b| (*a, *b)));
-                cuts.extend(pairs.filter(|(a, b)| side.contains(a) != side.contains(b)));
-            }
-            Kind::OneWay => {
-                cuts.insert((id, other));
-            }
-            _ => {}
+        if kind == Kind::Partition {
+            let ids: Vec<Id> = (0..self.supers.len() as Id).collect();
+            let side: BTreeSet<Id> = ids.iter().copied().filter(|_| self.random.coin()).collect();
+            let pairs = ids.iter().flat_map(|a| ids.iter().map(move |b| (*a, *b)));
+            cuts.extend(pairs.filter(|(a, b)| side.contains(a) != side.contains(b)));
+        } else if kind == Kind::OneWay {
+            cuts.insert((id, other));
         }
         length_us = length_us.min(self.plan.quiet_us.saturating_sub(at_us)).max(MS);
         let at = self.random.below(self.followers.len() as u64) as usize;
@@ -202,7 +200,9 @@ impl World {
     /// A fault begins.
     pub(crate) fn begin(&mut self, fault: Fault) {
         let Fault { kind, length_us, id, at, flag, .. } = fault;
-        let gap_us = if kind.is_theirs() { self.plan.gap_us } else { self.plan.gap_us * 3 };
+        // The more can go wrong, the longer it lets wait for itself.
+        let kinds = self.plan.kinds.iter().filter(|other| other.is_theirs() == kind.is_theirs()).count() as u64;
+        let gap_us = self.plan.gap_us * if kind.is_theirs() { 1 } else { 2 + kinds };
         let next_us = self.now_us + self.random.about(gap_us);
         self.next_fault(kind, next_us);
         self.count(kind.name());
@@ -257,6 +257,7 @@ impl World {
             Kind::Group | Kind::Swap => {}
             Kind::Death => {
                 self.revive(at);
+                self.followers[at].dead_since_us = None;
                 self.release(at);
             }
             Kind::Ill => {
@@ -287,7 +288,6 @@ impl World {
         follower.held -= 1;
         if follower.held == 0 {
             follower.well_since_us = Some(now_us);
-            follower.dead_since_us = None;
         }
     }
 
@@ -324,7 +324,7 @@ impl World {
     /// The leader that most would follow, if there is one.
     pub(crate) fn leader(&self) -> Option<Id> {
         let leads = |(id, sup): (usize, &crate::supers::Super)| match &sup.fate {
-            Fate::Up(process) if process.lead.is_some() => Some((process.raft.term, id as Id)),
+            Fate::Up(process) if process.lead.is_some() && process.leads() => Some((process.raft.term, id as Id)),
             Fate::Up(_) | Fate::Paused(..) | Fate::Down { .. } | Fate::Retired => None,
         };
         self.supers.iter().enumerate().filter_map(leads).max().map(|(_, id)| id)
@@ -338,8 +338,7 @@ impl World {
         let state = &self.supers[usize::from(leader)].running().expect("it leads").state;
         let seats: Vec<u8> = state.meta.seats.iter().map(|row| row.seat.0).collect();
         let now_ms = state.meta.stamp_ms;
-        let (policy, mut commands) =
-            crate::supers::stage(slot, format!("{name} {version}").as_bytes(), seats, now_ms);
+        let (policy, mut commands) = crate::supers::stage(slot, format!("{name} {version}").as_bytes(), seats, now_ms);
         let rolls_back = self.random.below(4) == 0;
         if rolls_back {
             let what = kernel::command::Operation::Rollback(slot);

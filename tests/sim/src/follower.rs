@@ -12,8 +12,6 @@ use crate::random::mix;
 use crate::world::{Event, Who, World};
 use crate::{MS, S, Us};
 
-/// Streams that it wants.
-const OBSERVERS: usize = 2;
 /// First wait after an attempt on all supers; it doubles, up to half the grace.
 const BACKOFF_US: Us = 500 * MS;
 /// Over how long it comes back after a loss: what supers tell.
@@ -80,6 +78,13 @@ pub(crate) struct Follower {
     pub(crate) dead_since_us: Option<Us>,
 }
 
+impl Follower {
+    /// Whether it comes back later only.
+    pub(crate) const fn is_waiting(&self, now_us: Us) -> bool {
+        self.dial_us > now_us
+    }
+}
+
 impl World {
     /// Followers come into being, most of them at the beginning.
     pub(crate) fn settle_in(&mut self) {
@@ -138,14 +143,14 @@ impl World {
         self.watch_links(at);
         self.dial(at);
         self.claim(at);
-        let idle_us = self.interval_us / 2;
+        let (idle_us, observers) = (self.interval_us / 2, self.plan.settings.observers as usize);
         let follower = &mut self.followers[at];
         let links = follower.links.iter().map(|link| match link.stage {
             Stage::Dialing { until_us } => until_us,
             Stage::Attached => link.asked_us.unwrap_or(link.heard_us) + idle_us,
         });
         let is_dialing = follower.links.iter().any(|link| link.stage != Stage::Attached);
-        let dial = (follower.links.len() < OBSERVERS && !is_dialing).then_some(follower.dial_us);
+        let dial = (follower.links.len() < observers && !is_dialing).then_some(follower.dial_us);
         let claim = follower.claiming.as_ref().map_or(follower.claim_us, |claiming| claiming.again_us);
         let due_us = links.chain(dial).chain([claim]).min().unwrap_or(claim).max(self.now_us + 1);
         follower.due_us = due_us;
@@ -224,10 +229,11 @@ impl World {
     fn dial(&mut self, at: usize) {
         let now_us = self.now_us;
         let within_us = (5 * S).min(self.interval_us / 2);
+        let observers = self.plan.settings.observers as usize;
         let stream = self.stream();
         let follower = &mut self.followers[at];
         let is_dialing = follower.links.iter().any(|link| link.stage != Stage::Attached);
-        if follower.links.len() >= OBSERVERS || is_dialing || now_us < follower.dial_us {
+        if follower.links.len() >= observers || is_dialing || now_us < follower.dial_us {
             return;
         }
         let mut order: Vec<Id> = follower.supers.to_vec();

@@ -64,7 +64,12 @@ fn one(seed: u64, options: Options) -> ExitCode {
     for line in &played.lines {
         println!("{line}");
     }
-    println!("seed {seed}: {} events in {} simulated s, digest {:016x}", played.events, played.simulated_us / sim::S, played.digest);
+    println!(
+        "seed {seed}: {} events in {} simulated s, digest {:016x}",
+        played.events,
+        played.simulated_us / sim::S,
+        played.digest
+    );
     tell(&played.counts);
     ExitCode::from(u8::from(played.wrong.is_some()))
 }
@@ -103,7 +108,10 @@ fn many(seeds: Range<u64>, options: Options) -> ExitCode {
     );
     tell(&all.counts);
     for seed in &all.failed {
-        println!("failed: cargo run --release --bin sim --{} --seed {seed}", if options.bad_paths { " --paths" } else { "" });
+        println!(
+            "failed: cargo run --release --bin sim --{} --seed {seed}",
+            if options.bad_paths { " --paths" } else { "" }
+        );
     }
     ExitCode::from(u8::from(!all.failed.is_empty()))
 }

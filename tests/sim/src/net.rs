@@ -19,7 +19,9 @@ pub(crate) enum Peer {
     /// A round begins.
     Open(OpenRound),
     /// What a super saw.
-    Partial(Box<SignedPartial>),
+    Partial(OpenRound, Box<SignedPartial>),
+    /// The leader has it, or has no use for it.
+    Got(OpenRound),
     /// A super asks the leader to propose.
     Ask(u64, Box<Ask>),
     /// What became of it.
@@ -108,11 +110,6 @@ impl Net {
     fn is_cut(&self, from: Id, to: Id) -> bool {
         self.cuts.get(&(from, to)).is_some_and(|cuts| *cuts > 0)
     }
-
-    /// Whether something of a follower's path to a super is cut.
-    pub(crate) fn is_path_cut(&self, at: usize, id: Id) -> bool {
-        self.paths.get(&(at, id)).is_some_and(|path| path.up_cuts + path.down_cuts > 0)
-    }
 }
 
 impl World {
@@ -147,7 +144,9 @@ impl World {
         if copies == 2 {
             self.count("messages doubled");
         }
-        (0..copies).map(|_| self.now_us + 200 + self.random.below(2 * MS) + self.random.below(weather.delay_us)).collect()
+        (0..copies)
+            .map(|_| self.now_us + 200 + self.random.below(2 * MS) + self.random.below(weather.delay_us))
+            .collect()
     }
 
     /// A follower sends on a stream.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kernel::command::{Command, Operate, Operation, Operator as Who};
+
 use crate::raft::{Config, Id, Payload};
 use crate::supers::Fate;
 use crate::world::{Event, World};
@@ -18,6 +20,8 @@ pub(crate) struct Operator {
     wants: Option<BTreeSet<Id>>,
     /// Removed supers that are switched off then.
     off: Vec<(Us, Id)>,
+    /// When it last said that a loss is real.
+    accepted_us: Us,
 }
 
 impl World {
@@ -42,6 +46,19 @@ impl World {
         self.operator.wants = Some(voters);
     }
 
+    /// Faults have stopped: a loss that is still there is real, and the operator says so.
+    fn accept(&mut self) {
+        let now_us = self.now_us;
+        let asks = u64::from(self.oracle.state.meta.suspect_rounds) >= self.plan.settings.suspect_rounds;
+        let is_time = now_us > self.plan.quiet_us + 15 * self.interval_us && now_us > self.operator.accepted_us + 5 * S;
+        let Some(leader) = self.leader().filter(|_| asks && is_time) else { return };
+        self.operator.accepted_us = now_us;
+        self.count("losses accepted");
+        let (by, reason, now_ms) = (Who::Socket, String::new(), self.oracle.state.meta.stamp_ms);
+        let operate = Operate { by, reason, now_ms, what: Operation::AcceptRound };
+        self.propose(leader, Payload::Command(Command::Operate(operate)));
+    }
+
     /// The operator looks at the group.
     pub(crate) fn operate(&mut self) {
         let now_us = self.now_us;
@@ -51,6 +68,7 @@ impl World {
             self.crash(id, false, false);
             self.supers[usize::from(id)].fate = Fate::Retired;
         }
+        self.accept();
         let Some(wanted) = self.operator.wants.clone() else { return };
         let Some(leader) = self.leader() else { return };
         let process = self.supers[usize::from(leader)].running().expect("it leads");

@@ -56,7 +56,8 @@ impl Policy for Native {
         let mut judged = Judgement { memory: call.memory.to_vec(), ..Judgement::default() };
         let (rows, _) = judged.memory.as_chunks_mut::<4>();
         let members = call.members;
-        for ((presence, strikes), row) in members.presence.iter().zip(&members.strikes).zip(rows) {
+        let seen = members.presence.iter().zip(&members.strikes).zip(&members.standing);
+        for (((presence, strikes), before), row) in seen.zip(rows) {
             let strikes = match *presence {
                 presence::DOWN => {
                     *row = (u32::from_le_bytes(*row) + 1).to_le_bytes();
@@ -66,6 +67,9 @@ impl Policy for Native {
                 _ => *strikes,
             };
             let standing = match strikes {
+                // Nobody is moved by what was not seen, not even by strikes of before that a guardrail deferred.
+                _ if *presence == presence::UNKNOWN && *before <= 3 => *before,
+                _ if *presence == presence::UNKNOWN => 0,
                 strikes if strikes >= ban => 3,
                 strikes if strikes >= suspend => 2,
                 strikes if strikes >= warn => 1,

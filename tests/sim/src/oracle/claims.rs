@@ -50,7 +50,8 @@ impl Oracle {
         if is_answer {
             let first = self.ledger.answers.entry(key).or_insert_with(|| reply.clone());
             if first != reply {
-                let what = format!("claim {} of {} was answered {first:?} and {reply:?}", claim.sequence, claim.node.short());
+                let what =
+                    format!("claim {} of {} was answered {first:?} and {reply:?}", claim.sequence, claim.node.short());
                 self.wrong(what);
             }
         }

@@ -36,7 +36,9 @@ impl World {
             let member = self.oracle.state.members.get(&follower.node);
             let is_dead = follower.dead_since_us.is_some();
             let fits = match member {
-                Some(member) if is_dead => member.hot.standing.is_out(),
+                Some(member) if is_dead => member.hot.standing.is_out() || member.hot.place.is_out(),
+                // It was told to wait, and does.
+                Some(member) if member.hot.place.is_out() => follower.is_waiting(self.now_us),
                 Some(member) => member.hot.presence == Presence::Up && member.hot.standing.is_paid(),
                 None => is_dead,
             };

@@ -104,14 +104,15 @@ impl World {
             let Some(process) = sup.running() else { continue };
             let (raft, id) = (&process.raft, id as Id);
             let before = self.oracle.seen.insert(id, (sup.life, raft.term, raft.commit));
-            let fits = process.applied <= raft.commit && raft.commit <= raft.log.last() && raft.log.durable() <= raft.log.last();
+            let fits = process.applied <= raft.commit
+                && raft.commit <= raft.log.last()
+                && raft.log.durable() <= raft.log.last();
             if !fits {
                 let what = (process.applied, raft.commit, raft.log.durable(), raft.log.last());
                 self.oracle.wrong(format!("super {id}: applied, committed, on disk, in the log: {what:?}"));
             }
-            let falls = before.is_some_and(|(life, term, commit)| {
-                raft.term < term || life == sup.life && raft.commit < commit
-            });
+            let falls =
+                before.is_some_and(|(life, term, commit)| raft.term < term || life == sup.life && raft.commit < commit);
             if falls {
                 self.oracle.wrong(format!("super {id}: its term or what is committed fell"));
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kernel::command::{Command, Settle};
 use kernel::id::{LogIndex, MemberNumber, NodeId};
 use kernel::outcome::{Notice, RoundRecord};
-use kernel::round::{OpenRound, Partial, Presence};
+use kernel::round::{OpenRound, Partial, Presence, guard};
 use kernel::standing::Standing;
 
 use crate::policies::POINTS;
@@ -30,42 +30,47 @@ impl World {
             return;
         }
         // What lies between are entries of the group.
-        let skipped = (oracle.applied + 1..index).find(|at| {
-            !oracle.log.get(at).is_some_and(|(_, payload)| matches!(&**payload, Payload::Config(_)))
-        });
+        let skipped = (oracle.applied + 1..index)
+            .find(|at| !oracle.log.get(at).is_some_and(|(_, payload)| matches!(&**payload, Payload::Config(_))));
         if let Some(at) = skipped {
             oracle.wrong(format!("entry {index} was applied and entry {at} was not"));
         }
         let settled = oracle.state.meta.settled;
-        let before: Before = match command {
-            Command::Settle(_) => {
-                let row = |(node, member): (&NodeId, &kernel::members::Member)| {
-                    (member.profile.number, (*node, member.hot.standing, member.hot.strikes))
-                };
-                oracle.state.members.iter().map(row).collect()
-            }
-            _ => Before::new(),
+        let row = |(node, member): (&NodeId, &kernel::members::Member)| {
+            (member.profile.number, (*node, member.hot.standing, member.hot.strikes))
         };
+        let settles = matches!(command, Command::Settle(_));
+        let before: Before = oracle.state.members.iter().filter(|_| settles).map(row).collect();
+        let mut doubted = None;
+        if let Command::Settle(settle) = command
+            && settle.report.is_well_formed(oracle.state.queue.len())
+        {
+            doubted = Some((guard::derive(&settle.report, &oracle.state), settle.report.marks));
+        }
         let outcome = oracle.state.apply(LogIndex(index), command);
+        if let Some((expected, marks)) = doubted.filter(|(expected, marks)| outcome.reply.is_ok() && expected != marks)
+        {
+            oracle.wrong(format!("a round was settled with the marks {marks:?}, and its report gives {expected:?}"));
+        }
         oracle.applied = index;
-        oracle.keep_hash(index);
-        match command {
-            Command::Claim(claim) => {
-                oracle.claimed(claim, &outcome.reply);
-                self.count("claims committed");
-            }
-            Command::Settle(settle) if outcome.reply.is_ok() => {
+        oracle.keep_hash(index, settles);
+        if let Command::Claim(claim) = command {
+            oracle.claimed(claim, &outcome.reply);
+            self.count("claims committed");
+        }
+        if let Command::Settle(settle) = command {
+            if outcome.reply.is_ok() {
                 if settle.round != settled.next() {
-                    oracle.wrong(format!("round {} was settled after round {settled}", settle.round));
+                    self.oracle.wrong(format!("round {} was settled after round {settled}", settle.round));
                 }
-                let record = outcome.notices.iter().find_map(|notice| match notice {
-                    Notice::Round(record) => Some(&**record),
-                    _ => None,
-                });
+                let record = outcome
+                    .notices
+                    .iter()
+                    .find_map(|notice| if let Notice::Round(record) = notice { Some(&**record) } else { None });
                 self.look_at_round(settle, record.expect("a settlement tells of its round"), &before);
+            } else {
+                self.count("settlements refused");
             }
-            Command::Settle(_) => self.count("settlements refused"),
-            _ => {}
         }
         self.look_at_seats();
     }
@@ -88,7 +93,9 @@ impl World {
         self.oracle.settled_us.push(self.now_us);
         let base = self.look_at_partials(settle);
         let Some(opened_us) = self.oracle.opened.get(&(settle.term, settle.round)).copied() else {
-            return self.oracle.wrong(format!("round {} was settled in term {} and never opened", settle.round, settle.term));
+            return self
+                .oracle
+                .wrong(format!("round {} was settled in term {} and never opened", settle.round, settle.term));
         };
         self.tell(|world| {
             let meta = &world.oracle.state.meta;
@@ -98,7 +105,12 @@ impl World {
                 .map(|row| format!("{}{}<{}", row.seat, if row.came { "" } else { "-" }, row.grace_until))
                 .collect();
             let (counts, causes) = (record.counts, record.marks.causes);
-            format!("round {} of term {}: {counts:?}, causes {causes}, seats {}", settle.round, settle.term, seats.join(" "))
+            format!(
+                "round {} of term {}: {counts:?}, causes {causes}, seats {}",
+                settle.round,
+                settle.term,
+                seats.join(" ")
+            )
         });
         let interval_us = self.interval_us;
         let calm = self.oracle.troubles == 0 && self.oracle.trouble_us + CALM_AFTER * interval_us < opened_us;
@@ -156,22 +168,28 @@ impl World {
         let is_untouched = (standing, strikes) == (row.standing, row.strikes);
         if !trusted && !is_untouched {
             let was = (row.standing, row.strikes);
-            self.oracle.wrong(format!("{name} is {:?} after the suspect round {round}, was {was:?}", (standing, strikes)));
+            self.oracle
+                .wrong(format!("{name} is {:?} after the suspect round {round}, was {was:?}", (standing, strikes)));
         }
-        if presence == Presence::Unknown && (strikes != row.strikes || standing > row.standing && standing != Standing::Probation) {
+        if presence == Presence::Unknown
+            && (strikes != row.strikes || standing > row.standing && standing != Standing::Probation)
+        {
             let was = (row.standing, row.strikes);
             self.oracle.wrong(format!("{name} is unknown in round {round}, is {:?}, was {was:?}", (standing, strikes)));
         }
         let follower = &self.followers[at];
         let settle_us = WELL_AFTER * self.interval_us;
         let well = follower.well_since_us.is_some_and(|since_us| since_us + settle_us < opened_us);
-        if presence == Presence::Up && follower.dead_since_us.is_some_and(|dead_us| dead_us + self.interval_us < opened_us) {
+        if presence == Presence::Up
+            && follower.dead_since_us.is_some_and(|dead_us| dead_us + self.interval_us < opened_us)
+        {
             self.oracle.wrong(format!("{name} is dead, and was seen up in round {round}"));
         }
         if well {
             match presence {
                 Presence::Down if trusted => {
-                    let what = format!("{name} was up, and is down in round {round}: {:?}, {hot_debug:?}", record.marks);
+                    let what =
+                        format!("{name} was up, and is down in round {round}: {:?}, {hot_debug:?}", record.marks);
                     self.oracle.wrong(what);
                 }
                 Presence::Down => self.count("well and down in doubt"),
@@ -201,7 +219,8 @@ impl World {
             if *of != dead_us {
                 (*of, *rounds) = (dead_us, 0);
             }
-            let is_watched = self.oracle.queued.get(&follower.node).is_some_and(|since| record.round.since(*since) >= 5);
+            let is_watched =
+                self.oracle.queued.get(&follower.node).is_some_and(|since| record.round.since(*since) >= 5);
             let is_fine = trusted && self.oracle.troubles == 0 && calm_us < dead_us;
             if !is_fine || !is_watched {
                 // This death is not counted: more than its supers' fault took part in it.

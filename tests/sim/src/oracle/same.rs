@@ -1,35 +1,19 @@
 //! Whether replicas agree: a hash over all of the state, compared at every index.
 
 use kernel::state::State;
-use minicbor::encode::Write;
 
 use super::Oracle;
 use crate::raft::Id;
-use crate::random::mix;
 
-/// Hashes what is written to it.
-struct Hash(u64);
-
-impl Write for Hash {
-    type Error = std::convert::Infallible;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0 ^ u64::from_le_bytes(word) ^ (chunk.len() as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 ^= self.0 >> 29;
-        }
-        Ok(())
-    }
-}
+/// Between two comparisons that follow no settlement.
+const EVERY: u64 = 8;
 
 /// A hash over everything that replicas must agree on.
 fn hash(state: &State) -> u64 {
-    fn add<T: minicbor::Encode<()>>(hash: &mut Hash, value: &T) {
-        let Ok(()) = minicbor::encode(value, hash) else { unreachable!("hashing does not fail") };
+    fn add<T: minicbor::Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
+        minicbor::encode(value, bytes).expect("memory can be written to");
     }
-    let mut hash = Hash(1);
+    let mut hash = Vec::with_capacity(1 << 14);
     add(&mut hash, &state.meta);
     for (node, member) in &state.members {
         add(&mut hash, node);
@@ -47,13 +31,21 @@ fn hash(state: &State) -> u64 {
         add(&mut hash, digest);
         add(&mut hash, row);
     });
-    mix(hash.0)
+    let (words, rest) = hash.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).fold(hash.len() as u64, |hash, word| {
+        let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^ hash >> 29
+    })
 }
 
 impl Oracle {
     /// The own state is as after this entry.
-    pub(super) fn keep_hash(&mut self, index: u64) {
-        self.hashes.insert(index, hash(&self.state));
+    pub(super) fn keep_hash(&mut self, index: u64, settles: bool) {
+        if settles || index.is_multiple_of(EVERY) {
+            self.hashes.insert(index, hash(&self.state));
+        }
     }
 
     /// A replica has applied an entry.

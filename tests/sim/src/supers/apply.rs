@@ -168,7 +168,11 @@ impl World {
         let now_ms = self.stamp(id);
         let process = self.supers[usize::from(id)].process().expect("it runs");
         let (changed, config) = process.config.clone();
-        if process.lead.is_none() || config.outgoing.is_some() || process.told_supers >= changed.max(1) {
+        if process.lead.is_none()
+            || !process.leads()
+            || config.outgoing.is_some()
+            || process.told_supers >= changed.max(1)
+        {
             return;
         }
         process.told_supers = changed.max(1);
@@ -197,9 +201,9 @@ impl World {
         }
         // What a snapshot holds is on the disk with it.
         let Some(term) = process.raft.log.term(index).filter(|_| process.raft.log.durable() >= index) else { return };
+        let length = process.raft.log.len() as u64;
         let snapshot = Snapshot { index, term, config: process.config.clone(), state: process.state.clone() };
         process.raft.log.compact(Arc::new(snapshot), KEPT_ENTRIES);
-        let length = process.raft.log.len() as u64;
         self.count("snapshots made");
         let longest = self.counts.entry("longest log").or_default();
         *longest = (*longest).max(length);

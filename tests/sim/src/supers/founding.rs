@@ -8,10 +8,10 @@ use kernel::state::State;
 use std::sync::Arc;
 
 use super::{Disk, Fate, START_MS, Super};
+use crate::MS;
 use crate::policies::Native;
 use crate::raft::{Config, Id, Log, Snapshot};
 use crate::world::World;
-use crate::MS;
 
 impl World {
     /// The first supers, each with the same beginning of the log.

@@ -152,6 +152,7 @@ impl Process {
 impl World {
     /// A message of another replica.
     pub(crate) fn raft_arrives(&mut self, to: Id, from: Id, message: Message) {
+        self.wake(to);
         let now_us = self.now_us;
         let sup = &mut self.supers[usize::from(to)];
         match &mut sup.fate {
@@ -172,6 +173,7 @@ impl World {
 
     /// Another message of a super.
     pub(crate) fn peer_arrives(&mut self, to: Id, from: Id, message: Peer) {
+        self.wake(to);
         match &self.supers[usize::from(to)].fate {
             Fate::Up(_) => {}
             Fate::Paused(_, until_us) => {
@@ -182,12 +184,18 @@ impl World {
         }
         match message {
             Peer::Open(open) => self.hears(to, from, open, 0),
-            Peer::Partial(signed) => {
-                let process = self.supers[usize::from(to)].process().unwrap();
+            Peer::Partial(open, signed) => {
+                let process = self.supers[usize::from(to)].process().expect("it runs");
+                // A replica that is to lead and does not know it yet is told again.
                 if let Some(lead) = &mut process.lead {
                     // One that is late, or came before, says nothing.
                     let _ = lead.partial(*signed, &process.state);
+                    self.send_peer(to, from, &Peer::Got(open));
                 }
+            }
+            Peer::Got(open) => {
+                let process = self.supers[usize::from(to)].process().expect("it runs");
+                process.reports.retain(|(other, ..)| *other != open);
             }
             Peer::Ask(number, ask) => self.asked(to, from, number, *ask),
             Peer::Answer(number, answer) => self.answered(to, number, *answer),
@@ -212,13 +220,8 @@ impl World {
     /// Everything that is due on a super, and when to look again.
     pub(crate) fn drive(&mut self, id: Id) {
         let now_us = self.now_us;
+        self.wake(id);
         let sup = &mut self.supers[usize::from(id)];
-        if let Fate::Paused(_, until_us) = sup.fate
-            && now_us >= until_us
-        {
-            let Fate::Paused(process, _) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
-            sup.fate = Fate::Up(process);
-        }
         let due_us = sup.due_us;
         let Fate::Up(process) = &mut sup.fate else { return };
         if now_us <= process.drains_until_us {
@@ -239,6 +242,16 @@ impl World {
         self.send_again(id);
         self.flush(id);
         self.look_again(id);
+    }
+
+    /// It goes on, where its pause is over.
+    pub(super) fn wake(&mut self, id: Id) {
+        let now_us = self.now_us;
+        let sup = &mut self.supers[usize::from(id)];
+        if matches!(&sup.fate, Fate::Paused(_, until_us) if now_us >= *until_us) {
+            let Fate::Paused(process, _) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
+            sup.fate = Fate::Up(process);
+        }
     }
 
     /// Hands what the replica said to the network, and what is new in its log to the disk.
@@ -271,7 +284,8 @@ impl World {
         let attending = process.attending.due_us(interval_us);
         // A beat, so that a pause outside of walks is noticed too.
         let beat_us = now_us + process.timeout_us() / 2;
-        let due_us = walks.chain(lead).chain(attending).chain([process.raft.due_us(), beat_us]).min().unwrap_or(beat_us);
+        let due_us =
+            walks.chain(lead).chain(attending).chain([process.raft.due_us(), beat_us]).min().unwrap_or(beat_us);
         let due_us = due_us.max(now_us + 1);
         if sup.due_us != due_us {
             sup.due_us = due_us;
@@ -378,6 +392,7 @@ impl World {
     pub(crate) fn propose(&mut self, id: Id, payload: Payload) -> u64 {
         let now_us = self.now_us;
         let process = self.supers[usize::from(id)].process().expect("a leader runs");
+        assert!(process.leads(), "super {id} proposes and does not lead");
         process.raft.propose(payload, now_us)
     }
 }

@@ -174,7 +174,7 @@ impl World {
         if process.reports.len() > REPORTS {
             process.reports.pop_front();
         }
-        self.send_peer(id, watched.leader, &Peer::Partial(Box::new(signed)));
+        self.send_peer(id, watched.leader, &Peer::Partial(partial.open, Box::new(signed)));
     }
 
     /// Messages between supers may be lost: rounds and reports are told again.
@@ -185,11 +185,11 @@ impl World {
             return;
         }
         process.again_us = now_us + interval_us / 8;
-        let reports: Vec<_> = process.reports.iter().map(|(_, to, signed)| (*to, signed.clone())).collect();
+        let reports: Vec<_> = process.reports.iter().cloned().collect();
         let opens: Vec<OpenRound> = process.lead.iter().flat_map(|lead| lead.rounds().map(|(open, _)| open)).collect();
         let roster = process.roster.clone();
-        for (to, signed) in reports {
-            self.send_peer(id, to, &Peer::Partial(Box::new(signed)));
+        for (open, to, signed) in reports {
+            self.send_peer(id, to, &Peer::Partial(open, Box::new(signed)));
         }
         for to in roster.iter().copied().filter(|to| *to != id) {
             for open in &opens {
@@ -229,6 +229,7 @@ impl World {
 
     /// The policies have run: the settlement is proposed.
     pub(crate) fn decided(&mut self, id: Id, life: u32, gathered: Gathered) {
+        self.wake(id);
         let sup = &self.supers[usize::from(id)];
         match &sup.fate {
             Fate::Up(_) if sup.life == life => {}
@@ -239,7 +240,7 @@ impl World {
             Fate::Up(_) | Fate::Paused(..) | Fate::Down { .. } | Fate::Retired => return,
         }
         let process = sup.running().expect("it runs");
-        let is_ours = process.lead.as_ref().is_some_and(|lead| lead.term() == gathered.open.term);
+        let is_ours = process.leads() && process.lead.as_ref().is_some_and(|lead| lead.term() == gathered.open.term);
         if !is_ours || process.state.meta.settled.next() != gathered.open.round {
             return;
         }
@@ -277,6 +278,7 @@ fn spoil(plant: Plant, mut report: Report, state: &kernel::state::State) -> Repo
                     *presence = Presence::Unknown.code();
                 }
             }
+            report.marks = kernel::round::guard::derive(&report, state);
         }
         Plant::NoWay => {
             let in_grace = |row: &&kernel::round::SeatReport| row.grace_until >= report.round;

@@ -15,6 +15,7 @@ use crate::{MS, S};
 impl World {
     /// Something came from a follower.
     pub(crate) fn up_arrives(&mut self, to: Id, from: usize, stream: u64, up: Up) {
+        self.wake(to);
         match &self.supers[usize::from(to)].fate {
             Fate::Up(_) => {}
             Fate::Paused(_, until_us) => {
@@ -64,7 +65,8 @@ impl World {
     fn hello(&mut self, to: Id, from: usize, stream: u64) {
         let join = self.join_of(from);
         let wait_ms = self.random.below(500);
-        let wall_ms = self.wall_ms(to);
+        // Its own clock, which is right.
+        let wall_ms = super::START_MS + self.now_us / MS;
         let process = self.supers[usize::from(to)].process().expect("it runs");
         if process.attending.open_since_us().is_none() {
             return self.send_down(to, from, stream, Down::Refused(0));
@@ -123,7 +125,8 @@ impl World {
 
     /// Another super, or this one, asks the leader to propose.
     pub(super) fn asked(&mut self, id: Id, from: Id, number: u64, ask: Ask) {
-        if self.supers[usize::from(id)].process().expect("it runs").lead.is_none() {
+        let process = self.supers[usize::from(id)].process().expect("it runs");
+        if process.lead.is_none() || !process.leads() {
             return;
         }
         let now_ms = self.stamp(id);
