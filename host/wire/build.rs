@@ -2,11 +2,11 @@
 
 use std::error::Error;
 
-const PROTO: &str = "proto/pingward/v1/node.proto";
+const PROTO: [&str; 2] = ["proto/pingward/v1/node.proto", "proto/pingward/v1/raft.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile([PROTO], ["proto"])?;
+    let files = protox::compile(PROTO, ["proto"])?;
     tonic_prost_build::configure().build_transport(false).codec_path("crate::codec::Codec").compile_fds(files)?;
     Ok(())
 }

@@ -13,6 +13,8 @@ use crate::round::{Report, SignedPartial};
 use crate::settings::Settings;
 use crate::units::Points;
 
+mod stamped;
+
 /// A source address: where a node's stream comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum Ip {

@@ -16,17 +16,33 @@
     )
 )]
 
+mod convert;
+mod group;
 mod keeping;
 mod log;
 mod machine;
+mod members;
+mod network;
 mod open;
+mod propose;
 mod runs;
+mod service;
+mod start;
+mod status;
+mod time;
 pub mod types;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use group::{Applied, Group, GroupError, Leadership, Timing};
 pub use log::{Log, LogEnd, LogReader, LogView};
 pub use machine::{Applied as Batch, Builder, Machine, Watcher};
+pub use members::{ChangeError, REPLICAS};
+pub use network::{Connecting, Connector, Io, Lane};
 pub use open::{Files, OpenError, Replicated};
 pub use runs::Runs;
+pub use service::{Caller, RaftServer, Roster};
+pub use start::{Keeping, Parts, StartError};
+pub use status::Member;

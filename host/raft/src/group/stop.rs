@@ -1,0 +1,84 @@
+//! The end of a replica: the lead is handed on first, so that nobody has to wait for silence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Core, Group, Inner};
+
+impl Group {
+    /// Hands the lead on, if this replica has it and another voter can take it within `within`, then ends. Commands that
+    /// wait get [`GroupError::Stopped`](super::GroupError::Stopped).
+    pub async fn stop(&self, within: Duration) {
+        let inner = &self.inner;
+        if let Some(core) = inner.core.get()
+            && !inner.stopping.is_cancelled()
+        {
+            hand_over(core, Instant::now() + within).await;
+        }
+        Inner::end(inner).await;
+    }
+
+    /// Ends at once, as if the machine had failed: the others notice by silence.
+    pub async fn kill(&self) {
+        Inner::end(&self.inner).await;
+    }
+}
+
+impl Inner {
+    async fn end(inner: &Arc<Self>) {
+        inner.stopping.cancel();
+        if let Some(core) = inner.core.get()
+            && let Err(error) = core.raft.shutdown().await
+        {
+            tracing::error!(%error, "the group's core did not end well");
+        }
+        let end = inner.end.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(end) = end {
+            end.wait().await;
+        }
+        // Who was never invited lets go of its disks here.
+        drop(inner.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        inner.stopped.cancel();
+    }
+}
+
+/// Asks the voter that has most of the log to lead, once it has all of it.
+async fn hand_over(core: &Core, until: Instant) {
+    let mut metrics = core.raft.metrics();
+    let mut asked = None;
+    let handed = async {
+        loop {
+            let candidate = {
+                let now = metrics.borrow_and_update();
+                if !now.state.is_leader() {
+                    return true;
+                }
+                let voters = now.membership_config.membership().voter_ids().filter(|id| *id != core.id);
+                let progress = |id: u64| {
+                    let at = now.replication.as_ref().and_then(|all| all.get(&id)).copied().flatten();
+                    (at.map(|at| at.index), id)
+                };
+                let Some((at, id)) = voters.map(progress).max() else { return false };
+                // It would refuse to lead without an entry that it lacks.
+                (at >= now.last_log_index && asked != Some(id)).then_some(id)
+            };
+            if let Some(id) = candidate {
+                asked = Some(id);
+                if core.raft.trigger().transfer_leader(id).await.is_err() {
+                    return false;
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    match timeout_at(until, handed).await {
+        Ok(true) => tracing::info!("the lead was handed on"),
+        Ok(false) => {}
+        Err(_) => tracing::warn!("nobody took the lead in time; the others will notice by silence"),
+    }
+}
