@@ -12,7 +12,7 @@ use crate::raft::{Id, Payload};
 use crate::random::Random;
 use crate::supers::Fate;
 use crate::world::{Event, Who, World};
-use crate::{MS, Options, S, Us};
+use crate::{MS, Options, S, Scene, Us};
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,16 +120,30 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(random: &mut Random, options: Options) -> Self {
-        let supers = random.one_of(&[3, 3, 5]);
-        let interval_us = random.one_of(&[S, S, S, 2 * S]);
+        let mut supers = random.one_of(&[3, 3, 5]);
+        let mut interval_us = random.one_of(&[S, S, S, 2 * S]);
+        let mut followers = random.between(10, 41) as usize;
+        let mut least_us = 550 * S;
+        let mut gap_us = random.one_of(&[2, 5, 10, 30]) * interval_us;
         let mut kinds: Vec<Kind> = Vec::new();
         for kind in Kind::ALL {
             if random.chance_bp(4_500) {
                 kinds.push(kind);
             }
         }
-        if options.bad_paths {
-            kinds.clear();
+        match options.scene {
+            Scene::Drawn => {}
+            Scene::Paths | Scene::ShortPaths => {
+                kinds.clear();
+                followers = 100;
+                interval_us = if options.scene == Scene::Paths { 10 * S } else { S };
+                least_us = 3_600 * S;
+            }
+            Scene::Long => {
+                kinds = vec![Kind::Kill, Kind::Power, Kind::Group, Kind::Swap, Kind::Death];
+                (supers, followers, interval_us, gap_us) = (3, 5, S, 100 * S);
+                least_us = 100_000 * S;
+            }
         }
         let settings = Settings {
             interval_ms: interval_us / MS,
@@ -138,19 +152,19 @@ impl Plan {
             moves_bp: 10_000,
             moves_rounds: 1,
             joins_group_round: 100,
-            observers: random.one_of(&[1, 2, 2]),
+            observers: if options.scene.has_bad_paths() { 2 } else { random.one_of(&[1, 2, 2]) },
             ..Settings::default()
         };
-        let length_us = if options.length_us > 0 { options.length_us } else { 550 * S };
+        let length_us = if options.length_us > 0 { options.length_us } else { least_us };
         Self {
             supers,
-            followers: random.between(10, 41) as usize,
+            followers,
             interval_us,
             settings,
             quiet_us: length_us.max(40 * interval_us),
             rest_us: 60 * interval_us,
             kinds,
-            gap_us: random.one_of(&[2, 5, 10, 30]) * interval_us,
+            gap_us,
             length_us: random.one_of(&[1, 3, 6, 15]) * interval_us,
         }
     }
@@ -158,7 +172,7 @@ impl Plan {
 
 impl World {
     pub(crate) fn begin_faults(&mut self) {
-        if self.options.bad_paths {
+        if self.options.scene.has_bad_paths() {
             self.net.path_lost_bp = 100;
             self.net.path_jitter_us = 200 * MS;
         }

@@ -143,11 +143,12 @@ impl World {
         self.watch_links(at);
         self.dial(at);
         self.claim(at);
-        let (idle_us, observers) = (self.interval_us / 2, self.plan.settings.observers as usize);
+        let (idle_us, patience_us) = self.silences();
+        let observers = self.plan.settings.observers as usize;
         let follower = &mut self.followers[at];
         let links = follower.links.iter().map(|link| match link.stage {
             Stage::Dialing { until_us } => until_us,
-            Stage::Attached => link.asked_us.unwrap_or(link.heard_us) + idle_us,
+            Stage::Attached => link.asked_us.map_or(link.heard_us + idle_us, |asked_us| asked_us + patience_us),
         });
         let is_dialing = follower.links.iter().any(|link| link.stage != Stage::Attached);
         let dial = (follower.links.len() < observers && !is_dialing).then_some(follower.dial_us);
@@ -157,9 +158,16 @@ impl World {
         self.at(due_us, Event::Follower { at, at_us: due_us });
     }
 
-    /// A stream on which nothing came for half a round is asked; one that does not answer for another half is gone.
+    /// A stream on which nothing came for half a round is asked; one that does not answer for three quarters of another is
+    /// gone. A super that is late by half a round begins its grace: whoever hung up earlier would be beside it.
+    const fn silences(&self) -> (Us, Us) {
+        (self.interval_us / 2, self.interval_us / 4 * 3)
+    }
+
+    /// Asks where nothing came, and hangs up where nothing is answered.
     fn watch_links(&mut self, at: usize) {
-        let (now_us, idle_us) = (self.now_us, self.interval_us / 2);
+        let now_us = self.now_us;
+        let (idle_us, patience_us) = self.silences();
         let mut lost = Vec::new();
         let mut asks = Vec::new();
         for link in &mut self.followers[at].links {
@@ -167,7 +175,7 @@ impl World {
                 Stage::Dialing { until_us } if now_us >= until_us => lost.push((link.id, link.stream, false)),
                 Stage::Dialing { .. } => {}
                 Stage::Attached => match link.asked_us {
-                    Some(asked_us) if now_us >= asked_us + idle_us => lost.push((link.id, link.stream, true)),
+                    Some(asked_us) if now_us >= asked_us + patience_us => lost.push((link.id, link.stream, true)),
                     Some(_) => {}
                     None if now_us >= link.heard_us + idle_us => {
                         link.asked_us = Some(now_us);

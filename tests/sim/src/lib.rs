@@ -59,6 +59,27 @@ pub enum Plant {
     NoWay,
 }
 
+/// The world of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scene {
+    /// As the seed draws it.
+    #[default]
+    Drawn,
+    /// Rounds as they are by default, and every path to a follower loses 1 % and has 200 ms of jitter each way.
+    Paths,
+    /// The same with rounds of a second, in which there are 250 ms to answer.
+    ShortPaths,
+    /// 100,000 rounds of a small cluster whose supers come and go: does anything grow?
+    Long,
+}
+
+impl Scene {
+    /// Whether followers miss turns for no fault of theirs and none of their supers.
+    const fn has_bad_paths(self) -> bool {
+        matches!(self, Self::Paths | Self::ShortPaths)
+    }
+}
+
 /// How a run is played.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -66,9 +87,9 @@ pub struct Options {
     pub plant: Plant,
     /// Keep what happens, line by line.
     pub told: bool,
-    /// Instead of the world that the seed draws: a path with 1 % loss and 200 ms of jitter, and nothing else.
-    pub bad_paths: bool,
-    /// How long, simulated; 0 = as the seed says.
+    /// In which world.
+    pub scene: Scene,
+    /// How long until faults stop, simulated; 0 = as the scene says.
     pub length_us: Us,
 }
 

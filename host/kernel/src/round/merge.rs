@@ -7,7 +7,9 @@
 //! way to another. On that way the next super may fail too, and nobody knows to which of them the member was going: while
 //! it is on its way, the grace of any super excuses it. Three graces in all ([`WAY_GRACES`]) is as long as a way may be, and
 //! once an absence has counted no grace excuses the next, so that nobody who has gone hides behind supers that never stay
-//! up. Whoever goes while its own supers are well is judged at once, whatever happens to the others.
+//! up. And an absence counts only at a super that is not in its grace itself: where all of them have just opened, nobody had
+//! the time to come. A member that no super has asked since it entered the queue is on its way with or without a grace: its join may
+//! have been committed long after it was told to try again. Whoever goes while its own supers are well is judged at once, whatever happens to the others.
 //!
 //! Invariant: `unknown` comes from us and `down` from the member. Nothing that a super failed to do makes a member down.
 
@@ -209,10 +211,12 @@ struct Grace {
 
 impl Grace {
     fn excuses(self, hot: &Hot) -> bool {
-        // One that no super has asked yet is on its way too.
-        let is_on_its_way = hot.asked_seats == 0 || hot.away > 0;
-        let of = if is_on_its_way { self.seats } else { self.seats & hot.asked_seats };
-        of != 0 && u64::from(hot.away) < self.way_rounds
+        let excused = match hot.asked_seats {
+            // It has not arrived yet.
+            0 => true,
+            last => self.seats & last != 0 || hot.away > 0 && self.seats != 0,
+        };
+        excused && u64::from(hot.away) < self.way_rounds
     }
 }
 
@@ -293,7 +297,7 @@ impl Said {
     }
 
     fn presence(self, member: &Member, grace: Grace) -> Presence {
-        let down = self.asked & !self.seen != 0 || self.absent != 0 && !grace.excuses(&member.hot);
+        let down = self.asked & !self.seen != 0 || self.absent & !grace.seats != 0 && !grace.excuses(&member.hot);
         match member.hot.place {
             _ if self.seen != 0 => Presence::Up,
             _ if self.void != 0 || !down => Presence::Unknown,

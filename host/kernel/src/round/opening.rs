@@ -5,8 +5,10 @@
 //! policies that will decide *n* are prepared on its machine; and when *n* - 2 is settled, so that at most two rounds are
 //! open. What it waits for the last is its own lag.
 //!
-//! A super is open for attaching while it takes part in rounds. One that hears of no round, or whose reports do not come
-//! through, keeps followers where nobody pings them: it lets them go in time to be at another one before its grace is over.
+//! A super is open for attaching while it takes part in rounds. One that hears of no round, or whose report of the last
+//! one did not come through, keeps followers where no ping of them counts. It lets them go in time to be at another one
+//! before its grace is over, which began with the first report that did not come: after two intervals at the latest, so
+//! that two are left for the way. Waiting for a second lost report was too long by half a round.
 //!
 //! Invariant: neither depends on anything but its arguments.
 
@@ -127,24 +129,25 @@ pub struct Attending {
     open_since_us: Option<u64>,
     /// Partial reports that left, of rounds that are not settled: which round, and the lag that it told.
     said: VecDeque<(RoundId, u64)>,
-    /// Reports in a row that left and did not come.
-    lost: u32,
-    /// The worst lag that is told by no settled report.
-    owed_us: u64,
+    /// The last settled round of those that it reported is without its report.
+    is_lost: bool,
+    /// The worst lag that no report has told yet.
+    untold_us: u64,
 }
 
-/// Reports in a row that must be lost before a super lets its followers go: one may have been late.
-const LOST_REPORTS: u32 = 2;
-
 impl Attending {
-    /// The leader's word that a round begins was taken.
-    pub const fn heard(&mut self, now_us: u64) {
-        self.heard_us = Some(now_us);
+    /// The leader's word that a round begins was taken. `at_us`: the earliest time at which it may have come. What is found
+    /// after a pause may be as old as the pause, and the leader out of reach since.
+    pub fn heard(&mut self, at_us: u64) {
+        self.heard_us = self.heard_us.max(Some(at_us));
     }
 
     /// A partial report left that told this lag.
     pub fn said(&mut self, round: RoundId, lag_us: u64) {
-        self.lagged(lag_us);
+        // A report counts in ms.
+        if lag_us / 1_000 >= self.untold_us / 1_000 {
+            self.untold_us = 0;
+        }
         self.said.push_back((round, lag_us));
         // Two rounds are open at most; a round may be opened again by the next leader.
         while self.said.len() > QUEUES {
@@ -154,29 +157,24 @@ impl Attending {
 
     /// This super was late by so much, in a walk or outside of one.
     pub fn lagged(&mut self, lag_us: u64) {
-        self.owed_us = self.owed_us.max(lag_us);
+        self.untold_us = self.untold_us.max(lag_us);
     }
 
     /// The lag that the next walk begins with, µs. What a report told that was thrown away, because the leader changed or it
     /// was late, is told again: followers hung up all the same, and the grace that they are due begins with a report.
     #[must_use]
-    pub const fn owed_us(&self) -> u64 {
-        self.owed_us
+    pub fn owed_us(&self) -> u64 {
+        self.said.iter().map(|(_, lag_us)| *lag_us).fold(self.untold_us, u64::max)
     }
 
     /// A round was settled here. `row`: this super's seat as after it.
     pub fn settled(&mut self, round: RoundId, row: Option<&SeatRow>) {
-        let told = self.said.iter().any(|(said, _)| *said == round);
-        self.said.retain(|(said, _)| *said > round);
-        match row {
-            Some(row) if !row.came && told => self.lost = self.lost.saturating_add(1),
-            Some(row) if row.came => {
-                self.lost = 0;
-                if told {
-                    self.owed_us = self.said.iter().map(|(_, lag_us)| *lag_us).max().unwrap_or_default();
-                }
-            }
-            Some(_) | None => {}
+        let Some(row) = row else { return };
+        let (of_it, later): (VecDeque<_>, VecDeque<_>) = self.said.drain(..).partition(|(said, _)| *said <= round);
+        self.said = later;
+        self.is_lost = !row.came && (self.is_lost || of_it.iter().any(|(said, _)| *said == round));
+        if !row.came {
+            of_it.into_iter().for_each(|(_, lag_us)| self.lagged(lag_us));
         }
     }
 
@@ -185,7 +183,7 @@ impl Attending {
     pub fn look(&mut self, now_us: u64, interval_us: u64, row: Option<&SeatRow>) -> bool {
         let idle_us = interval_us.saturating_mul(IDLE_INTERVALS);
         let hears = self.heard_us.is_some_and(|heard_us| now_us.saturating_sub(heard_us) < idle_us);
-        let is_open = row.is_some() && hears && self.lost < LOST_REPORTS;
+        let is_open = row.is_some() && hears && !self.is_lost;
         self.open_since_us = if is_open { self.open_since_us.or(Some(now_us)) } else { None };
         is_open
     }

@@ -32,6 +32,9 @@ impl World {
                 }
             }
         }
+        if self.options.scene.has_bad_paths() {
+            return;
+        }
         for (at, follower) in self.followers.iter().enumerate() {
             let member = self.oracle.state.members.get(&follower.node);
             let is_dead = follower.dead_since_us.is_some();

@@ -21,6 +21,11 @@ use crate::Us;
 use crate::raft::{Id, Payload};
 use crate::world::World;
 
+/// Applied entries that a log holds at most: those between two snapshots, those kept behind one, and room for a flush.
+const LOG_ENTRIES: u64 = 600;
+/// Entries, hashes and rounds that the oracle keeps: more than a replica that was down for the longest time lacks.
+const KEPT: u64 = 20_000;
+
 /// See the head of the module.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -29,6 +34,8 @@ pub struct Oracle {
     leaders: BTreeMap<u64, Id>,
     /// The committed log.
     log: BTreeMap<u64, (u64, Arc<Payload>)>,
+    /// What is older than any replica can be is not kept.
+    dropped: u64,
     /// As after the last committed entry.
     pub(crate) state: State,
     applied: u64,
@@ -82,8 +89,20 @@ impl Oracle {
         }
     }
 
+    /// Forgets what nobody can come back to.
+    fn forget(&mut self) {
+        self.dropped = self.applied.saturating_sub(KEPT).max(self.dropped);
+        self.log = self.log.split_off(&self.dropped);
+        self.hashes = self.hashes.split_off(&self.dropped);
+        let now_us = self.opened.values().copied().max().unwrap_or_default();
+        self.opened.retain(|_, opened_us| *opened_us + KEPT * crate::S > now_us);
+    }
+
     /// A replica takes an entry for committed.
     pub(crate) fn committed(&mut self, index: u64, term: u64, payload: &Arc<Payload>) {
+        if index <= self.dropped {
+            return;
+        }
         let (first_term, first) = self.log.entry(index).or_insert_with(|| (term, payload.clone()));
         if *first_term != term || !Arc::ptr_eq(first, payload) && **first != **payload {
             let first_term = *first_term;
@@ -104,6 +123,10 @@ impl World {
             let Some(process) = sup.running() else { continue };
             let (raft, id) = (&process.raft, id as Id);
             let before = self.oracle.seen.insert(id, (sup.life, raft.term, raft.commit));
+            let kept = process.applied.saturating_sub(raft.log.last() - raft.log.len() as u64);
+            if kept > LOG_ENTRIES {
+                self.oracle.wrong(format!("super {id} keeps {kept} entries that are applied"));
+            }
             let fits = process.applied <= raft.commit
                 && raft.commit <= raft.log.last()
                 && raft.log.durable() <= raft.log.last();

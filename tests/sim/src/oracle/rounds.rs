@@ -54,6 +54,9 @@ impl World {
         }
         oracle.applied = index;
         oracle.keep_hash(index, settles);
+        if index.is_multiple_of(1_000) {
+            oracle.forget();
+        }
         if let Command::Claim(claim) = command {
             oracle.claimed(claim, &outcome.reply);
             self.count("claims committed");
@@ -177,6 +180,9 @@ impl World {
             let was = (row.standing, row.strikes);
             self.oracle.wrong(format!("{name} is unknown in round {round}, is {:?}, was {was:?}", (standing, strikes)));
         }
+        if self.options.scene.has_bad_paths() {
+            return self.count_false(row, standing);
+        }
         let follower = &self.followers[at];
         let settle_us = WELL_AFTER * self.interval_us;
         let well = follower.well_since_us.is_some_and(|since_us| since_us + settle_us < opened_us);
@@ -203,6 +209,17 @@ impl World {
             if calm && is_settled {
                 self.count("well in calm");
             }
+        }
+    }
+
+    /// Nothing is wrong but the paths: what is held against a follower is held against it falsely.
+    fn count_false(&mut self, row: &Row, standing: Standing) {
+        self.count("member rounds");
+        if row.presence == Presence::Down {
+            self.count("turns missed");
+        }
+        if standing.is_out() && !row.standing.is_out() {
+            self.count("false suspensions");
         }
     }
 

@@ -8,39 +8,50 @@ use crate::raft::Id;
 /// Between two comparisons that follow no settlement.
 const EVERY: u64 = 8;
 
-/// A hash over everything that replicas must agree on.
-fn hash(state: &State) -> u64 {
+/// Everything that replicas must agree on.
+fn bytes(state: &State) -> Vec<u8> {
     fn add<T: minicbor::Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
         minicbor::encode(value, bytes).expect("memory can be written to");
     }
-    let mut hash = Vec::with_capacity(1 << 14);
-    add(&mut hash, &state.meta);
+    let mut all = Vec::with_capacity(1 << 14);
+    add(&mut all, &state.meta);
     for (node, member) in &state.members {
-        add(&mut hash, node);
-        add(&mut hash, &member.profile);
-        add(&mut hash, &member.hot);
+        add(&mut all, node);
+        add(&mut all, &member.profile);
+        add(&mut all, &member.hot);
     }
-    state.wallets.iter().for_each(|(node, wallet)| add(&mut hash, &(*node, *wallet)));
+    state.wallets.iter().for_each(|(node, wallet)| add(&mut all, &(*node, *wallet)));
     for slot in &state.slots {
-        add(&mut hash, &slot.row);
+        add(&mut all, &slot.row);
         for memory in [&slot.memory, &slot.saved] {
-            memory.blocks.iter().for_each(|(block, bytes)| add(&mut hash, &(*block, bytes)));
+            memory.blocks.iter().for_each(|(block, bytes)| add(&mut all, &(*block, bytes)));
         }
     }
     state.policies.iter().for_each(|(digest, row)| {
-        add(&mut hash, digest);
-        add(&mut hash, row);
+        add(&mut all, digest);
+        add(&mut all, row);
     });
-    let (words, rest) = hash.as_chunks::<8>();
+    all
+}
+
+/// A hash over it.
+fn hash(state: &State) -> u64 {
+    let all = bytes(state);
+    let (words, rest) = all.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).fold(hash.len() as u64, |hash, word| {
+    words.iter().chain([&last]).fold(all.len() as u64, |hash, word| {
         let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^ hash >> 29
     })
 }
 
 impl Oracle {
+    /// Size of the state.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        bytes(&self.state).len() as u64
+    }
+
     /// The own state is as after this entry.
     pub(super) fn keep_hash(&mut self, index: u64, settles: bool) {
         if settles || index.is_multiple_of(EVERY) {

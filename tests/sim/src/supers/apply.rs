@@ -205,6 +205,9 @@ impl World {
         let snapshot = Snapshot { index, term, config: process.config.clone(), state: process.state.clone() };
         process.raft.log.compact(Arc::new(snapshot), KEPT_ENTRIES);
         self.count("snapshots made");
+        let bytes = self.oracle.state_bytes();
+        let largest = self.counts.entry("largest state, bytes").or_default();
+        *largest = (*largest).max(bytes);
         let longest = self.counts.entry("longest log").or_default();
         *longest = (*longest).max(length);
     }

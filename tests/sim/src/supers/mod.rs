@@ -110,6 +110,8 @@ pub(crate) struct Process {
     /// What was proposed here: by index, the term and who asked.
     proposals: BTreeMap<u64, (u64, Id, u64)>,
     again_us: Us,
+    /// How late it is in what it does now.
+    late_us: Us,
     /// Everything that came during a pause is taken before deadlines are looked at.
     drains_until_us: Us,
     roster: Arc<[Id]>,
@@ -228,6 +230,7 @@ impl World {
             return;
         }
         let late_us = now_us.saturating_sub(due_us);
+        process.late_us = late_us;
         if late_us > process.timeout_us() / VOID_LAG_DIVISOR {
             process.attending.lagged(late_us);
         }
@@ -362,6 +365,7 @@ impl World {
             asked: u64::from(self.supers[usize::from(id)].life) << 32,
             proposals: BTreeMap::new(),
             again_us: now_us,
+            late_us: 0,
             drains_until_us: now_us,
             roster: Arc::from([]),
         };

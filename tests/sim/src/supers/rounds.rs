@@ -58,7 +58,7 @@ impl World {
         secret[..8].copy_from_slice(&self.random.take().to_le_bytes());
         let process = self.supers[usize::from(id)].process().expect("it runs");
         process.opened = (open.term, open.round);
-        process.attending.heard(now_us);
+        process.attending.heard(now_us - process.late_us);
         loop {
             let process = self.supers[usize::from(id)].process().expect("it runs");
             let Some(front) = process.walks.front() else { break };
@@ -112,7 +112,9 @@ impl World {
         let (now_us, interval_us, wall_ms) = (self.now_us, self.interval_us, self.wall_ms(id));
         let node = self.supers[usize::from(id)].node;
         let process = self.supers[usize::from(id)].process().expect("it runs");
-        let row = process.state.meta.seats.iter().find(|row| row.holder.node == node);
+        // One that has left the group knows it from its own log first, and may hear no more.
+        let votes = process.raft.config.1.votes(id);
+        let row = process.state.meta.seats.iter().find(|row| row.holder.node == node && votes);
         let was_open = process.attending.open_since_us();
         let is_open = process.attending.look(now_us, interval_us, row);
         if is_open && was_open.is_none() {

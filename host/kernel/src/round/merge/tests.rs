@@ -57,7 +57,7 @@ fn absence_does_not_count_for_those_whom_a_super_in_grace_asked_last() {
     assert_eq!(letters(&merged(&state, &["----", "----"])), "d???");
     assert_eq!(letters(&merged(&state, &["mmmm", "----"])), "dddd", "a miss counts in any grace");
     state.meta.seats[1].grace_until = RoundId(9);
-    assert_eq!(letters(&merged(&state, &["----", "----"])), "dddd");
+    assert_eq!(letters(&merged(&state, &["----", "----"])), "ddd?", "whom nobody has asked is still to arrive");
 }
 
 #[test]
@@ -79,6 +79,18 @@ fn who_is_on_its_way_is_excused_by_any_grace_and_not_for_ever() {
         "dddddd",
         "without a grace nobody is excused"
     );
+}
+
+#[test]
+fn an_absence_counts_where_a_super_has_been_open_for_long_enough() {
+    let mut state = state(2, 1);
+    let hot = &mut state.members.get_mut(&node(0)).unwrap().hot;
+    (hot.asked_seats, hot.away) = (0b01, crate::members::GONE);
+    state.meta.seats[0].grace_until = RoundId(10);
+    assert_eq!(letters(&merged(&state, &["-", "-"])), "d");
+    state.meta.seats[1].grace_until = RoundId(10);
+    assert_eq!(letters(&merged(&state, &["-", "-"])), "?", "both have just opened");
+    assert_eq!(letters(&merged(&state, &["-", "m"])), "d");
 }
 
 #[test]
@@ -341,13 +353,13 @@ proptest! {
                 partials.iter().filter(says).filter(counts).map(|p| p.seat.0).collect()
             };
             let (seen, missed, void, absent) = (by('s'), by('m'), by('v'), by('-'));
-            let asked_last: BTreeSet<u8> = (0..8).filter(|seat| hot.asked_seats == 0 || hot.away > 0 || hot.asked_seats & (1 << seat) != 0).collect();
+            let asked_last: BTreeSet<u8> = (0..8).filter(|seat| hot.away > 0 || hot.asked_seats & (1 << seat) != 0).collect();
             let in_grace: BTreeSet<u8> = (0..seats).filter(|seat| grace[usize::from(*seat)]).collect();
             let expected = if !seen.is_empty() {
                 Presence::Up
             } else if !void.is_empty() || hot.place == Place::Leaving {
                 Presence::Unknown
-            } else if !missed.is_empty() || !absent.is_empty() && (asked_last.is_disjoint(&in_grace) || hot.away >= 10) {
+            } else if !missed.is_empty() || !absent.is_subset(&in_grace) && (hot.asked_seats != 0 && asked_last.is_disjoint(&in_grace) || hot.away >= 10) {
                 Presence::Down
             } else {
                 Presence::Unknown

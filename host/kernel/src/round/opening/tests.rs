@@ -69,6 +69,8 @@ fn a_super_is_open_while_it_hears_of_rounds_and_has_a_seat() {
     assert!(attending.look(9 * I, I, Some(&seat)));
     assert_eq!(attending.open_since_us(), Some(9 * I), "it opened anew");
     assert!(!attending.look(9 * I, I, None), "it was removed");
+    attending.heard(7 * I);
+    assert!(attending.look(10 * I, I, Some(&seat)), "what is older is no news");
 }
 
 #[test]
@@ -77,14 +79,12 @@ fn a_super_whose_reports_do_not_come_through_is_not_open() {
     let mut attending = Attending::default();
     attending.heard(0);
     for (round, said, row, open) in [
-        (1, true, &lost, true),
-        (2, true, &came, true),
-        (3, true, &lost, true),
         // It was not there: whoever restarts hears of rounds of before.
-        (4, false, &lost, true),
-        (5, true, &lost, false),
-        (6, true, &lost, false),
-        (7, true, &came, true),
+        (1, false, &lost, true),
+        (2, true, &came, true),
+        (3, true, &lost, false),
+        (4, true, &lost, false),
+        (5, true, &came, true),
     ] {
         if said {
             attending.said(RoundId(round), 0);
@@ -98,19 +98,26 @@ fn a_super_whose_reports_do_not_come_through_is_not_open() {
 fn a_lag_is_told_until_a_settled_report_has_told_it() {
     let (came, lost) = (row(1), SeatRow { came: false, ..row(1) });
     let mut attending = Attending::default();
-    attending.said(RoundId(1), 70);
+    attending.said(RoundId(1), 70_000);
     attending.settled(RoundId(1), Some(&lost));
-    assert_eq!(attending.owed_us(), 70, "that report did not come");
-    attending.said(RoundId(2), 70);
-    attending.said(RoundId(2), 70);
-    attending.said(RoundId(3), 90);
+    assert_eq!(attending.owed_us(), 70_000, "that report did not come");
+    attending.said(RoundId(2), 70_000);
+    attending.said(RoundId(2), 70_000);
+    attending.said(RoundId(3), 90_000);
     attending.settled(RoundId(2), Some(&came));
-    assert_eq!(attending.owed_us(), 90, "a later one is on its way");
+    assert_eq!(attending.owed_us(), 90_000, "a later one is on its way");
     attending.settled(RoundId(3), Some(&came));
     assert_eq!(attending.owed_us(), 0);
-    attending.lagged(5);
+    attending.said(RoundId(4), 3_000);
+    attending.lagged(50_900);
     attending.settled(RoundId(4), Some(&came));
-    assert_eq!(attending.owed_us(), 5, "of a round that it said nothing of");
+    assert_eq!(attending.owed_us(), 50_900, "it was late after the report that came");
+    attending.said(RoundId(5), 20_000);
+    attending.settled(RoundId(5), Some(&came));
+    assert_eq!(attending.owed_us(), 50_900, "a walk that measured less has not told it");
+    attending.said(RoundId(6), 50_000);
+    attending.settled(RoundId(6), Some(&came));
+    assert_eq!(attending.owed_us(), 0);
 }
 
 #[test]
