@@ -6,11 +6,13 @@
 //! cargo run --release --bin bench -- settle
 //! cargo run --release --bin bench --features bench/scripts -- rules
 //! cargo run --release --bin bench -- load
+//! cargo run --release --bin bench -- commits
 //! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 #![forbid(unsafe_code)]
 
+mod commits;
 mod figures;
 mod followers;
 mod load;
@@ -43,6 +45,8 @@ enum Command {
     Rules(rules::Options),
     /// The default rules from their bytes to ready: compiled here, in a child, from the cache.
     Load,
+    /// Three supers over gRPC on loopback: commands that are acknowledged a second, asked on the leader and on another.
+    Commits(commits::Options),
     /// Many followers on one super of this machine: pongs counted, and what the super needs for them.
     Followers(followers::Options),
 }
@@ -57,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Settle(options) => settle::run(&options)?,
         Command::Rules(options) => rules::run(&options)?,
         Command::Load => load::run()?,
+        Command::Commits(options) => commits::run(&options).map(|()| true)?,
         Command::Followers(options) => followers::run(&options)?,
     };
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })

@@ -93,7 +93,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
     (
         "tests/bench",
-        &["kernel", "wire", "store", "policy", "node", "pingward-sdk", "reward-flat", "ban-strikes", "ripe-atlas"],
+        &[
+            "kernel",
+            "wire",
+            "store",
+            "policy",
+            "raft",
+            "node",
+            "pingward-sdk",
+            "reward-flat",
+            "ban-strikes",
+            "ripe-atlas",
+        ],
     ),
 ];
 
