@@ -11,12 +11,12 @@ use anyhow::{Context as _, bail};
 use kernel::command::Operator;
 use kernel::decide::Slot;
 use policy::Compiler;
-use store::Disk;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, PolicySource, Role, Storage};
 use crate::context::{Context, SuperPart};
+use crate::group::Disks;
 use crate::keys::{self, NodeKey};
 use crate::listen::{Gate, Limits};
 use crate::metrics::Metrics;
@@ -39,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 #[derive(Default)]
 pub struct StartParts {
     /// Where a super keeps its state, instead of what the config says. The demo's disks outlive their nodes.
-    pub disk: Option<Disk>,
+    pub disk: Option<Disks>,
     /// Its key, instead of the key file.
     pub key: Option<NodeKey>,
     /// What a follower does wrong on purpose.

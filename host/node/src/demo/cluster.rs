@@ -11,7 +11,6 @@ use kernel::outcome::{Notice, Reply};
 use kernel::standing::Standing;
 use kernel::state::State;
 use policy::Compiler;
-use store::Disk;
 use tokio::sync::broadcast::Receiver;
 
 use super::Options;
@@ -21,6 +20,7 @@ use crate::client::{Api, claim};
 use crate::config::{Component, Config, PolicySource, Role, Storage, json, nearest};
 use crate::context::{Context, SuperPart};
 use crate::failure::Failure;
+use crate::group::Disks;
 use crate::keys::NodeKey;
 use crate::prepare::{Outcome, memory_words};
 use crate::rest::problem::Problem;
@@ -48,7 +48,7 @@ pub struct Cluster {
 struct Member {
     key: NodeKey,
     config: Config,
-    disk: Option<Disk>,
+    disk: Option<Disks>,
     faults: Arc<FollowerFaults>,
     compiler: Compiler,
     node: Option<Node>,
@@ -67,7 +67,7 @@ impl Member {
         } else {
             NodeKey::generate().map_err(anyhow::Error::new)?
         };
-        let disk = options.data_dir.is_none().then(Disk::memory);
+        let disk = options.data_dir.is_none().then(Disks::memory);
         let compiler = options.compiler.clone();
         Ok(Self { key, config, disk, faults: Arc::default(), compiler, node: None, context: None })
     }

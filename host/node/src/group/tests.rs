@@ -1,11 +1,9 @@
 //! A group of one on disks in memory.
 
-use std::time::Duration;
-
-use kernel::command::{Ip, Join, Super};
-use kernel::id::{ClusterId, Genesis, ProtocolVersion};
+use kernel::command::{Command, Entry, Ip, Join, Lead, Super};
+use kernel::id::{ClusterId, Genesis, LogIndex, ProtocolVersion, Term};
 use kernel::settings::Settings;
-use store::Disk;
+use kernel::state::State;
 
 use super::*;
 use crate::keys::NodeKey;
@@ -20,10 +18,10 @@ fn found(id: &str, founder: u8) -> Found {
     }
 }
 
-fn start(disk: &Disk, found: Found) -> Result<(Group, bool, Tasks), StartError> {
-    let store = Arc::new(Store::open(disk, 1 << 20)?);
+async fn start(disks: &Disks, found: Found) -> Result<(Group, bool, Tasks), StartError> {
+    let store = Arc::new(disks.open(1 << 20).unwrap());
     let tasks = Tasks::new();
-    let (group, founded) = Group::start(store, found, Arc::new(Metrics::new()), &tasks)?;
+    let (group, founded) = alone(disks, store, found, Arc::new(Metrics::new()), &tasks).await?;
     Ok((group, founded, tasks))
 }
 
@@ -49,14 +47,14 @@ async fn end(group: &Group, tasks: &Tasks) {
 
 #[tokio::test]
 async fn a_group_of_one_founds_once_and_leads_in_a_new_term_at_each_start() {
-    let disk = Disk::memory();
-    let (group, founded, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let disks = Disks::memory();
+    let (group, founded, tasks) = start(&disks, found("lab", 1)).await.unwrap();
     assert!(founded);
     assert_eq!(group.leadership().borrow().term, Term(1));
     let genesis = group.read(|state| state.meta.cluster.clone());
     end(&group, &tasks).await;
     let again = Found { cluster: ClusterId { genesis: Genesis([8; 16]), ..genesis.clone() }, ..found("lab", 1) };
-    let (group, founded, tasks) = start(&disk, again).unwrap();
+    let (group, founded, tasks) = start(&disks, again).await.unwrap();
     assert!(!founded);
     assert_eq!(group.leadership().borrow().term, Term(2));
     assert_eq!(group.read(|state| state.meta.cluster.clone()), genesis, "a restart is no founding");
@@ -65,19 +63,19 @@ async fn a_group_of_one_founds_once_and_leads_in_a_new_term_at_each_start() {
 
 #[tokio::test]
 async fn a_store_of_another_cluster_or_key_is_refused_by_name() {
-    let disk = Disk::memory();
-    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let disks = Disks::memory();
+    let (group, _, tasks) = start(&disks, found("lab", 1)).await.unwrap();
     end(&group, &tasks).await;
-    let error = start(&disk, found("prod", 1)).unwrap_err().to_string();
+    let error = start(&disks, found("prod", 1)).await.unwrap_err().to_string();
     assert!(error.contains("lab#") && error.contains("cluster.id = \"prod\""), "{error}");
-    let error = start(&disk, found("lab", 2)).unwrap_err();
+    let error = start(&disks, found("lab", 2)).await.unwrap_err();
     assert!(matches!(error, StartError::OtherKey { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_kill_in_the_middle_of_a_burst() {
-    let disk = Disk::memory();
-    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let disks = Disks::memory();
+    let (group, _, tasks) = start(&disks, found("lab", 1)).await.unwrap();
     let mut burst = tokio::task::JoinSet::new();
     for seed in 0..2_000 {
         let group = group.clone();
@@ -98,7 +96,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_in_the_middle_of_a_burst() 
         }
     }
     group.stopped().cancelled().await;
-    let (again, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let (again, _, tasks) = start(&disks, found("lab", 1)).await.unwrap();
     assert!(acknowledged.len() >= 500);
     again.read(|state| {
         assert!(acknowledged.iter().all(|node| state.members.contains_key(node)));
@@ -108,9 +106,9 @@ async fn what_was_acknowledged_is_there_after_a_kill_in_the_middle_of_a_burst() 
 
 #[tokio::test]
 async fn a_commit_that_fails_ends_the_node_with_a_message() {
-    let disk = Disk::memory();
-    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
-    let _other = Store::open(&disk, 1 << 20).unwrap();
+    let disks = Disks::memory();
+    let (group, _, tasks) = start(&disks, found("lab", 1)).await.unwrap();
+    let _other = disks.open(1 << 20).unwrap();
     assert_eq!(group.propose(join(1, &group)).await, Err(GroupError::Stopped));
     group.read(|state| {
         assert!(state.members.is_empty(), "nobody reads what is not on disk");
@@ -123,12 +121,31 @@ async fn a_commit_that_fails_ends_the_node_with_a_message() {
 
 #[tokio::test]
 async fn a_draining_group_answers_what_was_proposed_before() {
-    let disk = Disk::memory();
-    let (group, _, tasks) = start(&disk, found("lab", 1)).unwrap();
+    let disks = Disks::memory();
+    let (group, _, tasks) = start(&disks, found("lab", 1)).await.unwrap();
     let applied = group.applied();
     assert!(group.propose(join(1, &group)).await.unwrap().is_ok());
     assert!(applied.has_changed().unwrap());
     assert!(tasks.drain(Duration::from_secs(60)).await);
     group.stopped().cancelled().await;
     assert_eq!(group.propose(join(2, &group)).await, Err(GroupError::Stopped));
+}
+
+#[tokio::test]
+async fn a_folder_of_a_release_without_a_log_goes_on_as_a_group_of_one() {
+    let disks = Disks::memory();
+    let founding = found("lab", 1);
+    {
+        let (store, mut state) = (disks.open(1 << 20).unwrap(), State::default());
+        let lead = Command::Lead(Lead { term: Term(7), leader: founding.founder.node, now_ms: 6 });
+        for (command, index) in [Command::Found(Box::new(founding.clone())), lead].into_iter().zip(1..) {
+            let outcome = state.apply(LogIndex(index), &command);
+            store.commit(&[Entry { index: LogIndex(index), command }], &outcome.writes).unwrap();
+        }
+    }
+    let (group, founded, tasks) = start(&disks, founding).await.unwrap();
+    assert!(!founded);
+    assert!(group.leadership().borrow().term > Term(7));
+    assert!(group.propose(join(1, &group)).await.unwrap().is_ok());
+    end(&group, &tasks).await;
 }

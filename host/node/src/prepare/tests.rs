@@ -3,11 +3,11 @@
 use kernel::command::{Found, Super};
 use kernel::id::{ClusterId, Genesis};
 use kernel::settings::Settings;
-use store::{Disk, Store};
 use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
+use crate::group::{self, Disks};
 use crate::keys::NodeKey;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -16,7 +16,7 @@ use crate::tasks::Tasks;
 const HANG: Duration = Duration::from_secs(60);
 
 /// A super whose slots are filled from a config, and its policies.
-async fn filled(disk: &Disk) -> (Tasks, Group, Policies) {
+async fn filled(disk: &Disks) -> (Tasks, Group, Policies) {
     let (tasks, node) = (Tasks::new(), NodeKey::from_seed(&[1; 32]).id());
     let found = Found {
         cluster: ClusterId { id: "lab".into(), genesis: Genesis([7; 16]) },
@@ -24,8 +24,8 @@ async fn filled(disk: &Disk) -> (Tasks, Group, Policies) {
         settings: Settings::default(),
         now_ms: 0,
     };
-    let store = Arc::new(Store::open(disk, 1 << 20).unwrap());
-    let (group, _) = Group::start(store, found, Arc::new(Metrics::new()), &tasks).unwrap();
+    let store = Arc::new(disk.open(1 << 20).unwrap());
+    let (group, _) = group::alone(disk, store, found, Arc::new(Metrics::new()), &tasks).await.unwrap();
     let policies = Policies::new(group.clone(), node, Engine::new().unwrap());
     (tasks, group, policies)
 }
@@ -45,7 +45,7 @@ async fn end(tasks: &Tasks, group: &Group) {
 
 #[tokio::test]
 async fn a_policy_that_could_not_be_prepared_is_tried_again_by_itself_and_at_once_when_asked() {
-    let (tasks, group, policies) = filled(&Disk::memory()).await;
+    let (tasks, group, policies) = filled(&Disks::memory()).await;
     policies.take_file(&config()).await.unwrap();
     let active = active(&group);
     let fails = |wait| Preparation::Failed { tries: 3, again: Instant::now() + wait };
@@ -81,7 +81,7 @@ fn the_wait_doubles_up_to_its_bound() {
 
 #[tokio::test]
 async fn an_active_policy_comes_back_at_a_restart_although_a_bound_was_lowered_below_it() {
-    let disk = Disk::memory();
+    let disk = Disks::memory();
     let (tasks, group, policies) = filled(&disk).await;
     policies.take_file(&config()).await.unwrap();
     let active = active(&group);

@@ -83,6 +83,11 @@ codes! {
     OutcomeUnknown "outcome_unknown" 504 "no answer came in time",
         "the request was taken and its answer did not come in time: it may count or not",
         "send a signed request again as it is, which is harmless; read GET /v1/changes before repeating a decision";
+    NoLeader "no_leader" 503 "no super leads",
+        "a majority of the supers does not answer, or they are just choosing another leader: nothing was done",
+        "try again in a second; GET /v1/status names the leader";
+    NotInGroup "not_in_group" 503 "this super belongs to no group yet",
+        "it is empty and waits to be added", "run `pingward cluster add` on the group, as this super's log says";
     Stopping "stopping" 503 "this node is stopping",
         "the node was told to stop", "ask again when it is back; a signed request may be sent again as it is";
     Internal "internal" 500 "a fault of this node",
@@ -294,6 +299,10 @@ impl From<GroupError> for Problem {
     fn from(error: GroupError) -> Self {
         match error {
             GroupError::Stopped => Self::of(Code::Stopping),
+            GroupError::NoLeader => Self::of(Code::NoLeader),
+            GroupError::Unknown => Self::of(Code::OutcomeUnknown),
+            GroupError::TooLong => Self::of(Code::BodyTooLarge),
+            GroupError::NotInGroup => Self::of(Code::NotInGroup),
         }
     }
 }

@@ -97,14 +97,27 @@ impl Supernode {
             }
             Ok(Err(reject)) => {
                 tracing::warn!(round = round.0, ?reject, "a settlement was refused; it is made again");
-                let again_us = self.now_us().saturating_add(AGAIN_US);
-                if let Some(lead) = &mut self.lead {
-                    lead.failed(round, again_us);
-                    let settled = self.group.read(|state| state.meta.settled);
-                    self.lead_due_us = lead.next_due_us(settled);
-                }
+                self.settle_again(round);
+            }
+            // One that still comes is settled, and then this one is refused.
+            Err(GroupError::Unknown | GroupError::NoLeader) => {
+                tracing::warn!(round = round.0, "a settlement got no answer; it is made again");
+                self.settle_again(round);
+            }
+            Err(error @ (GroupError::TooLong | GroupError::NotInGroup)) => {
+                tracing::error!(round = round.0, %error, "a settlement cannot be proposed");
+                self.settle_again(round);
             }
             Err(GroupError::Stopped) => {}
+        }
+    }
+
+    fn settle_again(&mut self, round: RoundId) {
+        let again_us = self.now_us().saturating_add(AGAIN_US);
+        if let Some(lead) = &mut self.lead {
+            lead.failed(round, again_us);
+            let settled = self.group.read(|state| state.meta.settled);
+            self.lead_due_us = lead.next_due_us(settled);
         }
     }
 }

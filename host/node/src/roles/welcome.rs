@@ -66,7 +66,8 @@ impl Supernode {
                 });
                 self.refuse(*attach, refusal);
             }
-            Err(GroupError::Stopped) => {
+            Err(error) => {
+                tracing::debug!(node = %attach.node, %error, "a join got no answer");
                 let retry_ms = self.spread_ms();
                 self.refuse(*attach, Refusal::Busy { retry_ms });
             }

@@ -9,7 +9,7 @@ use kernel::command::{Found, Super};
 use kernel::decide::Slot;
 use kernel::id::{ClusterId, Digest, Genesis, NodeId};
 use kernel::outcome::Notice;
-use store::{Disk, Store};
+use store::Store;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::{Base, Node, StartParts, bind, endless, super_part};
 use crate::config::{Config, ConfigError, PeerAddress, Storage};
 use crate::context::{Context, Part, SuperPart};
 use crate::events::Events;
-use crate::group::Group;
+use crate::group::{self, Disks, Group, Links, Opening};
 use crate::listen::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
@@ -27,8 +27,6 @@ use crate::streams::Streams;
 use crate::text::capture_hint;
 use crate::{compiling, grpc, tls};
 
-/// The store's file in the data folder.
-const STORE_FILE: &str = "super.redb";
 /// Messages of followers that wait for the loop; past it the streams wait, each for itself.
 const MAILBOX: usize = 8_192;
 /// A process that may open files for fewer followers than this says so at its start.
@@ -42,22 +40,25 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let grpc = bind(config.grpc, "listen.grpc").await?;
     let grpc_address = grpc.local_addr()?;
     let in_memory = config.storage == Storage::Memory && parts.disk.is_none();
-    let disk = match (parts.disk, config.storage) {
-        (Some(disk), _) => disk,
-        (None, Storage::Disk) => Disk::file(config.data_dir.join(STORE_FILE)),
-        (None, Storage::Memory) => Disk::memory(),
+    let disks = match (parts.disk, config.storage) {
+        (Some(disks), _) => disks,
+        (None, Storage::Disk) => Disks::folder(&config.data_dir),
+        (None, Storage::Memory) => Disks::memory(),
     };
-    let store = Arc::new(open(&disk, config.history_max_bytes).await?);
+    let store = Arc::new(open(&disks, config.history_max_bytes).await?);
     let node = base.key.id();
     if !store.load()?.is_founded() {
         may_found(config, node, grpc_address).await?;
     }
-    let (group, founded) = Group::start(
-        Arc::clone(&store),
-        founding(config, node, grpc_address)?,
-        Arc::clone(&base.metrics),
-        &base.tasks,
-    )?;
+    let opening = Opening {
+        disks,
+        store: Arc::clone(&store),
+        found: founding(config, node, grpc_address)?,
+        may_found: true,
+        links: Links::new(base.key.clone(), config.supers.iter().filter_map(|address| address.key)),
+        metrics: Arc::clone(&base.metrics),
+    };
+    let (group, founded) = group::open(opening, &base.tasks).await?;
 
     let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
     let policies = Policies::new(group.clone(), node, compiling::engine(parts.compiler, cache)?);
@@ -124,10 +125,10 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     Ok(Node { tasks, context, grpc: Some(grpc_address), rest: rest_address })
 }
 
-async fn open(disk: &Disk, history_max_bytes: u64) -> anyhow::Result<Store> {
+async fn open(disks: &Disks, history_max_bytes: u64) -> anyhow::Result<Store> {
     let mut tries = 0;
     loop {
-        match Store::open(disk, history_max_bytes) {
+        match disks.open(history_max_bytes) {
             Ok(store) => return Ok(store),
             Err(store::StoreError::InUse { .. }) if tries < STORE_TRIES => {
                 tries += 1;

@@ -9,14 +9,13 @@ use kernel::outcome::{Notice, Reply};
 use kernel::settings::Settings;
 use kernel::standing::Standing;
 use kernel::state::State;
-use store::{Disk, Store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::*;
 use crate::config::{Component, PeerAddress, Place, Problem};
-use crate::group::Group;
+use crate::group::{Disks, Group};
 use crate::prepare::Scheduled;
 
 /// A hang is a failure; nothing else depends on it.
@@ -25,14 +24,14 @@ const HANG: Duration = Duration::from_secs(120);
 /// One super's disk and key, and room for its followers.
 struct Lab {
     dir: TempDir,
-    disk: Disk,
+    disk: Disks,
     settings: Settings,
 }
 
 impl Lab {
     fn new() -> Self {
         let settings = Settings { interval_ms: 500, ping_timeout_ms: 250, ..Settings::default() };
-        Self { dir: tempfile::tempdir().unwrap(), disk: Disk::memory(), settings }
+        Self { dir: tempfile::tempdir().unwrap(), disk: Disks::memory(), settings }
     }
 
     fn config(&self) -> Config {
@@ -376,7 +375,7 @@ async fn a_founder_whose_rules_are_refused_or_that_is_not_alone_does_not_begin()
     config.policies.insert(Slot::Ban, PolicySource { component: missing, config: "{}".into() });
     let error = lab.start_with(config.clone()).await.err().unwrap().to_string();
     assert!(error.contains("there is no file"), "{error}");
-    assert!(!Store::open(&lab.disk, 1 << 20).unwrap().load().unwrap().is_founded(), "nothing was founded");
+    assert!(!lab.disk.open(1 << 20).unwrap().load().unwrap().is_founded(), "nothing was founded");
 
     // Once there is a cluster its rules are in the log, and a file that has gone is no obstacle.
     lab.start().await.stop().await.unwrap();

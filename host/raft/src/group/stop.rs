@@ -27,6 +27,47 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Waits until the group cannot go on, and says why. One that ends because it was told to never gets there.
+    pub async fn failed(&self) -> String {
+        let inner = &self.inner;
+        let mut running = inner.running.subscribe();
+        if running.wait_for(|running| *running).await.is_ok()
+            && let Some(core) = inner.core.get()
+        {
+            let mut metrics = core.raft.metrics();
+            loop {
+                let state = metrics.borrow_and_update().running_state.clone();
+                if inner.stopping.is_cancelled() {
+                    break;
+                }
+                if let Err(error) = state {
+                    return chain(&error);
+                }
+                if metrics.changed().await.is_err() && !inner.stopping.is_cancelled() {
+                    return "the group's core has ended".into();
+                }
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// An error with its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let one = error.to_string();
+        if !text.contains(&one) {
+            text.push_str(": ");
+            text.push_str(&one);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl Inner {
     async fn end(inner: &Arc<Self>) {
         inner.stopping.cancel();

@@ -16,14 +16,13 @@ use kernel::outcome::{Notice, Reply};
 use kernel::round::{Bits, Report, SeatReport};
 use kernel::settings::Settings;
 use serde_json::Value;
-use store::{Disk, Store};
 use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 
 use crate::config::Role;
 use crate::context::{Context, FollowerPart, Part, SuperPart};
 use crate::events::Events;
-use crate::group::Group;
+use crate::group::{self, Disks, Group};
 use crate::keys::NodeKey;
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
@@ -90,7 +89,8 @@ impl Rig {
 
     pub async fn with_addresses(public_addresses: bool) -> Self {
         let (metrics, tasks) = (Arc::new(Metrics::new()), Tasks::new());
-        let store = Arc::new(Store::open(&Disk::memory(), 64 << 20).unwrap());
+        let disks = Disks::memory();
+        let store = Arc::new(disks.open(64 << 20).unwrap());
         let node = key(200).id();
         let found = Found {
             cluster: ClusterId { id: "lab".into(), genesis: Genesis([7; 16]) },
@@ -98,7 +98,8 @@ impl Rig {
             settings: Settings::default(),
             now_ms: 0,
         };
-        let (group, founded) = Group::start(Arc::clone(&store), found, Arc::clone(&metrics), &tasks).unwrap();
+        let (group, founded) =
+            group::alone(&disks, Arc::clone(&store), found, Arc::clone(&metrics), &tasks).await.unwrap();
         assert!(founded);
         let (order, watched) = watch::channel(Order::default());
         let events = Events::new(RUN);

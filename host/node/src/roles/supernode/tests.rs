@@ -4,12 +4,12 @@ use kernel::command::{Found, Super};
 use kernel::id::{ClusterId, Genesis};
 use kernel::settings::Settings;
 use policy::Engine;
-use store::{Disk, Store};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wire::message::{Hello, Role, Welcome};
 
 use super::*;
+use crate::group::{self, Disks};
 use crate::listen::Limits;
 use crate::mail::Out;
 
@@ -24,7 +24,7 @@ struct Rig {
 }
 
 /// A loop with rounds of an hour, so that nothing but the test writes to the log.
-fn rig() -> (Rig, Supernode) {
+async fn rig() -> (Rig, Supernode) {
     let key = Arc::new(NodeKey::from_seed(&[1; 32]));
     let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
     let found = Found {
@@ -33,8 +33,9 @@ fn rig() -> (Rig, Supernode) {
         settings: Settings { interval_ms: 3_600_000, ..Settings::default() },
         now_ms: 0,
     };
-    let store = Arc::new(Store::open(&Disk::memory(), 1 << 20).unwrap());
-    let (group, _) = Group::start(store, found, Arc::clone(&metrics), &tasks).unwrap();
+    let disks = Disks::memory();
+    let store = Arc::new(disks.open(1 << 20).unwrap());
+    let (group, _) = group::alone(&disks, store, found, Arc::clone(&metrics), &tasks).await.unwrap();
     let (mail, mailbox) = mpsc::channel(4 * TAKEN);
     let supernode = Supernode::new(Parts {
         seat: Seat(0),
@@ -122,7 +123,7 @@ impl Rig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_goodbye_a_stream_reaches_the_log_and_the_others_are_a_flood() {
-    let (rig, supernode) = rig();
+    let (rig, supernode) = rig().await;
     rig.run(supernode).await;
     let from = rig.attach(1).await;
     let joined = rig.group.applied().borrow().index;
@@ -149,7 +150,7 @@ async fn one_goodbye_a_stream_reaches_the_log_and_the_others_are_a_flood() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_message_that_nobody_asked_for_is_a_flood_when_it_does_not_end() {
-    let (rig, supernode) = rig();
+    let (rig, supernode) = rig().await;
     rig.run(supernode).await;
     let again = hello(0).attach.hello;
     let ping = Ping { round: RoundId(1), term: kernel::id::Term(1), nonce: 7 };
@@ -168,7 +169,7 @@ async fn any_message_that_nobody_asked_for_is_a_flood_when_it_does_not_end() {
 
 #[tokio::test]
 async fn a_mailbox_that_is_never_empty_starves_no_result() {
-    let (rig, mut supernode) = rig();
+    let (rig, mut supernode) = rig().await;
     let Client { attach, welcome, .. } = hello(1);
     supernode.attached.wait(FOLLOWER, StreamId(1));
     let reply = Ok(Ok(Reply::Done));
