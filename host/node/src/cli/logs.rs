@@ -31,7 +31,9 @@ pub enum LogFormat {
 impl Logs {
     /// Starts logging. `default` = the filter when none is given.
     pub fn start(&self, default: &str) -> Result<(), Failure> {
-        let text = self.log.as_deref().filter(|text| !text.is_empty()).unwrap_or(default);
+        // The library under the group warns of what it mends itself, in words that nobody can act on.
+        let usual = format!("{default},openraft=error");
+        let text = self.log.as_deref().filter(|text| !text.is_empty()).unwrap_or(&usual);
         let filter = EnvFilter::try_new(text).map_err(|error| {
             Failure::usage(
                 format!("--log {text}: {error}"),
