@@ -230,6 +230,10 @@ impl Shared {
         let applied = self.now(&state, mark, commands.len(), began, false);
         drop(state);
         self.tell(&applied);
+        // Before the answers: who has one finds what it led to.
+        if !notices.is_empty() {
+            self.watcher.told(notices);
+        }
         self.keeping.settled(applied.settled, &self.store, &self.log, self.runs);
         let early = waiting.split_off(asked).into_iter().map(|(index, _, reply)| (index, reply));
         self.ahead().extend(early);
@@ -237,9 +241,6 @@ impl Shared {
             if let Some(responder) = responder {
                 responder.send(reply);
             }
-        }
-        if !notices.is_empty() {
-            self.watcher.told(notices);
         }
         Ok(())
     }
