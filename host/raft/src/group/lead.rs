@@ -132,6 +132,10 @@ impl Inner {
                     return Ok(());
                 }
                 Some(Err(error)) => return Err(error),
+                // One that left the group, or that another one follows.
+                None if !core.raft.server_metrics().borrow_watched().state.is_leader() => {
+                    return Err(GroupError::NoLeader);
+                }
                 // A leader that no majority has answered yet.
                 None => tokio::time::sleep(self.timing.heartbeat / 4).await,
             }
