@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const PROTO: [&str; 2] = ["proto/pingward/v1/node.proto", "proto/pingward/v1/raft.proto"];
+const PROTO: [&str; 3] =
+    ["proto/pingward/v1/node.proto", "proto/pingward/v1/raft.proto", "proto/pingward/v1/super.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -70,6 +70,8 @@ pub struct Opening {
     pub disks: Disks,
     /// Its state, open.
     pub store: Arc<Store>,
+    /// It has no state yet.
+    pub is_empty: bool,
     /// What it founds, if it may; its id is what a cluster that is there must have.
     pub found: Found,
     /// Whether it may found.
@@ -86,8 +88,7 @@ pub struct Opening {
 /// # Errors
 /// [`StartError`].
 pub async fn open(opening: Opening, tasks: &Tasks) -> Result<(Group, bool), StartError> {
-    let Opening { disks, store, found, may_found, links, metrics } = opening;
-    let founds = may_found && !store.load().map_err(raft::OpenError::from)?.is_founded();
+    let Opening { disks, store, is_empty, found, may_found, links, metrics } = opening;
     let links = Arc::new(links);
     let parts = Parts {
         key: found.founder.node,
@@ -107,7 +108,8 @@ pub async fn open(opening: Opening, tasks: &Tasks) -> Result<(Group, bool), Star
     let group = Group::open(parts).await?;
     // No task of the node's: it outlives them, because what they rest on ends after them.
     tokio::spawn(end(group.clone(), tasks.clone()));
-    Ok((group, founds))
+    let founded = is_empty && may_found && group.replica() == Some(0);
+    Ok((group, founded))
 }
 
 /// Ends the group with the node, and the node with the group.
@@ -149,6 +151,7 @@ pub(crate) async fn alone(
     tasks: &Tasks,
 ) -> Result<(Group, bool), StartError> {
     let links = Links::none();
-    let opening = Opening { disks: disks.clone(), store, found, may_found: true, links, metrics };
+    let is_empty = !store.load().map_err(raft::OpenError::from)?.is_founded();
+    let opening = Opening { disks: disks.clone(), store, is_empty, found, may_found: true, links, metrics };
     open(opening, tasks).await
 }

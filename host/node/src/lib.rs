@@ -39,3 +39,4 @@ pub mod streams;
 pub mod tasks;
 pub mod text;
 pub mod tls;
+pub mod wires;

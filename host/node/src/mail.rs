@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use kernel::id::NodeId;
 use kernel::members::Refusal;
+use kernel::round::{OpenRound, SignedPartial};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wire::message::{FromFollower, Hello, ToFollower, Welcome};
@@ -38,6 +39,25 @@ pub enum Mail {
         stream: StreamId,
         /// Whose it was.
         node: NodeId,
+    },
+}
+
+/// One thing that another super says about rounds.
+#[derive(Debug)]
+pub enum SuperMail {
+    /// The leader opens a round.
+    Open {
+        /// Who says so.
+        from: NodeId,
+        /// Which.
+        open: OpenRound,
+    },
+    /// What a super saw.
+    Report {
+        /// As it came.
+        signed: Box<SignedPartial>,
+        /// Whether it need not come again.
+        taken: oneshot::Sender<bool>,
     },
 }
 

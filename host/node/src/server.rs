@@ -25,6 +25,7 @@ use crate::rest::access::Admin;
 use crate::rest::{self, Entrances};
 use crate::roles::follower::FollowerFaults;
 use crate::tasks::Tasks;
+use crate::wires::Wires;
 
 mod follower;
 mod supernode;
@@ -46,6 +47,8 @@ pub struct StartParts {
     pub faults: Arc<FollowerFaults>,
     /// A follower gives up at the first refusal.
     pub once: bool,
+    /// The network, where something is to be wrong with it on purpose.
+    pub wires: Wires,
     /// How a super compiles components of others. In this process by default, which is for tests: their program is no node.
     pub compiler: Compiler,
 }
@@ -183,6 +186,7 @@ impl Node {
             in_time &= tokio::time::timeout(within, stopped.cancelled()).await.is_ok();
         }
         self.tasks.kill();
+        self.tasks.ended().await;
         if let Some(why) = self.tasks.failure() {
             bail!("the node failed while it drained: {why}");
         }

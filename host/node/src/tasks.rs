@@ -27,6 +27,8 @@ pub struct Tasks {
 #[derive(Debug)]
 struct Inner {
     tracker: TaskTracker,
+    /// What the others rest on: it does not drain with them.
+    below: TaskTracker,
     draining: CancellationToken,
     drained: CancellationToken,
     killed: CancellationToken,
@@ -45,6 +47,7 @@ impl Tasks {
     pub fn new() -> Self {
         let inner = Inner {
             tracker: TaskTracker::new(),
+            below: TaskTracker::new(),
             draining: CancellationToken::new(),
             drained: CancellationToken::new(),
             killed: CancellationToken::new(),
@@ -59,9 +62,27 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
+        self.spawn_in(&self.inner.tracker, name, task);
+    }
+
+    /// The same for what the other tasks rest on: a node drains without waiting for it, and it ends by itself after them.
+    pub fn spawn_below<E: std::fmt::Display>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.spawn_in(&self.inner.below, name, task);
+    }
+
+    fn spawn_in<E: std::fmt::Display>(
+        &self,
+        tracker: &TaskTracker,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let tasks = self.clone();
         let killed = self.inner.killed.clone();
-        self.inner.tracker.spawn(async move {
+        tracker.spawn(async move {
             let ended = tokio::select! {
                 biased;
                 () = killed.cancelled() => return,
@@ -143,11 +164,13 @@ impl Tasks {
     pub fn kill(&self) {
         self.inner.killed.cancel();
         self.inner.tracker.close();
+        self.inner.below.close();
     }
 
-    /// Waits until everything has ended.
+    /// Waits until everything has ended, after a kill.
     pub async fn ended(&self) {
         self.inner.tracker.wait().await;
+        self.inner.below.wait().await;
     }
 }
 

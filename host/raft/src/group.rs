@@ -227,6 +227,18 @@ impl Group {
         }
     }
 
+    /// Whether this replica votes, as the last entry of its own log about the members says.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.inner.core.get().is_some_and(|core| core.members().membership().voter_ids().any(|id| id == core.id))
+    }
+
+    /// Whether a key is that of a replica, voter or learner.
+    #[must_use]
+    pub fn has_member(&self, key: &NodeId) -> bool {
+        self.inner.core.get().is_some_and(|core| core.members().nodes().any(|(_, replica)| replica.key == *key))
+    }
+
     /// The number of this replica; `None` before it belongs to a group.
     #[must_use]
     pub fn replica(&self) -> Option<u64> {

@@ -55,6 +55,8 @@ pub enum Lane {
     Snapshots,
     /// Whatever is asked besides.
     Calls,
+    /// What supers tell each other about rounds: not the log's, but made in the same way.
+    Rounds,
 }
 
 /// A connection as bytes.
@@ -112,7 +114,9 @@ impl Network {
     }
 }
 
-fn open(connector: Arc<dyn Connector>, to: Replica, lane: Lane) -> Channel {
+/// A connection to a replica. It is made when it is first used, and again when it broke.
+#[must_use]
+pub fn open(connector: Arc<dyn Connector>, to: Replica, lane: Lane) -> Channel {
     let connect = service_fn(move |_: Uri| {
         let connecting = connector.connect(&to, lane);
         async move {

@@ -11,11 +11,12 @@ use kernel::round::Presence;
 use kernel::standing::Standing;
 use kernel::units::Points;
 
-use crate::message::{FromFollower, Hello, Malformed, Own, Ping, Pong, Role, ToFollower, Welcome};
+use crate::message::{FromFollower, Hello, Malformed, Own, Ping, Pong, Role, SUPERS, SuperAt, ToFollower, Welcome};
 use crate::pb;
 use crate::pb::from_follower::What as From_;
 use crate::pb::refusal::Why;
 use crate::pb::to_follower::What as To;
+use crate::raft::ADDRESS_BYTES;
 
 /// `id#genesis`: 32 characters, the sign, 32 hex digits.
 const CLUSTER_BYTES: usize = 65;
@@ -45,6 +46,7 @@ fn read_from_follower(message: pb::FromFollower) -> Result<FromFollower, Malform
         From_::Ping(ping) => FromFollower::Ping(read_ping(&ping)),
         From_::Goodbye(pb::Goodbye {}) => FromFollower::Goodbye,
         From_::Return(pb::Return {}) => FromFollower::Return,
+        From_::Alive(pb::Alive {}) => FromFollower::Alive,
     })
 }
 
@@ -85,6 +87,7 @@ pub fn from_follower_pb(message: FromFollower) -> Option<pb::FromFollower> {
         FromFollower::Ping(ping) => From_::Ping(write_ping(ping)),
         FromFollower::Goodbye => From_::Goodbye(pb::Goodbye {}),
         FromFollower::Return => From_::Return(pb::Return {}),
+        FromFollower::Alive => From_::Alive(pb::Alive {}),
         FromFollower::Malformed(_) => return None,
     };
     Some(pb::FromFollower { what: Some(what) })
@@ -114,11 +117,12 @@ fn write_hello(hello: Hello) -> pb::Hello {
 /// [`Malformed`]: the super speaks another language, and the stream is worth nothing.
 pub fn to_follower(message: pb::ToFollower, me: NodeId) -> Result<ToFollower, Malformed> {
     Ok(match message.what.ok_or(Malformed("no message that is known here"))? {
-        To::Welcome(welcome) => ToFollower::Welcome(read_welcome(&welcome)?),
+        To::Welcome(welcome) => ToFollower::Welcome(read_welcome(welcome)?),
         To::Refusal(refusal) => ToFollower::Refused(read_refusal(refusal)?),
         To::Ping(ping) => ToFollower::Ping(read_ping(&ping)),
         To::Pong(pong) => ToFollower::Pong { nonce: pong.nonce },
         To::Own(own) => ToFollower::Own(read_own(own, me)?),
+        To::Alive(pb::Alive {}) => ToFollower::Alive,
     })
 }
 
@@ -134,20 +138,22 @@ pub fn to_follower_pb(message: ToFollower) -> pb::ToFollower {
             settings_version: welcome.settings_version,
             reconnect_spread_ms: welcome.reconnect_spread_ms,
             backoff_cap_ms: welcome.backoff_cap_ms,
+            supers: welcome.supers.into_iter().map(super_at_pb).collect(),
         }),
         ToFollower::Refused(refusal) => To::Refusal(pb::Refusal { why: Some(write_refusal(refusal)) }),
         ToFollower::Ping(ping) => To::Ping(write_ping(ping)),
         ToFollower::Pong { nonce } => To::Pong(pb::OwnPong { nonce }),
         ToFollower::Own(own) => To::Own(write_own(own)),
+        ToFollower::Alive => To::Alive(pb::Alive {}),
     };
     pb::ToFollower { what: Some(what) }
 }
 
-fn read_welcome(welcome: &pb::Welcome) -> Result<Welcome, Malformed> {
-    let leader = welcome.leader.as_deref().map(|bytes| {
-        let bytes = bytes.try_into().map_err(|_| Malformed("a leader that is no key"))?;
-        NodeId::checked(bytes).map_err(|_| Malformed("a leader that is no key"))
-    });
+fn read_welcome(welcome: pb::Welcome) -> Result<Welcome, Malformed> {
+    let leader = welcome.leader.map(|bytes| key(&bytes, "a leader that is no key"));
+    if welcome.supers.len() > SUPERS {
+        return Err(Malformed("more supers than a group has"));
+    }
     Ok(Welcome {
         cluster: cluster(&welcome.cluster)?,
         leader: leader.transpose()?,
@@ -156,7 +162,22 @@ fn read_welcome(welcome: &pb::Welcome) -> Result<Welcome, Malformed> {
         settings_version: welcome.settings_version,
         reconnect_spread_ms: welcome.reconnect_spread_ms,
         backoff_cap_ms: welcome.backoff_cap_ms,
+        supers: welcome.supers.into_iter().map(read_super_at).collect::<Result<_, _>>()?,
     })
+}
+
+fn read_super_at(at: pb::SuperAt) -> Result<SuperAt, Malformed> {
+    let address = text(at.address, ADDRESS_BYTES, "a super's address that is too long or not printable")?;
+    Ok(SuperAt { key: key(&at.key, "a super that is no key")?, address })
+}
+
+fn super_at_pb(at: SuperAt) -> pb::SuperAt {
+    pb::SuperAt { key: at.key.0.to_vec(), address: at.address }
+}
+
+fn key(bytes: &[u8], what: &'static str) -> Result<NodeId, Malformed> {
+    let bytes = bytes.try_into().map_err(|_| Malformed(what))?;
+    NodeId::checked(bytes).map_err(|_| Malformed(what))
 }
 
 fn read_refusal(refusal: pb::Refusal) -> Result<Refusal, Malformed> {

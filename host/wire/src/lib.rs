@@ -2,7 +2,7 @@
 //!
 //! [`message`] has the plain types that the rest of the house works with, [`convert`] is the only place that reads or
 //! writes a protobuf message, [`codec`] the framing, [`version`] what this release speaks; [`raft`] has the same for what
-//! supers say to each other about their log. [`pb`] is generated from
+//! supers say to each other about their log, and [`rounds`] about rounds. [`pb`] is generated from
 //! `proto/` and stays between these walls and the gRPC server and client.
 //!
 //! Invariant: whatever bytes come in, what leaves [`convert`] is bounded and valid, or is said to be malformed.
@@ -24,6 +24,7 @@ pub mod convert;
 
 pub mod codec;
 pub mod raft;
+pub mod rounds;
 pub mod version;
 
 /// Generated from `proto/pingward/v1`.

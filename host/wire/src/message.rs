@@ -80,6 +80,8 @@ pub enum FromFollower {
     Goodbye,
     /// It asks to come back.
     Return,
+    /// It asks whether the super is there, because nothing came for long.
+    Alive,
     /// Something that cannot be read, and what about it.
     Malformed(Malformed),
 }
@@ -100,6 +102,8 @@ pub enum ToFollower {
     },
     /// How the follower stands, after each settlement.
     Own(Own),
+    /// The super is there.
+    Alive,
 }
 
 /// A follower is welcome.
@@ -119,6 +123,20 @@ pub struct Welcome {
     pub reconnect_spread_ms: u64,
     /// Longest wait between two attempts.
     pub backoff_cap_ms: u64,
+    /// The supers of the group, at most [`SUPERS`].
+    pub supers: Vec<SuperAt>,
+}
+
+/// Supers that a welcome names: as many as there are seats.
+pub const SUPERS: usize = kernel::limits::SEATS as usize;
+
+/// Where a super is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuperAt {
+    /// Its key.
+    pub key: NodeId,
+    /// `host:port` of its gRPC.
+    pub address: String,
 }
 
 /// A follower's own line.

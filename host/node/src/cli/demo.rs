@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use kernel::decide::Slot;
+use kernel::limits::SEATS;
 
 use super::logs::Logs;
 use super::operate::slot;
@@ -19,23 +20,25 @@ const FOLLOWERS: i64 = 2_000;
 
 /// Run a whole cluster in this process, and watch its rules at work
 ///
-/// A super, followers, and flaky followers that play a script: they fall silent, are warned, suspended and banned, sit out
+/// Supers, followers, and flaky followers that play a script: they fall silent, are warned, suspended and banned, sit out
 /// their ban, come back on probation, claim more than they earned, and then claim honestly. Everything is real but the
 /// disks, which are in memory unless --data-dir is given. The first line is the address of the REST API.
 #[derive(Debug, Args)]
-#[command(after_help = "While it runs, standard input is a console of faults: kill NAME, restart NAME, overclaim NAME,
-swap SLOT FILE|builtin:NAME [JSON], accept rounds|SLOT, rollback SLOT, status, help, quit.
+#[command(after_help = "While it runs, standard input is a console of faults: kill NAME, restart NAME, lag NAME 300ms,
+partition A,B|C, heal, overclaim NAME, swap SLOT FILE|builtin:NAME [JSON], accept rounds|SLOT, rollback SLOT, status, help,
+quit.
 
 Examples:
   pingward demo
   pingward demo --duration 20
+  pingward demo --supers 3
   pingward demo --followers 100 --flaky 5 --rest 127.0.0.1:0
   pingward demo --policy ban=my-ban.wasm
   echo 'kill follower-1' | pingward demo --duration 20")]
 pub struct Demo {
-    /// Supers; this release has groups of one
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    supers: u32,
+    /// Supers: 1, 3 or 5; half of them and one more must run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(SEATS)))]
+    supers: u16,
     /// Validators; this release has none
     #[arg(long, value_name = "N", default_value_t = 0)]
     validators: u32,
@@ -87,12 +90,6 @@ impl Demo {
     }
 
     fn options(&self) -> Result<Options, Failure> {
-        if self.supers != 1 {
-            return Err(Failure::usage(
-                format!("--supers {}: this release has groups of one super only", self.supers),
-                "leave --supers out",
-            ));
-        }
         if self.validators != 0 {
             return Err(Failure::usage(
                 format!("--validators {}: this release has no validators", self.validators),
@@ -114,6 +111,7 @@ impl Demo {
             }
         }
         Ok(Options {
+            supers: self.supers,
             followers: self.followers,
             flaky: self.flaky,
             round_ms: self.round_ms,
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_pages() {
         let options = options("").unwrap();
-        assert_eq!((options.followers, options.flaky, options.round_ms), (8, 2, 1_000));
+        assert_eq!((options.supers, options.followers, options.flaky, options.round_ms), (1, 8, 2, 1_000));
         assert_eq!(options.rest.to_string(), "127.0.0.1:8080");
         assert!(options.duration.is_none() && options.data_dir.is_none() && options.policies.is_empty());
     }
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_in_a_sentence() {
         for (line, said) in [
-            ("--supers 3", "groups of one super only"),
+            ("--supers 9", "1..=8"),
             ("--validators 4", "no validators"),
             ("--flaky 9", "there are only 8 followers"),
             ("--policy ban=a --policy ban=b", "names the slot ban twice"),

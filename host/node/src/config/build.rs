@@ -160,14 +160,6 @@ impl Build<'_> {
             let what = format!("`listen.grpc` {} and `listen.rest` {} are the same port", config.grpc, config.rest);
             self.problem(&place, what, "give each its own port");
         }
-        let itself = |address: &PeerAddress| config.grpc.port() == 0 || address.port == config.grpc.port();
-        if config.supers.len() > 1 || !config.supers.iter().all(itself) {
-            let place = self.place("cluster.supers");
-            let what = "`cluster.supers` names other supers, and this release has groups of one super only".into();
-            let hint =
-                format!("leave it out, or name this super alone, with the port of listen.grpc: {}", config.grpc.port());
-            self.problem(&place, what, &hint);
-        }
     }
 
     fn missing(&self, config: &Config) -> Vec<Problem> {

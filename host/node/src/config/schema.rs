@@ -202,7 +202,7 @@ fn build() -> Vec<Entry> {
         Kind::Addresses,
         Some("[\"127.0.0.1:7001\"]"),
         ALL,
-        "the supers, each `host:port` or `<64 hex>@host:port` to pin its key; left out on a super = itself alone",
+        "the supers, each `host:port` or `<64 hex>@host:port` to pin its key. A super that is empty founds a cluster where it is left out or names itself alone; else it waits to be added",
     );
     node(
         "cluster.bootstrap",

@@ -1,8 +1,10 @@
 //! The nodes of the demo: started, killed, started again, made to misbehave.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel::command::{Amount, Command, Operate, Operation, Operator};
 use kernel::decide::Slot;
@@ -11,23 +13,32 @@ use kernel::outcome::{Notice, Reply};
 use kernel::standing::Standing;
 use kernel::state::State;
 use policy::Compiler;
+use raft::ChangeError;
 use tokio::sync::broadcast::Receiver;
 
 use super::Options;
 use super::screen::Row;
 use crate::builtin;
 use crate::client::{Api, claim};
-use crate::config::{Component, Config, PolicySource, Role, Storage, json, nearest};
+use crate::config::{Component, Config, PeerAddress, PolicySource, Role, Storage, json, nearest};
 use crate::context::{Context, SuperPart};
 use crate::failure::Failure;
-use crate::group::Disks;
+use crate::group::{Disks, Group, Leadership};
 use crate::keys::NodeKey;
 use crate::prepare::{Outcome, memory_words};
 use crate::rest::problem::Problem;
 use crate::roles::follower::FollowerFaults;
 use crate::server::{Node, StartParts};
+use crate::wires::Wires;
 
-const SUPER: &str = "super-1";
+/// The one that founds.
+const FOUNDER: &str = "super-1";
+/// Until a super that is added has its state and votes.
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+/// Between two attempts to make it a voter.
+const JOIN_AGAIN: Duration = Duration::from_millis(100);
+/// The longest lag that the console gives: past it nothing would be left of a round.
+pub const LAG_AT_MOST: Duration = Duration::from_secs(60);
 const CLUSTER: &str = "demo";
 /// Four misses lead to a ban of five rounds, so that a whole life is seen within fifteen rounds.
 const BAN_CONFIG: &str = r#"{"ban":4,"ban_rounds":5,"suspend":2,"warn":1}"#;
@@ -36,12 +47,11 @@ const STARTING: usize = 32;
 
 /// All nodes.
 pub struct Cluster {
-    lead: Member,
+    supers: Vec<Member>,
     followers: Vec<Member>,
     flaky: usize,
     round_ms: u64,
-    /// How often the super was started: a new one has new notices.
-    started: u64,
+    wires: Wires,
 }
 
 /// One node: what it needs to be started again, and the node while it runs.
@@ -51,13 +61,14 @@ struct Member {
     disk: Option<Disks>,
     faults: Arc<FollowerFaults>,
     compiler: Compiler,
+    wires: Wires,
     node: Option<Node>,
     /// What the running node shows.
     context: Option<Arc<Context>>,
 }
 
 impl Member {
-    fn new(role: Role, name: &str, options: &Options) -> Result<Self, Failure> {
+    fn new(role: Role, name: &str, options: &Options, wires: &Wires) -> Result<Self, Failure> {
         let dir = options.data_dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(name));
         let mut config = Config::in_memory(role, name, &dir);
         config.cluster_id = CLUSTER.into();
@@ -69,11 +80,35 @@ impl Member {
         };
         let disk = options.data_dir.is_none().then(Disks::memory);
         let compiler = options.compiler.clone();
-        Ok(Self { key, config, disk, faults: Arc::default(), compiler, node: None, context: None })
+        Ok(Self {
+            key,
+            config,
+            disk,
+            faults: Arc::default(),
+            compiler,
+            wires: wires.clone(),
+            node: None,
+            context: None,
+        })
     }
 
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn at(&self) -> PeerAddress {
+        let grpc = self.config.grpc;
+        PeerAddress { key: Some(self.key.id()), host: grpc.ip().to_string(), port: grpc.port() }
+    }
+
+    fn part(&self) -> Option<&SuperPart> {
+        self.context.as_ref().and_then(|context| context.as_super())
+    }
+
+    /// Whether it leads, and may open rounds; `None` when it does not run.
+    fn leadership(&self) -> Option<Leadership> {
+        let now = *self.part()?.group.leadership().borrow();
+        Some(Leadership { ready: now.ready && now.leader == Some(self.key.id()), ..now })
     }
 
     async fn start(&mut self) -> Result<(), Failure> {
@@ -82,6 +117,7 @@ impl Member {
             key: Some(self.key.clone()),
             faults: Arc::clone(&self.faults),
             compiler: self.compiler.clone(),
+            wires: self.wires.clone(),
             ..StartParts::default()
         };
         let node = Node::start(self.config.clone(), parts).await.map_err(|error| {
@@ -97,37 +133,73 @@ impl Member {
 }
 
 impl Cluster {
-    /// Starts the super.
+    /// Starts the founder.
     pub async fn start_super(options: &Options) -> Result<Self, Failure> {
         check_free(options.rest)?;
-        let mut lead = Member::new(Role::Super, SUPER, options)?;
-        lead.config.rest = options.rest;
-        lead.config.public_addresses = true;
-        lead.config.policies = policies(options);
+        let wires = Wires::faulty();
+        let mut founder = Member::new(Role::Super, FOUNDER, options, &wires)?;
+        founder.config.rest = options.rest;
+        founder.config.policies = policies(options);
+        let flaky = options.flaky.into();
+        let mut cluster = Self { supers: Vec::new(), followers: Vec::new(), flaky, round_ms: options.round_ms, wires };
+        cluster.start_one(founder, options).await?;
+        Ok(cluster)
+    }
+
+    /// Starts the other supers and adds them to the group.
+    pub async fn start_supers(&mut self, options: &Options) -> Result<(), Failure> {
+        for number in 2..=options.supers {
+            let mut member = Member::new(Role::Super, &format!("super-{number}"), options, &self.wires)?;
+            member.config.rest = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            member.config.supers = self.supers.iter().map(Member::at).collect();
+            let (name, key) = (member.name().to_owned(), member.key.id());
+            let address = self.start_one(member, options).await?;
+            let failed = |why: String| Failure::new(format!("{name} cannot join: {why}"), "start the demo again");
+            let group = self.group().ok_or_else(|| failed("no super runs".into()))?;
+            // One that was there before, in a folder that was kept, is a member already.
+            if !group.has_member(&key) {
+                group.add(key, address).await.map_err(|error| failed(error.to_string()))?;
+            }
+            let joining = tokio::time::timeout(JOIN_WITHIN, async {
+                // It has to catch up first.
+                while let Err(error) = group.promote(key).await {
+                    if matches!(&error, ChangeError::Refused { code, .. } if code == "already_member") {
+                        break;
+                    }
+                    tracing::debug!(%error, "not a voter yet");
+                    tokio::time::sleep(JOIN_AGAIN).await;
+                }
+            });
+            joining.await.map_err(|_| failed(format!("it has not caught up within {} s", JOIN_WITHIN.as_secs())))?;
+        }
+        Ok(())
+    }
+
+    async fn start_one(&mut self, mut member: Member, options: &Options) -> Result<String, Failure> {
+        member.config.public_addresses = true;
         let interval = options.round_ms.to_string();
-        lead.config
+        member
+            .config
             .settings
             .set("round.interval_ms", &interval)
             .map_err(|error| Failure::usage(format!("--round-ms {interval}: {error}"), "1000 is the default"))?;
-        lead.config.settings_said.push(("round.interval_ms".into(), interval));
-        lead.start().await?;
-        if let Some(node) = &lead.node {
+        member.config.settings_said.push(("round.interval_ms".into(), interval));
+        member.start().await?;
+        if let Some(node) = &member.node {
             // It comes back where it was, so that everybody finds it.
-            lead.config.rest = node.rest_address();
-            lead.config.grpc = node.grpc_address().unwrap_or(lead.config.grpc);
+            member.config.rest = node.rest_address();
+            member.config.grpc = node.grpc_address().unwrap_or(member.config.grpc);
         }
-        Ok(Self { lead, followers: Vec::new(), flaky: options.flaky.into(), round_ms: options.round_ms, started: 1 })
+        let address = member.config.grpc.to_string();
+        self.supers.push(member);
+        Ok(address)
     }
 
     /// Starts the followers.
     pub async fn start_followers(&mut self, options: &Options) -> Result<(), Failure> {
         for number in 1..=options.followers {
-            let mut member = Member::new(Role::Follower, &format!("follower-{number}"), options)?;
-            member.config.supers = vec![crate::config::PeerAddress {
-                key: Some(self.lead.key.id()),
-                host: self.lead.config.grpc.ip().to_string(),
-                port: self.lead.config.grpc.port(),
-            }];
+            let mut member = Member::new(Role::Follower, &format!("follower-{number}"), options, &self.wires)?;
+            member.config.supers = self.supers.iter().map(Member::at).collect();
             member.config.rest = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             self.followers.push(member);
         }
@@ -138,6 +210,7 @@ impl Cluster {
                     disk: member.disk.clone(),
                     key: Some(member.key.clone()),
                     faults: Arc::clone(&member.faults),
+                    wires: self.wires.clone(),
                     ..StartParts::default()
                 };
                 let config = member.config.clone();
@@ -161,9 +234,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where the super's API is.
+    /// Where the API is: the founder's, or that of the first super that runs.
     pub fn rest_url(&self) -> String {
-        format!("http://{}", self.lead.config.rest)
+        let up = self.supers.iter().find(|member| member.node.is_some()).or(self.supers.first());
+        up.map_or_else(String::new, |member| format!("http://{}", member.config.rest))
     }
 
     /// What the demo is, in a line or two.
@@ -171,7 +245,11 @@ impl Cluster {
         let id = self.read(|state| state.meta.cluster.to_string()).unwrap_or_default();
         let flaky = self.flaky();
         let flaky = if flaky.is_empty() { "none of them flaky".into() } else { format!("flaky: {}", flaky.join(", ")) };
-        format!("cluster {id}: 1 super, {} followers ({flaky}), rounds of {} ms", self.followers.len(), self.round_ms)
+        let supers = match self.supers.len() {
+            1 => "1 super".to_owned(),
+            count => format!("{count} supers"),
+        };
+        format!("cluster {id}: {supers}, {} followers ({flaky}), rounds of {} ms", self.followers.len(), self.round_ms)
     }
 
     /// Names of the followers that play the script: the last ones.
@@ -180,47 +258,67 @@ impl Cluster {
         self.followers.iter().skip(good).map(|member| member.name().to_string()).collect()
     }
 
-    fn lead_part(&self) -> Option<&SuperPart> {
-        self.lead.context.as_ref().and_then(|context| context.as_super())
+    /// The super that knows most: the one that leads, else the first that runs.
+    fn best(&self) -> Option<&Member> {
+        let runs = |member: &&Member| member.node.is_some();
+        let leads = |member: &&Member| member.leadership().is_some_and(|now| now.ready);
+        self.supers.iter().find(leads).or_else(|| self.supers.iter().find(runs))
     }
 
-    /// Reads the cluster; `None` while the super is killed.
+    fn part(&self) -> Option<&SuperPart> {
+        self.best().and_then(Member::part)
+    }
+
+    fn group(&self) -> Option<Group> {
+        self.part().map(|part| part.group.clone())
+    }
+
+    /// Reads the cluster; `None` while no super runs.
     pub fn read<T>(&self, f: impl FnOnce(&State) -> T) -> Option<T> {
-        self.lead_part().map(|part| part.group.read(f))
+        self.part().map(|part| part.group.read(f))
     }
 
-    /// What happens from now on; `None` while the super is killed.
-    pub fn notices(&self) -> Option<Receiver<Arc<Notice>>> {
-        self.lead_part().map(|part| part.group.notices())
+    /// What happens from now on, as the super tells it that knows most, and which one that is; `None` while none runs.
+    pub fn notices(&self) -> Option<(NodeId, Receiver<Arc<Notice>>)> {
+        let best = self.best()?;
+        Some((best.key.id(), best.part()?.group.notices()))
     }
 
-    /// How often the super was started.
-    pub const fn started(&self) -> u64 {
-        self.started
+    /// Which super tells what happens.
+    pub fn teller(&self) -> Option<NodeId> {
+        self.best().map(|best| best.key.id())
     }
 
-    /// Waits until the super fails by itself, and says why.
+    /// Waits until a super fails by itself, and says which and why.
     pub async fn failed(&self) -> String {
-        match &self.lead.node {
-            Some(node) => node.failed().await,
-            None => std::future::pending().await,
+        let failing = self.supers.iter().filter_map(|member| {
+            let node = member.node.as_ref()?;
+            Some(Box::pin(async move { format!("{}: {}", member.name(), node.failed().await) }))
+        });
+        let failing: Vec<_> = failing.collect();
+        if failing.is_empty() {
+            return std::future::pending().await;
         }
+        futures_util::future::select_all(failing).await.0
+    }
+
+    fn at(&self, name: &str) -> Result<&Member, Failure> {
+        let mut all = self.supers.iter().chain(&self.followers);
+        all.find(|member| member.name() == name).ok_or_else(|| self.nobody(name))
     }
 
     fn find(&mut self, name: &str) -> Result<&mut Member, Failure> {
-        if name == SUPER {
-            return Ok(&mut self.lead);
-        }
-        let at = self.followers.iter().position(|member| member.name() == name);
-        match at {
-            Some(at) => self.followers.get_mut(at).ok_or_else(|| Failure::plain("it is gone")),
-            None => {
-                let names = std::iter::once(SUPER).chain(self.followers.iter().map(Member::name));
-                let near = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
-                let all = format!("the nodes are {SUPER} and follower-1 to follower-{}", self.followers.len());
-                Err(Failure::new(format!("there is no node `{name}`"), near.unwrap_or(all)))
-            }
-        }
+        let failure = self.nobody(name);
+        let mut all = self.supers.iter_mut().chain(&mut self.followers);
+        all.find(|member| member.name() == name).ok_or(failure)
+    }
+
+    fn nobody(&self, name: &str) -> Failure {
+        let near = nearest(name, self.supers.iter().chain(&self.followers).map(Member::name));
+        let supers = self.supers.iter().map(Member::name).collect::<Vec<_>>().join(", ");
+        let all = format!("the nodes are {supers} and follower-1 to follower-{}", self.followers.len());
+        let near = near.map(|near| format!("did you mean `{near}`?"));
+        Failure::new(format!("there is no node `{name}`"), near.unwrap_or(all))
     }
 
     /// The key of a follower.
@@ -242,17 +340,13 @@ impl Cluster {
 
     /// A claim of a follower over the API: all that it earned, or so much more than that.
     pub async fn claim(&mut self, name: &str, excess: Option<u64>) -> Result<(), Failure> {
-        if name == SUPER {
+        let member = self.at(name)?;
+        if member.config.role == Role::Super {
             return Err(Failure::new("a super earns nothing", "name a follower"));
         }
-        let key = self.find(name)?.key.clone();
+        let key = member.key.clone();
         let earned = self.read(|state| state.members.get(&key.id()).map_or(0, |member| member.hot.earned.0));
-        let Some(earned) = earned else {
-            return Err(Failure::new(
-                format!("{SUPER} is killed, and claims go to it"),
-                format!("`restart {SUPER}` first"),
-            ));
-        };
+        let Some(earned) = earned else { return Err(self.none_runs()) };
         let amount = match excess {
             Some(excess) => Amount::Exactly(u64::try_from(earned).unwrap_or(0).saturating_add(excess)),
             None => Amount::All,
@@ -267,14 +361,22 @@ impl Cluster {
             return Err(Failure::new(format!("{name} is killed already"), format!("`restart {name}` starts it again")));
         };
         member.context = None;
+        let is_super = member.config.role == Role::Super;
         node.kill().await;
-        Ok(if name == SUPER {
+        if !is_super {
+            return Ok(format!(
+                "killed {name}, as with kill -9: it misses its turns and is warned, suspended, then banned; `restart {name}` starts it again"
+            ));
+        }
+        let (up, all) = (self.supers.iter().filter(|member| member.node.is_some()).count(), self.supers.len());
+        let after = format!("`restart {name}`");
+        Ok(if up > all / 2 {
             format!(
-                "killed {name}, as with kill -9: no rounds until `restart {name}`; after it nobody is struck for the gap"
+                "killed {name}, as with kill -9: {up} of {all} supers go on, and nobody is struck for it; {after} starts it again"
             )
         } else {
             format!(
-                "killed {name}, as with kill -9: it misses its turns and is warned, suspended, then banned; `restart {name}` starts it again"
+                "killed {name}, as with kill -9: {up} of {all} supers are no majority, so no rounds until {after}; after it nobody is struck for the gap"
             )
         })
     }
@@ -287,10 +389,9 @@ impl Cluster {
             node.kill().await;
         }
         member.faults.change(|faults| faults.offline = false);
-        let id = member.key.id();
+        let (id, is_super) = (member.key.id(), member.config.role == Role::Super);
         member.start().await?;
-        if name == SUPER {
-            self.started += 1;
+        if is_super {
             return Ok(format!("restarted {name} with what was on its disk: followers come back by themselves"));
         }
         let banned = self
@@ -310,9 +411,7 @@ impl Cluster {
         component: &str,
         config: Option<&str>,
     ) -> Result<impl Future<Output = Result<String, Failure>> + use<>, Failure> {
-        let Some(part) = self.lead_part() else {
-            return Err(Failure::new(format!("{SUPER} is killed"), format!("`restart {SUPER}` first")));
-        };
+        let Some(part) = self.part() else { return Err(self.none_runs()) };
         let source = source(slot, component, config)
             .map_err(|error| Failure::new(format!("the config: {error}"), "write it as JSON, such as {\"warn\":3}"))?;
         let (policies, component) = (part.policies.clone(), component.to_string());
@@ -325,9 +424,7 @@ impl Cluster {
 
     /// An operator's decision, as the console's.
     pub async fn operate(&self, what: Operation) -> Result<String, Failure> {
-        let Some(part) = self.lead_part() else {
-            return Err(Failure::new(format!("{SUPER} is killed"), format!("`restart {SUPER}` first")));
-        };
+        let Some(part) = self.part() else { return Err(self.none_runs()) };
         let by = Operator::Console;
         let operate = Operate { by, reason: "typed by hand".into(), now_ms: part.group.now_ms(), what };
         match part.group.propose(Command::Operate(operate)).await {
@@ -341,21 +438,81 @@ impl Cluster {
         }
     }
 
-    /// What the table shows above its rows.
-    pub fn headline(&self) -> String {
+    fn none_runs(&self) -> Failure {
+        let first = self.supers.first().map_or(FOUNDER, Member::name);
+        Failure::new("no super runs", format!("`restart {first}` first"))
+    }
+
+    /// Makes all that a node sends and gets late.
+    pub fn lag(&self, name: &str, late: Duration) -> Result<String, Failure> {
+        let node = self.at(name)?.key.id();
+        self.wires.lag(node, late);
+        let ms = late.as_millis();
+        Ok(match ms {
+            0 => format!("{name} is as fast as the others again"),
+            _ => format!("all that {name} sends and gets is {ms} ms late, until `lag {name} 0ms` or `heal`"),
+        })
+    }
+
+    /// Cuts the network into pieces; whoever is named in none stays with the others that are not.
+    pub fn partition(&self, islands: &[Vec<String>]) -> Result<String, Failure> {
+        let mut seen = BTreeSet::new();
+        let mut cut = Vec::new();
+        for island in islands {
+            let mut nodes = BTreeSet::new();
+            for name in island {
+                let node = self.at(name)?.key.id();
+                if !seen.insert(node) {
+                    return Err(Failure::new(format!("`{name}` is named twice"), "a node is on one side of a cut"));
+                }
+                nodes.insert(node);
+            }
+            cut.push(nodes);
+        }
+        let supers = self.supers.len();
+        let on = |nodes: &BTreeSet<NodeId>| self.supers.iter().filter(|m| nodes.contains(&m.key.id())).count();
+        let named: usize = cut.iter().map(on).sum();
+        let most = cut.iter().map(on).chain([supers - named]).max().unwrap_or(0);
+        self.wires.partition(cut);
+        let sides = islands.iter().map(|island| island.join(", ")).collect::<Vec<_>>().join(" | ");
+        let outcome = if most > supers / 2 {
+            "the side with most of the supers goes on"
+        } else {
+            "no side has most of the supers, so no round is settled"
+        };
+        Ok(format!("cut off from all others: {sides}; {outcome}, until `heal`"))
+    }
+
+    /// The network is whole again.
+    pub fn heal(&self) -> String {
+        let was = self.wires.heal();
+        if was { "the network is whole again".into() } else { "nothing was wrong with the network".into() }
+    }
+
+    /// What the table shows above its rows: the cluster, and each super where there are several.
+    pub fn headline(&self) -> Vec<String> {
         let url = self.rest_url();
-        let state = self.read(|state| (state.meta.settled, state.meta.treasury.0));
+        let state = self.read(|state| {
+            let suspect = if state.meta.suspect_rounds > 0 { ", suspect: nobody is struck" } else { "" };
+            (state.meta.settled, state.meta.treasury.0, suspect)
+        });
         let up = self.followers.iter().filter(|member| member.node.is_some()).count();
-        match state {
-            Some((settled, treasury)) => format!(
-                "{SUPER} {url}   round {settled} settled   {up} of {} followers running   {} points issued",
+        let teller = self.best().map_or(FOUNDER, Member::name);
+        let mut lines = vec![match state {
+            Some((settled, treasury, suspect)) => format!(
+                "{teller} {url}   round {settled} settled{suspect}   {up} of {} followers running   {} points issued",
                 self.followers.len(),
                 0_i64.saturating_sub(treasury)
             ),
             None => {
-                format!("{SUPER} is killed: `restart {SUPER}`   {up} of {} followers running", self.followers.len())
+                format!("no super runs: `restart {FOUNDER}`   {up} of {} followers running", self.followers.len())
             }
+        }];
+        if self.supers.len() > 1 {
+            let members = self.group().and_then(|group| group.members().ok()).unwrap_or_default();
+            lines.extend(self.supers.iter().map(|member| super_line(member, &members)));
         }
+        lines
     }
 
     /// A row for each follower.
@@ -364,15 +521,18 @@ impl Cluster {
         all.unwrap_or_else(|| self.followers.iter().map(|member| row(member, None)).collect())
     }
 
-    /// Ends everything. The super first: what the others do when they lose it is nobody's fault.
+    /// Ends everything. The supers first, one after the other: what the others do when they lose them is nobody's fault.
     ///
     /// # Errors
-    /// What the super could not finish.
+    /// What a super could not finish.
     pub async fn stop(self) -> Result<(), Failure> {
-        let stopped = match self.lead.node {
-            Some(node) => node.stop().await,
-            None => Ok(()),
-        };
+        self.wires.heal();
+        let mut stopped = Ok(());
+        for member in self.supers {
+            if let Some(node) = member.node {
+                stopped = stopped.and(node.stop().await);
+            }
+        }
         for member in self.followers {
             if let Some(node) = member.node {
                 node.kill().await;
@@ -380,6 +540,25 @@ impl Cluster {
         }
         Ok(stopped?)
     }
+}
+
+/// A super in one line: what it is in the group, how far behind, and who is attached to it.
+fn super_line(member: &Member, members: &[raft::Member]) -> String {
+    let name = member.name();
+    let Some(part) = member.part() else { return format!("{name:<12} killed: `restart {name}`") };
+    let id = member.key.id();
+    let row = members.iter().rfind(|row| row.key == id);
+    let is_leader = member.leadership().is_some_and(|now| now.ready);
+    let role = match row {
+        _ if is_leader => "leader",
+        Some(row) if row.voter => "voter",
+        Some(_) => "learner",
+        None => "no member",
+    };
+    let settled = part.group.read(|state| state.meta.settled);
+    let lag = row.and_then(|row| row.lag).map_or_else(String::new, |lag| format!("   lag {lag}"));
+    let silent = if row.is_some_and(|row| row.reachable == Some(false)) { "   out of reach" } else { "" };
+    format!("{name:<12} {role:<8} round {settled}   {} attached{lag}{silent}", part.streams.count())
 }
 
 fn row(follower: &Member, state: Option<&State>) -> Row {

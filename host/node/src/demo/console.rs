@@ -1,10 +1,12 @@
 //! The fault console: words on standard input.
 
 use std::io::{BufRead as _, Read as _};
+use std::time::Duration;
 
 use kernel::decide::Slot;
 use tokio::sync::mpsc;
 
+use super::cluster::LAG_AT_MOST;
 use crate::config::nearest;
 
 /// A longer line is no order.
@@ -16,6 +18,9 @@ const WAITING: usize = 16;
 pub const HELP: &str =
     "  kill NAME                            ends a node at once, as kill -9: it is missed, warned, suspended, banned
   restart NAME                         starts it again with its key and its disk
+  lag NAME 300ms                       makes all that it sends and gets so late; 0ms ends it
+  partition A,B|C                      cuts the network: each side reaches only itself, and all others each other
+  heal                                 the network is whole again
   overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
   swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config
   accept rounds|SLOT                   the missing nodes are really gone; or: the moves of a rule that are held are right
@@ -24,7 +29,20 @@ pub const HELP: &str =
   help                                 this list
   quit                                 ends the demo";
 
-const WORDS: [&str; 9] = ["kill", "restart", "overclaim", "swap", "accept", "rollback", "status", "help", "quit"];
+const WORDS: [&str; 12] = [
+    "kill",
+    "restart",
+    "lag",
+    "partition",
+    "heal",
+    "overclaim",
+    "swap",
+    "accept",
+    "rollback",
+    "status",
+    "help",
+    "quit",
+];
 
 /// What somebody typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +51,17 @@ pub enum Order {
     Kill(String),
     /// Start it again.
     Restart(String),
+    /// Make it late.
+    Lag {
+        /// Which.
+        name: String,
+        /// By so much.
+        late: Duration,
+    },
+    /// Cut the network into these sides.
+    Partition(Vec<Vec<String>>),
+    /// Make the network whole.
+    Heal,
     /// Let it claim too much.
     Overclaim(String),
     /// Another rule.
@@ -92,6 +121,9 @@ fn parse(line: &str) -> Option<Result<Order, String>> {
     Some(match word {
         "kill" => name(Order::Kill),
         "restart" => name(Order::Restart),
+        "lag" => lag(&rest),
+        "partition" => partition(&rest),
+        "heal" => alone(Order::Heal),
         "overclaim" => name(Order::Overclaim),
         "swap" => swap(line, &rest),
         "accept" => match rest.as_slice() {
@@ -112,6 +144,34 @@ fn parse(line: &str) -> Option<Result<Order, String>> {
             Err(format!("`{}` is not known{near}; the words are:\n{HELP}", crate::client::printable(other)))
         }
     })
+}
+
+fn lag(rest: &[&str]) -> Result<Order, String> {
+    let usage = "write `lag NAME 300ms`, such as `lag super-2 300ms`; `0ms` ends it";
+    let [name, late] = rest else { return Err(usage.into()) };
+    let (number, unit) = match late.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (late.strip_suffix('s').ok_or(usage)?, 1_000),
+    };
+    let late = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).map(Duration::from_millis);
+    match late {
+        Some(late) if late <= LAG_AT_MOST => Ok(Order::Lag { name: (*name).to_string(), late }),
+        Some(_) => Err(format!("a lag is at most {} s", LAG_AT_MOST.as_secs())),
+        None => Err(usage.into()),
+    }
+}
+
+fn partition(rest: &[&str]) -> Result<Order, String> {
+    let usage = "write `partition A,B|C`, such as `partition super-1|super-2,super-3`; who is named on no side stays with the others";
+    let sides: Vec<Vec<String>> = rest
+        .concat()
+        .split('|')
+        .map(|side| side.split(',').filter(|name| !name.is_empty()).map(str::to_string).collect())
+        .collect();
+    if sides.iter().any(Vec::is_empty) {
+        return Err(usage.into());
+    }
+    Ok(Order::Partition(sides))
 }
 
 fn swap(line: &str, rest: &[&str]) -> Result<Order, String> {
@@ -141,6 +201,9 @@ mod tests {
         for line in [
             "kill super-1",
             "restart a",
+            "lag a 300ms",
+            "partition a,b|c",
+            "heal",
             "overclaim a",
             "swap ban a.wasm",
             "accept rounds",
@@ -166,6 +229,16 @@ mod tests {
     }
 
     #[test]
+    fn sides_of_a_cut_are_read_with_and_without_spaces() {
+        let sides = || vec![vec!["a".to_string(), "b".into()], vec!["c".into()]];
+        for line in ["partition a,b|c", "partition a, b | c", "partition a,b |c"] {
+            assert_eq!(parse(line).unwrap().unwrap(), Order::Partition(sides()), "{line}");
+        }
+        let late = Duration::from_secs(2);
+        assert_eq!(parse("lag a 2s").unwrap().unwrap(), Order::Lag { name: "a".into(), late });
+    }
+
+    #[test]
     fn what_is_wrong_says_what_to_type() {
         assert_eq!(parse("  \n"), None);
         for (line, said) in [
@@ -178,7 +251,13 @@ mod tests {
             ("rollback", "write `rollback SLOT`"),
             ("quit now", "`quit` stands alone"),
             ("kil a", "did you mean `kill`?"),
-            ("partition a", "the words are:\n  kill NAME"),
+            ("lag a", "write `lag NAME 300ms`"),
+            ("lag a 300", "write `lag NAME 300ms`"),
+            ("lag a 61s", "at most 60 s"),
+            ("partition", "write `partition A,B|C`"),
+            ("partition a|", "write `partition A,B|C`"),
+            ("heal a", "`heal` stands alone"),
+            ("dance a", "the words are:\n  kill NAME"),
         ] {
             let wrong = parse(line).unwrap().unwrap_err();
             assert!(wrong.contains(said), "{line}: {wrong}");

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use kernel::command::Operation;
 use kernel::decide::Slot;
+use kernel::id::NodeId;
 use kernel::outcome::Notice;
 use policy::Compiler;
 use tokio::sync::broadcast::Receiver;
@@ -41,6 +42,8 @@ use tally::Tally;
 /// What the demo is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Supers.
+    pub supers: u16,
     /// Followers.
     pub followers: u16,
     /// How many of them play the script.
@@ -72,8 +75,12 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let mut cluster = Cluster::start_super(&options).await?;
     let screen = Screen::new(io::stdout().is_terminal());
     screen.first(&cluster.rest_url())?;
+    let starting = async {
+        cluster.start_supers(&options).await?;
+        cluster.start_followers(&options).await
+    };
     let started = tokio::select! {
-        started = cluster.start_followers(&options) => started.map(|()| true),
+        started = starting => started.map(|()| true),
         () = signals.ended() => Ok(false),
     };
     if !matches!(started, Ok(true)) {
@@ -119,6 +126,10 @@ impl Demo {
                     None => std::future::pending().await,
                 }
             };
+            // Who leads knows most; who is killed says nothing.
+            if notices.as_ref().map(|(of, _)| *of) != self.cluster.teller() {
+                notices = self.cluster.notices();
+            }
             tokio::select! {
                 () = over => return Ok(()),
                 () = signals.ended() => return Ok(()),
@@ -126,18 +137,14 @@ impl Demo {
                     Ok(notice) => self.seen(&notice).await?,
                     // Whatever was missed can be read again from the table.
                     Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => notices = None,
+                    Err(RecvError::Closed) => notices = self.cluster.notices(),
                 },
                 order = next(&mut orders) => match order {
                     Some(Ok(Order::Quit)) => return Ok(()),
                     Some(Ok(order)) => {
                         self.screen.typed();
-                        let was_up = self.cluster.started();
                         let said = self.obey(order).await;
                         self.screen.say(&said)?;
-                        if self.cluster.started() != was_up {
-                            notices = self.cluster.notices();
-                        }
                     }
                     Some(Err(wrong)) => {
                         self.screen.typed();
@@ -148,7 +155,7 @@ impl Demo {
                 },
                 Some(Ok(done)) = self.swaps.join_next() => self.screen.say(&words(done))?,
                 why = self.cluster.failed() => {
-                    return Err(Failure::new(format!("the super cannot go on: {why}"), "the log above says more; start the demo again"));
+                    return Err(Failure::new(format!("a super cannot go on: {why}"), "the log above says more; start the demo again"));
                 }
                 _ = redraw.tick() => self.draw(false)?,
             }
@@ -231,6 +238,9 @@ impl Demo {
         let done = match order {
             Order::Kill(name) => self.cluster.kill(&name).await,
             Order::Restart(name) => self.cluster.restart(&name).await,
+            Order::Lag { name, late } => self.cluster.lag(&name, late),
+            Order::Partition(islands) => self.cluster.partition(&islands),
+            Order::Heal => Ok(self.cluster.heal()),
             Order::Overclaim(name) => match self.cluster.claim(&name, Some(script::EXCESS)).await {
                 Ok(()) => Ok(format!("{name} claimed more than it earned, and was paid")),
                 Err(failure) if failure.code.as_deref() == Some("overclaim") => Ok(format!(
@@ -248,7 +258,7 @@ impl Demo {
             Order::Accept(None) => self.cluster.operate(Operation::AcceptRound).await,
             Order::Accept(Some(slot)) => self.cluster.operate(Operation::AcceptPolicy(slot)).await,
             Order::Rollback(slot) => self.cluster.operate(Operation::Rollback(slot)).await,
-            Order::Status => Ok(screen::table(&self.cluster.rows(), &self.cluster.headline()).join("\n")),
+            Order::Status => Ok(screen::table(&self.cluster.rows(), self.cluster.headline()).join("\n")),
             Order::Help => Ok(console::HELP.to_string()),
             Order::Quit => Ok(String::new()),
         };
@@ -256,7 +266,7 @@ impl Demo {
     }
 
     fn draw(&mut self, first: bool) -> Result<(), Failure> {
-        self.screen.draw(first, || screen::table(&self.cluster.rows(), &self.cluster.headline()))
+        self.screen.draw(first, || screen::table(&self.cluster.rows(), self.cluster.headline()))
     }
 }
 
@@ -277,9 +287,9 @@ async fn next(orders: &mut Option<mpsc::Receiver<Result<Order, String>>>) -> Opt
     }
 }
 
-async fn next_notice(notices: &mut Option<Receiver<Arc<Notice>>>) -> Result<Arc<Notice>, RecvError> {
+async fn next_notice(notices: &mut Option<(NodeId, Receiver<Arc<Notice>>)>) -> Result<Arc<Notice>, RecvError> {
     match notices {
-        Some(notices) => notices.recv().await,
+        Some((_, notices)) => notices.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -39,8 +39,8 @@ pub struct Row {
     pub note: String,
 }
 
-/// The table of the nodes, below a line about the whole.
-pub fn table(rows: &[Row], headline: &str) -> Vec<String> {
+/// The table of the nodes, below the lines about the whole.
+pub fn table(rows: &[Row], headline: Vec<String>) -> Vec<String> {
     let mut columns =
         Columns::new(&["name", "key", "seen", "standing", "strikes", "earned", "wallet", "penalties", "rtt", ""]);
     let mut shown: Vec<&Row> = rows.iter().collect();
@@ -69,7 +69,7 @@ pub fn table(rows: &[Row], headline: &str) -> Vec<String> {
             row.note.clone(),
         ]);
     }
-    let mut lines = vec![headline.to_string()];
+    let mut lines = headline;
     lines.extend(columns.text("no followers").lines().map(Into::into));
     if rows.len() > ROWS {
         lines.push(format!("and {} more: pingward nodes", rows.len() - ROWS));
@@ -182,7 +182,7 @@ mod tests {
             Row { note: "until round 11".into(), standing: "banned", presence: "-", rtt_us: 0, ..row(2, "banned") },
         ];
         assert_eq!(
-            table(&rows, "round 6").join("\n"),
+            table(&rows, vec!["round 6".into()]).join("\n"),
             "round 6\n\
              name        key       seen  standing  strikes  earned  wallet  penalties  rtt\n\
              follower-1  8a88e3dd  up    good      0        10      0       0          0.3 ms\n\
@@ -194,7 +194,7 @@ mod tests {
     fn a_long_table_shows_those_with_something_to_see() {
         let mut rows: Vec<Row> = (0..40).map(|at| row(at, "good")).collect();
         rows[39].standing = "banned";
-        let lines = table(&rows, "x");
+        let lines = table(&rows, vec!["x".into()]);
         assert_eq!(lines.len(), 1 + 1 + ROWS + 1);
         assert!(lines[2].starts_with("follower-39"), "{}", lines[2]);
         assert_eq!(lines.last().unwrap(), "and 24 more: pingward nodes");

@@ -50,7 +50,11 @@ impl Tally {
             Notice::AskOperator { round, rounds } => vec![format!(
                 "suspect     round {round} is the {rounds}th suspect one in a row: if the nodes are really gone, type `accept rounds`"
             )],
-            Notice::Leader { term, .. } => vec![format!("leader      super-1 leads in term {term}")],
+            Notice::Leader { term, leader, .. } => {
+                let seat = state.meta.seats.iter().find(|row| row.holder.node == *leader);
+                let name = seat.map(|row| row.holder.name.clone()).filter(|name| !name.is_empty());
+                vec![format!("leader      {} leads in term {term}", name.unwrap_or_else(|| leader.short()))]
+            }
             Notice::Changed(change) => {
                 let by = change.by.map_or("cluster", by);
                 vec![

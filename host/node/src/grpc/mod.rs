@@ -26,8 +26,11 @@ use crate::listen::{CLOSE_WITHIN, Gate, accept, first_byte};
 use crate::mail::Mail;
 use crate::tls;
 
+pub mod rounds;
 pub mod stream;
 
+use raft::{Caller, RaftServer};
+use rounds::RoundsServer;
 use stream::{NodeServer, Peer};
 
 /// After so long without a byte the other side is asked whether it is there.
@@ -41,27 +44,94 @@ const SEND_BYTES: usize = 16 << 10;
 /// Headers of a call: ours have some 200 bytes.
 const HEADER_BYTES: u32 = 4 << 10;
 
-/// Serves nodes until `stop`: what they say goes into the mailbox.
+const RAFT_PATH: &str = "/pingward.v1.Raft/";
+const ROUNDS_PATH: &str = "/pingward.v1.Super/";
+/// Calls of one super at once: an append stream, signs of life, a snapshot, and what is handed in.
+const SUPER_CALLS: u32 = 256;
+/// What one connection of a super may have on its way to us: a full append and what is behind it.
+const SUPER_WINDOW_BYTES: u32 = 4 << 20;
+
+/// What a super offers to the others of its group.
+#[derive(Clone)]
+pub struct Offers {
+    /// Its replica.
+    pub raft: RaftServer,
+    /// Its part in rounds.
+    pub rounds: RoundsServer,
+    /// Whether a key is one of a super.
+    pub is_super: Arc<dyn Fn(&NodeId) -> bool + Send + Sync>,
+    /// Fires when the replica has stopped. It is served for longer than nodes are: a lead is handed on after the last of
+    /// them was let go.
+    pub stop: CancellationToken,
+}
+
+/// Serves nodes until `stop`: what they say goes into the mailbox. Serves supers until their own `stop`.
 pub async fn serve(
     listener: TcpListener,
     gate: Arc<Gate>,
     tls: Arc<ServerConfig>,
     mailbox: mpsc::Sender<Mail>,
+    offers: Option<Offers>,
     stop: CancellationToken,
 ) {
     let server = stream::server(mailbox);
     let acceptor = TlsAcceptor::from(tls);
-    let (of, stopping) = (Arc::clone(&gate), stop.clone());
-    accept(listener, gate, stop, move |socket, from| {
+    let last = offers.as_ref().map_or_else(|| stop.clone(), |offers| offers.stop.clone());
+    let of = Arc::clone(&gate);
+    accept(listener, gate, last, move |socket, from| {
         let (gate, acceptor) = (Arc::clone(&of), acceptor.clone());
-        let (server, stop) = (server.clone(), stopping.clone());
+        let (server, offers, stop) = (server.clone(), offers.clone(), stop.clone());
         async move {
-            if let Some((tls, node)) = handshake(&gate, &acceptor, socket).await {
-                connection(&gate, tls, node, from, server, stop).await;
+            let Some((tls, node)) = handshake(&gate, &acceptor, socket).await else { return };
+            match offers.filter(|offers| (offers.is_super)(&node)) {
+                Some(offers) => {
+                    gate.vouch(from.ip());
+                    super_connection(tls, Peer::new(node, from), server, offers).await;
+                }
+                None if stop.is_cancelled() => {}
+                None => connection(&gate, tls, node, from, server, stop).await,
             }
         }
     })
     .await;
+}
+
+/// A connection of another super: many calls at once. What is said to the service for nodes gets that one's answer.
+async fn super_connection(tls: TlsStream<TcpStream>, peer: Peer, server: NodeServer, offers: Offers) {
+    let node = peer.node();
+    let stop = offers.stop.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller(node));
+        request.extensions_mut().insert(peer.clone());
+        let (mut server, mut offers) = (server.clone(), offers.clone());
+        async move {
+            let path = request.uri().path();
+            if path.starts_with(RAFT_PATH) {
+                offers.raft.call(request).await
+            } else if path.starts_with(ROUNDS_PATH) {
+                offers.rounds.call(request).await
+            } else {
+                server.call(request).await
+            }
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .max_concurrent_streams(SUPER_CALLS)
+        .initial_stream_window_size(SUPER_WINDOW_BYTES)
+        .initial_connection_window_size(SUPER_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(tls), service);
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        ended = connection => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%node, %error, "a super's connection ended");
+    }
 }
 
 async fn handshake(gate: &Gate, acceptor: &TlsAcceptor, socket: TcpStream) -> Option<(TlsStream<TcpStream>, NodeId)> {

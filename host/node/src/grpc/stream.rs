@@ -63,6 +63,12 @@ impl Peer {
         Self { node, from, taken: Arc::default(), opened: token(), over: token(), cut: token() }
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Waits until its stream is over.
     pub async fn over(&self) {
         self.over.cancelled().await;
@@ -165,9 +171,11 @@ impl Session {
         match convert::from_follower(first.ok()?.ok()??) {
             FromFollower::Hello(hello) => Some(Ok(hello)),
             FromFollower::Malformed(what) => Some(Err(what.0)),
-            FromFollower::Pong(_) | FromFollower::Ping(_) | FromFollower::Goodbye | FromFollower::Return => {
-                Some(Err("the first message of a stream must be a hello"))
-            }
+            FromFollower::Pong(_)
+            | FromFollower::Ping(_)
+            | FromFollower::Goodbye
+            | FromFollower::Return
+            | FromFollower::Alive => Some(Err("the first message of a stream must be a hello")),
         }
     }
 

@@ -47,7 +47,7 @@ impl Stub {
         let (mailbox, mail) = mpsc::channel(4);
         let stop = CancellationToken::new();
         let tls = tls::server(&key).unwrap();
-        let serving = tokio::spawn(super::serve(listener, Arc::clone(&gate), tls, mailbox, stop.clone()));
+        let serving = tokio::spawn(super::serve(listener, Arc::clone(&gate), tls, mailbox, None, stop.clone()));
         Self { address, key, gate, turned_away, stop, serving, mail }
     }
 
@@ -123,6 +123,7 @@ pub(crate) fn welcome() -> Welcome {
         settings_version: 1,
         reconnect_spread_ms: 1,
         backoff_cap_ms: 500,
+        supers: Vec::new(),
     }
 }
 

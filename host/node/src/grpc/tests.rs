@@ -28,6 +28,7 @@ use crate::listen::Limits;
 use crate::mail::Mail;
 use crate::roles::follower::dial;
 use crate::tls::Dial;
+use crate::wires::Wires;
 
 /// What a client sends: a message, or bytes as they are.
 enum Said {
@@ -80,7 +81,9 @@ struct Client {
 impl Client {
     async fn open(stub: &Stub, seed: u8) -> Self {
         let key = NodeKey::from_seed(&[seed; 32]);
-        let (channel, _) = patient(Box::pin(dial::dial(&key, &Known::in_memory(), &stub.peer(None), 0))).await.unwrap();
+        let (known, wires, peer) = (Known::in_memory(), Wires::default(), stub.peer(None));
+        let dialled = dial::dial(&key, &known, &wires, &peer, 0, Duration::from_secs(5));
+        let (channel, _) = patient(Box::pin(dialled)).await.unwrap();
         let (to, from) = open_stream(&channel).await.unwrap();
         Self { key, to, from, _channel: channel }
     }

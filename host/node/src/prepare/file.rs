@@ -9,12 +9,16 @@ use crate::builtin;
 use crate::config::{Component, Config, PolicySource};
 
 impl Policies {
-    /// Takes what the config says of policies and settings where it says something new (PROTOCOLS 11.12, 12.2).
+    /// Takes what the config says of policies and settings where it says something new (PROTOCOLS 11.12, 12.2). In a group of
+    /// more than one super files decide nothing: where one says otherwise than the cluster, that is said.
     ///
     /// # Errors
     /// As [`Policies::swap`].
     pub async fn take_file(&self, config: &Config) -> Result<Reload, PolicyError> {
         let _turn = self.inner.turn.lock().await;
+        if self.inner.group.members()?.len() > 1 {
+            return self.compare_file(config).await;
+        }
         let (settings, settings_refused) = self.take_settings(&config.settings_said).await?;
         let mut slots = Vec::new();
         for (slot, source) in &config.policies {
@@ -24,6 +28,40 @@ impl Policies {
             self.last_resort(*slot).await?;
         }
         Ok(Reload { slots, settings, settings_refused })
+    }
+
+    /// Says where the file says otherwise than the cluster.
+    async fn compare_file(&self, config: &Config) -> Result<Reload, PolicyError> {
+        let other: Vec<_> = self.inner.group.read(|state| {
+            let value = |key: &str| state.meta.settings.value(key);
+            let said = config.settings_said.iter().map(|(key, said)| (key, said, value(key)));
+            said.filter_map(|(key, said, value)| {
+                Some((key.clone(), said.clone(), value.filter(|value| value != said)?))
+            })
+            .collect()
+        });
+        for (key, file, cluster) in &other {
+            tracing::warn!(
+                key,
+                file,
+                cluster,
+                "the config file says otherwise than the cluster, which counts: `pingward cluster set {key} {file}` changes it"
+            );
+        }
+        let mut slots = Vec::new();
+        for (slot, source) in &config.policies {
+            let Ok(bytes) = self.read_source(source).await? else { continue };
+            let file = digest_of(&bytes, &source.config);
+            let row = self.inner.group.read(|state| state.slot(*slot).row.clone());
+            let goal = row.scheduled.map_or(row.active, |scheduled| scheduled.policy);
+            let outcome = match goal {
+                Some(goal) if goal == file => Outcome::Unchanged { policy: file },
+                Some(_) | None => Outcome::LogWins { file, active: row.active },
+            };
+            report(*slot, source, &outcome);
+            slots.push((*slot, outcome));
+        }
+        Ok(Reload { slots, settings: Vec::new(), settings_refused: None })
     }
 
     async fn take_slot(&self, slot: Slot, source: &PolicySource) -> Result<Outcome, PolicyError> {
@@ -103,7 +141,7 @@ fn report(slot: Slot, source: &PolicySource, outcome: &Outcome) {
             let active = active.as_deref().unwrap_or("none");
             tracing::warn!(
                 slot, component, %file, active,
-                "the cluster decided otherwise since the file last changed: the log wins; change the file to make it count"
+                "the cluster has decided otherwise than the file: the log wins; `pingward policy` changes what decides, and in a group of one a change of the file"
             );
         }
         Outcome::Scheduled(s) => {

@@ -26,6 +26,8 @@ pub struct Link {
     pub asked_us: u64,
     /// It has said goodbye: once a stream is enough.
     pub goodbye: bool,
+    /// When it last asked whether this super is there, µs of the loop's clock.
+    pub alive_us: Option<u64>,
 }
 
 /// All of them.
@@ -156,6 +158,14 @@ impl Attached {
         self.links.get_mut(node).is_some_and(|link| !std::mem::replace(&mut link.goodbye, true))
     }
 
+    /// It asks whether this super is there: whether it did not do so within `within_us`.
+    pub fn alive(&mut self, node: &NodeId, at_us: u64, within_us: u64) -> bool {
+        self.links.get_mut(node).is_some_and(|link| {
+            let before = link.alive_us.replace(at_us);
+            before.is_none_or(|before_us| at_us.saturating_sub(before_us) >= within_us)
+        })
+    }
+
     /// All attached keys, ascending.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -178,7 +188,7 @@ mod tests {
         let (out, end, _) = Out::new(4);
         let ip = IpAddr::from([127, 0, 0, 1]);
         let (stream, version) = (StreamId(stream), ProtocolVersion::OURS);
-        (Link { stream, out, ip, port, version, asked_us: 0, goodbye: false }, end)
+        (Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None }, end)
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! The follower: attached to its supers, it answers pings in its turn, is told how it stands, and comes back when it was
 //! away.
 //!
-//! It runs one link to each of up to [`OBSERVERS`] supers. A link dials, says hello, answers, and waits before it tries
-//! again: long enough to be no burden, short enough to be back within the super's grace. Whatever happens is said in the
+//! It runs up to [`OBSERVERS`] links, each to another super. A link dials, says hello, answers, and waits before it tries
+//! again: long enough to be no burden, short enough to be back within the super's grace. Where a super is gone it goes on to
+//! the next one. Whatever happens is said in the
 //! log, with what to do about it.
 //!
-//! Not here, on purpose: choosing a super that pleases. The order follows from the keys (PROTOCOLS 2.6).
+//! Not here, on purpose: choosing a super that pleases. The order follows from the keys ([`choice`]).
 
-use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kernel::id::{ClusterId, Digest, NodeId, ProtocolVersion};
+use kernel::id::{ClusterId, NodeId, ProtocolVersion};
 use kernel::members::Refusal;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wire::message::Own;
@@ -21,14 +21,19 @@ use wire::message::Own;
 use crate::config::PeerAddress;
 use crate::keys::NodeKey;
 use crate::known::{Known, KnownError};
+use crate::wires::Wires;
 
 mod attached;
+mod choice;
 pub(crate) mod dial;
 mod link;
 mod wait;
 pub mod words;
 
 pub use dial::DialError;
+
+use choice::Choice;
+use wait::Dice;
 
 /// Supers that a follower attaches to at once, where there are so many.
 pub const OBSERVERS: usize = 2;
@@ -54,6 +59,8 @@ pub struct Settings {
     pub rest: Option<String>,
     /// Give up at the first refusal or failure.
     pub once: bool,
+    /// The network.
+    pub wires: Wires,
     /// What it does wrong on purpose.
     pub faults: Arc<FollowerFaults>,
 }
@@ -65,7 +72,7 @@ pub struct FollowerView {
     pub cluster: Option<ClusterId>,
     /// The leading super, as it was told.
     pub leader: Option<NodeId>,
-    /// The supers that it dials.
+    /// The supers that it knows, in the order in which it dials them.
     pub supers: Vec<Link>,
     /// The last line about itself.
     pub own: Option<Own>,
@@ -83,7 +90,7 @@ impl FollowerView {
     }
 }
 
-/// One super that a follower dials.
+/// One super that a follower knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// `host:port`.
@@ -187,26 +194,32 @@ pub async fn run(
     view: watch::Sender<FollowerView>,
     stop: CancellationToken,
 ) -> Result<(), FollowerError> {
-    let mut supers = settings.supers.clone();
-    let me = settings.key.id();
-    supers.sort_by_cached_key(|to| Reverse(rank(me, to, &settings.known)));
-    supers.truncate(OBSERVERS);
-    if supers.is_empty() {
+    if settings.supers.is_empty() {
         return Err(FollowerError::NoSupers);
     }
     let port = match settings.connect_port {
         0 => dial::free_port().map_err(FollowerError::System)?,
         port => port,
     };
+    let dice = Dice::seeded().map_err(|error| FollowerError::System(std::io::Error::other(error)))?;
+    let choice = Choice::new(settings.key.id(), &settings.supers, &settings.known, dice);
     view.send_modify(|view| {
         view.cluster = settings.known.cluster();
-        view.supers =
-            supers.iter().map(|to| Link { address: dial::address(to), key: to.key, attached: false }).collect();
+        view.supers = choice.links();
     });
-    let shared = Arc::new(link::Shared { settings, view, stop, started: Instant::now() });
+    let shared = Arc::new(link::Shared {
+        settings,
+        view,
+        stop,
+        started: Instant::now(),
+        choice: Mutex::new(choice),
+        dialing: Semaphore::new(1),
+        port: watch::Sender::new(port),
+        interval: watch::Sender::new(None),
+    });
     let mut links = JoinSet::new();
-    for (index, to) in supers.into_iter().enumerate() {
-        links.spawn(link::run(Arc::clone(&shared), index, to, port));
+    for _ in 0..OBSERVERS {
+        links.spawn(link::run(Arc::clone(&shared)));
     }
     // Dropping the set ends what is left.
     while let Some(ended) = links.join_next().await {
@@ -220,16 +233,6 @@ pub async fn run(
         }
     }
     Ok(())
-}
-
-/// Rendezvous order: which supers a follower attaches to follows from the keys alone. A super whose key is not known yet
-/// is ranked by its address.
-fn rank(me: NodeId, to: &PeerAddress, known: &Known) -> Digest {
-    let address = dial::address(to);
-    match to.key.or_else(|| known.key(&address)) {
-        Some(key) => Digest::of_parts(&[&me.0, &key.0]),
-        None => Digest::of_parts(&[&me.0, address.as_bytes()]),
-    }
 }
 
 /// ms since 1970.

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernel::columns::Deciding;
 use kernel::command::{Command, Settle};
@@ -18,6 +18,7 @@ use kernel::id::{Digest, RoundId};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::SignedPartial;
 use kernel::round::lead::{Gathered, Stamp, Step};
+use kernel::round::opening::policies;
 use policy::Prepared;
 use tokio::sync::oneshot;
 
@@ -29,6 +30,10 @@ use crate::prepare::Policies;
 
 /// Stack of the thread on which policies run: a guest's own stack, the engine's frames, and room.
 const STACK_BYTES: usize = 8 << 20;
+/// So long a leader whose rules are not prepared waits for another super to take the lead.
+const UNPREPARED_INTERVALS: u64 = 2;
+/// For another super to take the lead.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// Wait before a refused settlement is made again.
 const AGAIN_US: u64 = 50_000;
 
@@ -46,8 +51,11 @@ impl Supernode {
     pub(super) fn lead(&mut self) {
         loop {
             let now_us = self.now_us();
+            let may_open = self.may_open(now_us);
             let Some(lead) = &mut self.lead else { return };
+            lead.prepared(may_open);
             let step = self.group.read(|state| {
+                self.queues.keep(state);
                 let step = lead.step(now_us, state);
                 self.lead_due_us = lead.next_due_us(state.meta.settled);
                 step
@@ -55,12 +63,35 @@ impl Supernode {
             match step {
                 Some(Step::Open { open, queue, waited_us }) => {
                     tracing::debug!(round = open.round.0, term = open.term.0, members = queue.len(), "round open");
-                    self.open(open, queue, waited_us);
+                    self.tell_supers(open);
+                    self.hears(self.node, open, waited_us);
+                    self.open_pending();
                 }
                 Some(Step::Settle(gathered)) => self.settle(*gathered),
                 None => return,
             }
         }
+    }
+
+    /// Whether the rules that will decide are prepared here and now. Where they are not, the lead is to go to another super
+    /// (PROTOCOLS 11.6); where there is none, or none that takes it, rounds go on and the slot is neutral.
+    fn may_open(&mut self, now_us: u64) -> bool {
+        let needed = self.group.read(policies);
+        let is_prepared = needed.iter().all(|policy| self.policies.prepared(policy).is_some());
+        if is_prepared || self.peers.others(self.node).is_empty() {
+            self.unprepared_us = None;
+            return true;
+        }
+        let first = self.unprepared_us.is_none();
+        let since_us = *self.unprepared_us.get_or_insert(now_us);
+        if first {
+            tracing::warn!("a policy that decides is not prepared here: the lead goes to another super");
+            let group = self.group.clone();
+            self.tasks.spawn_connection("handing the lead on", async move {
+                group.hand_over(HAND_OVER).await;
+            });
+        }
+        now_us.saturating_sub(since_us) >= self.timing.interval_us.saturating_mul(UNPREPARED_INTERVALS)
     }
 
     /// Decides and proposes, beside the loop.

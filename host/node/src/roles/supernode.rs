@@ -14,23 +14,26 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kernel::command::{Command, Leave, Outdated};
-use kernel::id::{NodeId, ProtocolVersion, RoundId, Seat};
+use kernel::id::{NodeId, ProtocolVersion, RoundId, Term};
 use kernel::members::Refusal;
 use kernel::outcome::{Notice, Reject, Reply};
 use kernel::round::OpenRound;
 use kernel::round::lead::Lead;
-use kernel::round::walk::{Heard, PingOut, PongIn};
+use kernel::round::opening::{Attending, Queues};
+use kernel::round::walk::{Carry, Heard, PingOut, PongIn, Timing};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use wire::message::{FromFollower, Ping, ToFollower};
 
 use super::attached::Attached;
+use super::attend::{Held, Pending};
+use super::peers::Peers;
 use super::walks::Watched;
 use crate::events::Events;
 use crate::group::{Applied, Group, GroupError, Leadership};
 use crate::keys::NodeKey;
 use crate::listen::Gate;
-use crate::mail::{Attach, Mail, StreamId};
+use crate::mail::{Attach, Mail, StreamId, SuperMail};
 use crate::metrics::{Metrics, Pong};
 use crate::prepare::Policies;
 use crate::streams::Streams;
@@ -50,10 +53,10 @@ const LAST_SETTLEMENT: Duration = Duration::from_secs(3);
 pub struct Parts {
     /// Its key.
     pub key: Arc<NodeKey>,
-    /// Its seat.
-    pub seat: Seat,
     /// The cluster.
     pub group: Group,
+    /// The other supers.
+    pub peers: Peers,
     /// What is prepared here.
     pub policies: Policies,
     /// Who is connected, for others to see.
@@ -68,6 +71,8 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     /// What comes in on streams.
     pub mailbox: mpsc::Receiver<Mail>,
+    /// What other supers say.
+    pub supers: mpsc::Receiver<SuperMail>,
     /// Everything that runs for this node.
     pub tasks: Tasks,
 }
@@ -85,8 +90,8 @@ pub struct Order {
 pub struct Supernode {
     pub(super) node: NodeId,
     pub(super) key: Arc<NodeKey>,
-    pub(super) seat: Seat,
     pub(super) group: Group,
+    pub(super) peers: Peers,
     pub(super) policies: Policies,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: Events,
@@ -97,6 +102,7 @@ pub struct Supernode {
     /// Handshakes that the door had refused for load when the last partial report left.
     pub(super) turned_away: u64,
     mailbox: mpsc::Receiver<Mail>,
+    supers: mpsc::Receiver<SuperMail>,
     pub(super) done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     pub(super) cores: u64,
@@ -104,11 +110,30 @@ pub struct Supernode {
     pub(super) clock_was_off: Arc<AtomicBool>,
     /// Zero of the loop's clock.
     started: Instant,
+    /// When the loop was to be awake at the latest; what it is late by.
+    awake_us: u64,
+    pub(super) late_us: u64,
+    /// As the settings say that are in force.
+    pub(super) timing: Timing,
+    pub(super) settings_version: u64,
+    pub(super) accepted: String,
+    pub(super) attending: Attending,
+    /// When to look again whether this super is open.
+    pub(super) attend_due_us: u64,
     pub(super) open_since_ms: u64,
+    pub(super) queues: Queues,
+    /// The last walk that began.
+    pub(super) opened: (Term, RoundId),
+    pub(super) pending: Option<Pending>,
+    pub(super) held: VecDeque<Held>,
     pub(super) walks: VecDeque<Watched>,
+    /// Of the last walk that is gone.
+    pub(super) carry: Carry,
     /// Of the rounds that are not settled.
     pub(super) orders: VecDeque<Order>,
     pub(super) lead: Option<Lead>,
+    /// Since when it leads and a rule that decides is not prepared here.
+    pub(super) unprepared_us: Option<u64>,
     /// When the leader has something to do by itself.
     pub(super) lead_due_us: Option<u64>,
     pub(super) settling: Option<Settling>,
@@ -135,12 +160,30 @@ impl Supernode {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let (done, results) = mpsc::channel(DONE);
+        let mut queues = Queues::default();
+        let (timing, settings_version, accepted) = parts.group.read(|state| {
+            queues.keep(state);
+            let settings = &state.meta.settings;
+            (Timing::of(settings), state.meta.settings_version, settings.accept_versions.to_string())
+        });
         Self {
             node: parts.key.id(),
-            seat: parts.seat,
-            open_since_ms: parts.group.now_ms(),
+            open_since_ms: 0,
+            awake_us: 0,
+            late_us: 0,
+            timing,
+            settings_version,
+            accepted,
+            attending: Attending::default(),
+            attend_due_us: 0,
+            queues,
+            opened: (Term(0), RoundId(0)),
+            pending: None,
+            held: VecDeque::new(),
+            carry: Carry::default(),
             key: parts.key,
             group: parts.group,
+            peers: parts.peers,
             policies: parts.policies,
             metrics: parts.metrics,
             events: parts.events,
@@ -150,6 +193,7 @@ impl Supernode {
             turned_away: parts.gate.overloaded(),
             gate: parts.gate,
             mailbox: parts.mailbox,
+            supers: parts.supers,
             done,
             results,
             clock_was_off: Arc::default(),
@@ -158,6 +202,7 @@ impl Supernode {
             walks: VecDeque::new(),
             orders: VecDeque::new(),
             lead: None,
+            unprepared_us: None,
             lead_due_us: None,
             settling: None,
             to_tell: VecDeque::new(),
@@ -177,7 +222,8 @@ impl Supernode {
         self.leads(*leadership.borrow_and_update());
         loop {
             self.work();
-            let due = tokio::time::Instant::from_std(self.due());
+            self.awake_us = self.due_us();
+            let due = tokio::time::Instant::from_std(self.started + Duration::from_micros(self.awake_us));
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
@@ -190,6 +236,7 @@ impl Supernode {
                 changed = applied.changed() => {
                     changed?;
                     let Applied { settled: now, .. } = *applied.borrow_and_update();
+                    self.applied_now();
                     if now != settled {
                         settled = now;
                         self.settled(now);
@@ -199,6 +246,10 @@ impl Supernode {
                     Ok(notice) => self.notice(&notice),
                     Err(RecvError::Lagged(_)) => self.close_outdated(),
                     Err(RecvError::Closed) => anyhow::bail!("the group has ended"),
+                },
+                mail = self.supers.recv() => match mail {
+                    Some(mail) => self.super_mail(mail),
+                    None => anyhow::bail!("the gRPC server has ended"),
                 },
                 () = std::future::ready(()), if !self.to_tell.is_empty() => self.tell_some(),
                 // Last, because each turn takes what waits there anyway: a flood must not starve what is above.
@@ -238,16 +289,18 @@ impl Supernode {
     }
 
     /// When there is something to do although nothing comes in.
-    fn due(&self) -> Instant {
+    fn due_us(&self) -> u64 {
         let walks = self.walks.iter().filter_map(|watched| watched.walk.next_due_us());
-        let due_us = walks.chain(self.lead_due_us).min();
-        // Far enough not to matter, near enough not to overflow.
-        self.started + due_us.map_or(Duration::from_secs(1 << 30), Duration::from_micros)
+        walks.chain(self.lead_due_us).fold(self.attend_due_us, u64::min)
     }
 
     /// Reads the clock, takes everything that waits, and then looks at deadlines: an answer that is there is not late.
     fn work(&mut self) {
         let now_us = self.now_us();
+        self.notes_lag(now_us.saturating_sub(self.awake_us));
+        while let Ok(mail) = self.supers.try_recv() {
+            self.super_mail(mail);
+        }
         for _ in 0..TAKEN {
             match self.mailbox.try_recv() {
                 Ok(mail) => self.mail(mail),
@@ -271,12 +324,16 @@ impl Supernode {
         if self.lead_due_us.is_some_and(|due_us| due_us <= now_us) {
             self.lead();
         }
+        if self.attend_due_us <= now_us {
+            self.attend();
+        }
     }
 
     fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::Attach(attach) => self.attach(attach),
             Mail::Detached { stream, node } => {
+                self.let_go(stream);
                 if self.attached.ended(&node, stream) {
                     self.detached(&node);
                 }
@@ -316,6 +373,14 @@ impl Supernode {
                 heard
             }
             FromFollower::Return => self.newest().map(|walk| walk.asks_to_return(&node)),
+            FromFollower::Alive => {
+                if self.attached.alive(&node, at_us, self.timing.interval_us / 8) {
+                    let _sent = self.attached.send(&node, ToFollower::Alive);
+                    None
+                } else {
+                    self.newest().map(|walk| walk.unasked(&node))
+                }
+            }
             FromFollower::Goodbye => {
                 if self.attached.goodbye(&node) && self.group.read(|state| state.can_leave(&node)) {
                     self.tell_log("goodbye", node, Command::Leave(Leave { node, now_ms: self.group.now_ms() }));
@@ -399,8 +464,6 @@ impl Supernode {
 
     fn notice(&mut self, notice: &Notice) {
         match notice {
-            // Accepted versions are in force at once.
-            Notice::Changed(change) if change.what.contains("accept_versions") => self.close_outdated(),
             Notice::Closed(nodes) => self.close_gone(nodes),
             Notice::Round(_)
             | Notice::Moved(_)
@@ -431,6 +494,7 @@ impl Supernode {
             }
             _ => {
                 self.lead = None;
+                self.unprepared_us = None;
                 self.lead_due_us = None;
             }
         }

@@ -23,6 +23,8 @@ impl Supernode {
     /// A round was settled.
     pub(super) fn settled(&mut self, round: RoundId) {
         self.publish_order(round);
+        let row = self.row();
+        self.attending.settled(round, row.as_ref());
         self.to_tell = self.attached.nodes().into();
         self.lead_due_us = self.lead.as_ref().map(|_| self.now_us());
     }

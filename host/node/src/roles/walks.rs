@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kernel::id::{NodeId, RoundId, Term};
 use kernel::round::OpenRound;
-use kernel::round::walk::{Carry, Timing, Walk, WalkStart};
+use kernel::round::walk::{Timing, Walk, WalkStart};
 
 use super::supernode::{Order, Supernode};
 use crate::metrics::Pong;
@@ -14,22 +14,28 @@ const WALKS: usize = 2;
 /// Rounds whose order is kept: two may be open, and a round may be opened again in a new term.
 const ORDERS: usize = 4;
 
-/// A walk, and whether its partial report has left.
+/// A walk, to whom its partial report goes, and whether it has left.
 pub(super) struct Watched {
     pub(super) walk: Walk,
+    pub(super) leader: NodeId,
     pub(super) said: bool,
 }
 
 impl Supernode {
-    /// Begins a walk.
-    pub(super) fn open(&mut self, open: OpenRound, queue: Arc<[NodeId]>, waited_us: u64) {
-        let mut carry = Carry::default();
-        while self.walks.len() >= WALKS || self.walks.front().is_some_and(|watched| watched.said) {
-            if self.walks.front().is_some_and(|watched| !watched.said) {
+    /// Begins a walk; one that has no seat, or a seat that came later than the round, walks and reports nothing.
+    pub(super) fn open(&mut self, open: OpenRound, leader: NodeId, queue: Arc<[NodeId]>, waited_us: u64) {
+        while let Some(front) = self.walks.front() {
+            // What was observed in an earlier term is worth nothing.
+            let is_over = front.said || front.walk.open().term < open.term;
+            if !is_over && self.walks.len() < WALKS {
+                break;
+            }
+            if !is_over {
                 self.report(0);
             }
-            carry = self.walks.pop_front().map(|mut watched| watched.walk.carry()).unwrap_or_default();
+            self.carry = self.walks.pop_front().map(|mut watched| watched.walk.carry()).unwrap_or_default();
         }
+        let Some(row) = self.row() else { return };
         let mut secret = [0; 16];
         if let Err(error) = getrandom::fill(&mut secret) {
             self.tasks.fail(format!("no randomness for a round's secret: {error}"));
@@ -37,19 +43,20 @@ impl Supernode {
         }
         let (cluster, timing) =
             self.group.read(|state| (state.meta.cluster.to_string(), Timing::of(&state.meta.settings)));
+        let now_us = self.now_us();
         let mut walk = Walk::new(WalkStart {
             cluster,
             open,
-            seat: self.seat,
+            seat: row.seat,
             queue,
             timing,
             secret,
-            now_us: self.now_us(),
-            waited_us,
+            now_us,
+            waited_us: waited_us.max(self.attending.owed_us()),
             open_since_ms: self.open_since_ms,
-            open_all_round: true,
+            open_all_round: self.attending.open_since_us().is_some_and(|since_us| since_us < now_us),
             spread_ms: self.spread_ms(),
-            carry,
+            carry: std::mem::take(&mut self.carry),
         });
         for (node, _) in self.attached.iter() {
             walk.attach(node);
@@ -58,7 +65,7 @@ impl Supernode {
         while self.orders.len() > ORDERS {
             self.orders.pop_front();
         }
-        self.walks.push_back(Watched { walk, said: false });
+        self.walks.push_back(Watched { walk, leader, said: false });
     }
 
     /// A walk is over, or must be: what it saw goes to the leader, signed.
@@ -80,8 +87,10 @@ impl Supernode {
         let missed = partial.asked.count().saturating_sub(partial.seen.count());
         (0..missed).for_each(|_| self.metrics.pong(Pong::Missed));
         (0..partial.void.count()).for_each(|_| self.metrics.pong(Pong::Void));
+        let (open, leader) = (partial.open, watched.leader);
+        self.attending.said(open.round, partial.lag_ms.saturating_mul(1_000));
         let signed = self.key.sign_partial(partial.payload());
-        self.partial(signed);
+        self.hand_in(leader, open, signed);
     }
 
     /// The order of a settled round is no secret any more.

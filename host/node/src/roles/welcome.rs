@@ -7,7 +7,8 @@ use kernel::command::{Command, Ip, Join};
 use kernel::members::{Hello, Refusal};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::merge::grace_rounds;
-use wire::message::{Role, Welcome};
+use kernel::state::State;
+use wire::message::{Role, SUPERS, SuperAt, Welcome};
 
 use super::attached::Link;
 use super::supernode::{Done, Supernode};
@@ -27,6 +28,9 @@ impl Supernode {
         let node = attach.node;
         if attach.hello.role != Role::Follower {
             return self.refuse(*attach, Refusal::WrongRole);
+        }
+        if self.attending.open_since_us().is_none() {
+            return self.hold(attach);
         }
         let hello = self.hello_of(&attach);
         match self.group.read(|state| state.admits(&hello)) {
@@ -88,6 +92,7 @@ impl Supernode {
                 settings_version: state.meta.settings_version,
                 reconnect_spread_ms: spread_ms,
                 backoff_cap_ms: grace_ms / 2,
+                supers: supers(state),
             };
             (welcome, settings.port_rule())
         });
@@ -98,13 +103,14 @@ impl Supernode {
             return;
         }
         if answer.send(Ok(welcome)).is_ok() {
-            let link = Link { stream, out, ip, port: source_port, version: hello.version, asked_us: 0, goodbye: false };
+            let (port, version) = (source_port, hello.version);
+            let link = Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None };
             self.attached.attach(node, link, self.group.now_ms());
             self.attached_now(&node);
         }
     }
 
-    fn refuse(&mut self, attach: Attach, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, attach: Attach, refusal: Refusal) {
         self.metrics.refused(refusal.code());
         tracing::debug!(node = %attach.node, code = refusal.code(), "a hello was refused");
         if matches!(refusal, Refusal::Busy { .. })
@@ -146,4 +152,10 @@ impl Supernode {
         let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / self.cores);
         u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
     }
+}
+
+/// Where the supers are, for whoever is to find another one.
+fn supers(state: &State) -> Vec<SuperAt> {
+    let seats = state.meta.seats.iter().take(SUPERS);
+    seats.map(|row| SuperAt { key: row.holder.node, address: row.holder.address.clone() }).collect()
 }

@@ -35,6 +35,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         address: if config.address.is_empty() { rest.clone() } else { config.address.clone() },
         rest: Some(rest),
         once: parts.once,
+        wires: parts.wires,
         faults: parts.faults,
     };
     let (view, own) = watch::channel(FollowerView::default());

@@ -1,14 +1,17 @@
 //! Starts a super: the group first, then its policies, then its doors, and its rounds last.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use kernel::command::{Found, Super};
 use kernel::decide::Slot;
 use kernel::id::{ClusterId, Digest, Genesis, NodeId};
 use kernel::outcome::Notice;
+use kernel::state::State;
+use raft::Roster as _;
 use store::Store;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
@@ -19,9 +22,13 @@ use crate::config::{Config, ConfigError, PeerAddress, Storage};
 use crate::context::{Context, Part, SuperPart};
 use crate::events::Events;
 use crate::group::{self, Disks, Group, Links, Opening};
+use crate::grpc::{Offers, rounds};
+use crate::known::Known;
 use crate::listen::{Gate, Limits};
+use crate::mail::SuperMail;
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
+use crate::roles::peers::Peers;
 use crate::roles::supernode::{Order, Parts, Supernode};
 use crate::streams::Streams;
 use crate::text::capture_hint;
@@ -29,6 +36,8 @@ use crate::{compiling, grpc, tls};
 
 /// Messages of followers that wait for the loop; past it the streams wait, each for itself.
 const MAILBOX: usize = 8_192;
+/// What other supers say and the loop has not taken.
+const SUPER_MAIL: usize = 256;
 /// A process that may open files for fewer followers than this says so at its start.
 const FEW_FOLLOWERS: usize = 2_000;
 /// A process that ended a moment ago may still hold the store.
@@ -47,26 +56,26 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     };
     let store = Arc::new(open(&disks, config.history_max_bytes).await?);
     let node = base.key.id();
-    if !store.load()?.is_founded() {
-        may_found(config, node, grpc_address).await?;
+    let is_empty = !store.load()?.is_founded();
+    let place = Place::of(config, node, grpc_address).await;
+    if is_empty && place.is_alone() && !config.missing.is_empty() {
+        return Err(ConfigError::new(config.missing.clone()).into());
     }
+    let told = config.supers.iter().filter_map(|address| address.key);
+    let links = Links::new(base.key.clone(), told, parts.wires);
     let opening = Opening {
         disks,
         store: Arc::clone(&store),
-        found: founding(config, node, grpc_address)?,
-        may_found: true,
-        links: Links::new(base.key.clone(), config.supers.iter().filter_map(|address| address.key)),
+        is_empty,
+        found: founding(config, node, &place.address)?,
+        may_found: place.is_alone(),
+        links: links.clone(),
         metrics: Arc::clone(&base.metrics),
     };
     let (group, founded) = group::open(opening, &base.tasks).await?;
 
     let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
     let policies = Policies::new(group.clone(), node, compiling::engine(parts.compiler, cache)?);
-    // What is active is prepared again before any round opens: that it was acknowledged once is history.
-    policies.catch_up(&mut std::collections::BTreeSet::new()).await?;
-    let reload = policies.take_file(config).await?;
-    every_slot_is_filled(&group, &reload)?;
-
     let streams = Streams::default();
     let (order_sender, order) = watch::channel(Order::default());
     let events = Events::new(group.now_ms());
@@ -89,10 +98,10 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     });
 
     let draining = base.tasks.draining();
-    base.tasks.spawn("preparing policies", policies.clone().keep_up(draining.clone()));
     let watching = watch_notices(group.clone(), events.clone(), Arc::clone(&base.metrics), draining.clone());
     base.tasks.spawn("events", endless(watching));
     let (mail, mailbox) = mpsc::channel(MAILBOX);
+    let (super_mail, supers) = mpsc::channel(SUPER_MAIL);
     let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
     if limits.connections < FEW_FOLLOWERS {
@@ -102,27 +111,139 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
             "this process may open too few files for all the followers that it could serve; raise its limit (`ulimit -n`)"
         );
     }
-    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, mail, draining);
-    base.tasks.spawn("gRPC", endless(served));
+    // The group is served before anything waits for it: the others may be what it waits for.
+    let offers = offers(&group, &links, super_mail);
+    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, mail, Some(offers), draining.clone());
+    base.tasks.spawn_below("gRPC", endless(served));
+    let unknown: Vec<PeerAddress> = place.others.iter().filter(|other| other.key.is_none()).cloned().collect();
+    if !unknown.is_empty() {
+        let known = if base.has_folder { Known::open(&config.data_dir)? } else { Known::in_memory() };
+        base.tasks
+            .spawn_connection("learning keys", until(draining.clone(), links.clone().learn(Arc::new(known), unknown)));
+    }
+
     let supernode = Supernode::new(Parts {
         key: Arc::new(base.key.clone()),
-        seat: policies.seat().context("this super has no seat in its own group")?,
         group: group.clone(),
-        policies,
+        peers: Peers::new(group.clone(), Arc::new(links)),
+        policies: policies.clone(),
         streams,
         order: order_sender,
         metrics: Arc::clone(&base.metrics),
         events,
         gate,
         mailbox,
+        supers,
         tasks: base.tasks.clone(),
     });
     let tasks = base.tasks.clone();
-    let (rest_address, run) = (base.rest_address, Box::pin(supernode.run()));
-    announce(&base.config, &context, grpc_address, rest_address, founded)?;
-    base.serve_rest(&context)?;
-    tasks.spawn("the super's loop", run);
+    let rest_address = base.rest_address;
+    let ready = Readying { group, policies, context: Arc::clone(&context), grpc: grpc_address, rest: rest_address };
+    // Whoever is in a group of more does not make others wait for what it takes from them.
+    if ready.group.read(State::is_founded) {
+        ready.ready(config, founded).await?;
+        base.serve_rest(&context)?;
+        tasks.spawn("preparing policies", ready.policies.keep_up(draining));
+        tasks.spawn("the super's loop", Box::pin(supernode.run()));
+    } else {
+        wait_words(config, &place, node);
+        let (config, of_it) = (config.clone(), tasks.clone());
+        base.serve_rest(&context)?;
+        tasks.spawn("joining", async move {
+            tokio::select! {
+                () = draining.cancelled() => return anyhow::Ok(()),
+                joined = ready.group.joined() => joined?,
+            }
+            ready.ready(&config, false).await?;
+            of_it.spawn("preparing policies", ready.policies.keep_up(draining));
+            supernode.run().await
+        });
+    }
     Ok(Node { tasks, context, grpc: Some(grpc_address), rest: rest_address })
+}
+
+/// What is left to do before a super that has its state takes part.
+struct Readying {
+    group: Group,
+    policies: Policies,
+    context: Arc<Context>,
+    grpc: SocketAddr,
+    rest: SocketAddr,
+}
+
+impl Readying {
+    async fn ready(&self, config: &Config, founded: bool) -> anyhow::Result<()> {
+        // What is active is prepared again before any round opens: that it was acknowledged once is history.
+        self.policies.catch_up(&mut BTreeSet::new()).await?;
+        let reload = self.policies.take_file(config).await?;
+        every_slot_is_filled(&self.group, &reload)?;
+        announce(config, &self.context, self.grpc, self.rest, founded)
+    }
+}
+
+/// What this super offers to the others.
+fn offers(group: &Group, links: &Links, super_mail: mpsc::Sender<SuperMail>) -> Offers {
+    let (of, told) = (group.clone(), links.clone());
+    Offers {
+        raft: group.server(),
+        rounds: rounds::server(super_mail),
+        is_super: Arc::new(move |key| told.admits(key) || of.has_member(key)),
+        stop: group.stopped(),
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Where this super is, as the others reach it, and who the others are, as its config says.
+struct Place {
+    address: String,
+    others: Vec<PeerAddress>,
+}
+
+impl Place {
+    async fn of(config: &Config, node: NodeId, grpc: SocketAddr) -> Self {
+        let (mut others, mut own) = (Vec::new(), None);
+        for address in &config.supers {
+            if is_ours(address, node, grpc).await {
+                own.get_or_insert_with(|| PeerAddress { key: None, ..address.clone() }.to_string());
+            } else {
+                others.push(address.clone());
+            }
+        }
+        if own.is_none() && grpc.ip().is_unspecified() {
+            tracing::warn!(
+                %grpc,
+                "nobody else reaches this super at the address that it listens on: name the one that they are to use in \
+                 cluster.supers, with this super's key where it is not one of this machine's"
+            );
+        }
+        Self { address: own.unwrap_or_else(|| grpc.to_string()), others }
+    }
+
+    /// An empty super founds a cluster only when it is alone: one that lost its disk must not found a second one beside the
+    /// first (PROTOCOLS 1.3).
+    const fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+}
+
+/// What a person needs to know of an empty super that founds nothing.
+fn wait_words(config: &Config, place: &Place, node: NodeId) {
+    let others = place.others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let address = &place.address;
+    let (add, promote) = (format!("pingward cluster add {node}@{address}"), format!("pingward cluster promote {node}"));
+    tracing::warn!(
+        cluster = config.cluster_id,
+        others,
+        "this super is empty and cluster.supers names others: it founds no cluster beside theirs, and waits to be added. On \
+         one of theirs run `{add}` and then `{promote}`; to found a new cluster instead, let cluster.supers name this super \
+         alone"
+    );
 }
 
 async fn open(disks: &Disks, history_max_bytes: u64) -> anyhow::Result<Store> {
@@ -137,33 +258,6 @@ async fn open(disks: &Disks, history_max_bytes: u64) -> anyhow::Result<Store> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// An empty super founds a cluster only when it is alone: one that lost its disk must not found a second one beside the
-/// first (PROTOCOLS 1.3). Its rules must be there as well.
-pub(super) async fn may_found(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<()> {
-    let mut others = Vec::new();
-    for address in &config.supers {
-        if !is_ours(address, node, grpc).await {
-            others.push(address.to_string());
-        }
-    }
-    if !others.is_empty() {
-        let ours = PeerAddress { key: Some(node), host: grpc.ip().to_string(), port: grpc.port() };
-        let first = config.supers.first().map_or(ours, |first| PeerAddress { key: Some(node), ..first.clone() });
-        bail!(
-            "this super is empty and cluster.supers names others ({}): it founds no cluster beside theirs. \
-             To found a new one, let cluster.supers name this super alone, with its key where the address is not one of \
-             this machine's (\"{first}\"), or nothing. \
-             To join theirs it would be added there with `pingward cluster add {node}@{grpc}`, which this release cannot do \
-             yet: its groups have one super",
-            others.join(", ")
-        )
-    }
-    if !config.missing.is_empty() {
-        return Err(ConfigError::new(config.missing.clone()).into());
-    }
-    Ok(())
 }
 
 /// Whether an address is this super's own.
@@ -184,12 +278,12 @@ fn is_here(ip: IpAddr) -> bool {
     std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
-fn founding(config: &Config, node: NodeId, grpc: SocketAddr) -> anyhow::Result<Found> {
+fn founding(config: &Config, node: NodeId, address: &str) -> anyhow::Result<Found> {
     let mut genesis = [0; 16];
     getrandom::fill(&mut genesis).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
     Ok(Found {
         cluster: ClusterId { id: config.cluster_id.clone(), genesis: Genesis(genesis) },
-        founder: Super { node, name: config.name.clone(), address: grpc.to_string() },
+        founder: Super { node, name: config.name.clone(), address: address.to_owned() },
         settings: config.settings.clone(),
         now_ms: 0,
     })

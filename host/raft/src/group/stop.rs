@@ -21,6 +21,13 @@ impl Group {
         Inner::end(inner).await;
     }
 
+    /// Hands the lead on, if this replica has it and another voter takes it within `within`, and stays a replica.
+    pub async fn hand_over(&self, within: Duration) {
+        if let Ok(core) = self.inner.core() {
+            hand_over(core, Instant::now() + within).await;
+        }
+    }
+
     /// Ends at once, as if the machine had failed: the others notice by silence.
     pub async fn kill(&self) {
         Inner::end(&self.inner).await;

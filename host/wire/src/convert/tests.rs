@@ -54,6 +54,7 @@ fn anything_of_a_follower() -> impl Strategy<Value = FromFollower> {
         a_ping().prop_map(FromFollower::Ping),
         Just(FromFollower::Goodbye),
         Just(FromFollower::Return),
+        Just(FromFollower::Alive),
     ]
 }
 
@@ -114,14 +115,18 @@ fn an_own_line() -> impl Strategy<Value = Own> {
 }
 
 fn a_welcome() -> impl Strategy<Value = Welcome> {
-    (a_cluster(), any::<bool>(), any::<[u64; 5]>()).prop_map(|(cluster, led, [a, b, c, d, e])| Welcome {
-        cluster,
-        leader: led.then(key),
-        interval_ms: a,
-        timeout_ms: b,
-        settings_version: c,
-        reconnect_spread_ms: d,
-        backoff_cap_ms: e,
+    let supers = proptest::collection::vec("[ -~]{0,259}", 0..=SUPERS);
+    (a_cluster(), any::<bool>(), any::<[u64; 5]>(), supers).prop_map(|(cluster, led, [a, b, c, d, e], supers)| {
+        Welcome {
+            cluster,
+            leader: led.then(key),
+            interval_ms: a,
+            timeout_ms: b,
+            settings_version: c,
+            reconnect_spread_ms: d,
+            backoff_cap_ms: e,
+            supers: supers.into_iter().map(|address| SuperAt { key: key(), address }).collect(),
+        }
     })
 }
 
@@ -132,6 +137,7 @@ fn anything_of_a_super() -> impl Strategy<Value = ToFollower> {
         a_ping().prop_map(ToFollower::Ping),
         any::<u64>().prop_map(|nonce| ToFollower::Pong { nonce }),
         an_own_line().prop_map(ToFollower::Own),
+        Just(ToFollower::Alive),
     ]
 }
 
@@ -245,6 +251,7 @@ fn the_bytes_on_the_wire_are_these() {
         (FromFollower::Ping(ping), "1a0d08071002190807060504030201".into()),
         (FromFollower::Goodbye, "2200".into()),
         (FromFollower::Return, "2a00".into()),
+        (FromFollower::Alive, "3200".into()),
     ] {
         assert_eq!(hex_of(&from_follower_pb(said.clone()).unwrap().encode_to_vec()), hex, "{said:?}");
     }
@@ -266,15 +273,20 @@ fn the_bytes_on_the_wire_are_these() {
         settings_version: 3,
         reconnect_spread_ms: 1_000,
         backoff_cap_ms: 1_500,
+        supers: vec![SuperAt { key: key(), address: "a:1".into() }],
     };
     for (said, hex) in [
-        (ToFollower::Welcome(welcome), format!("0a560a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b")),
+        (
+            ToFollower::Welcome(welcome),
+            format!("0a7f0a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a31"),
+        ),
         (
             ToFollower::Refused(Refusal::Banned { until: RoundId(9), until_ms: 10, reason: "m".into() }),
             "12091a070809100a1a016d".into(),
         ),
         (ToFollower::Ping(ping), "1a0d08071002190807060504030201".into()),
         (ToFollower::Pong { nonce: ping.nonce }, "2209090807060504030201".into()),
+        (ToFollower::Alive, "3200".into()),
         (
             ToFollower::Own(Own { told, until_ms: Some(10), warning: Some("w".into()) }),
             "2a1408071002180322016d2801300a3809400a4a0177".into(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kernel::id::RoundId;
 use kernel::members::Refusal;
 use kernel::standing::Standing;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -17,16 +17,20 @@ use wire::pb;
 use wire::pb::node_client::NodeClient;
 use wire::version;
 
-use super::dial::DialError;
+use super::dial::{self, DialError};
 use super::link::Shared;
-use super::wait::Backoff;
-use super::{Link, words};
+use super::words;
+use crate::config::PeerAddress;
 use crate::known::KnownError;
 
 /// Messages on their way to the super.
 const OUT_ROOM: usize = 16;
 /// For the answer to the hello: a join is a log entry, and a disk may be slow.
 const WELCOME_WITHIN: Duration = Duration::from_secs(15);
+/// However short rounds are: a change of leader is waited out.
+const WELCOME_AT_LEAST: Duration = Duration::from_secs(2);
+/// Until a welcome tells it.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3_600);
 /// For the super to take note of a goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// A line about the points so often.
@@ -54,10 +58,17 @@ pub enum Ended {
 }
 
 /// Says hello on a connection and stays until the stream ends.
-pub async fn run(shared: &Shared, index: usize, channel: Channel, port: u16, backoff: &mut Backoff) -> Ended {
+/// `dialing` is given back when the answer to the hello is there.
+pub async fn run(
+    shared: &Shared,
+    to: &PeerAddress,
+    channel: Channel,
+    port: u16,
+    dialing: SemaphorePermit<'_>,
+) -> Ended {
     let lost = |why: String| Ended::Lost { why, welcomed: false };
     let (out, from) = mpsc::channel(OUT_ROOM);
-    let mut stream = Attached { shared, index, out };
+    let mut stream = Attached { shared, to, out };
     stream.say(FromFollower::Hello(hello(shared, port)));
     let mut client =
         NodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
@@ -66,29 +77,33 @@ pub async fn run(shared: &Shared, index: usize, channel: Channel, port: u16, bac
         let first = inbound.message().await?;
         Ok::<_, tonic::Status>((inbound, first))
     };
+    // Where there is another super to ask, this one is not waited for as long.
+    let has_others = shared.choose(|choice| choice.has_others());
+    let within = if has_others { shared.patience().max(WELCOME_AT_LEAST) } else { WELCOME_WITHIN };
     let opened = tokio::select! {
-        opened = timeout(WELCOME_WITHIN, opening) => opened,
+        opened = timeout(within, opening) => opened,
         () = shared.stop.cancelled() => return Ended::Stopped,
     };
     let (mut inbound, first) = match opened {
         Ok(Ok((inbound, Some(first)))) => (inbound, first),
         Ok(Ok((_, None))) => return lost("the super hung up without an answer".into()),
         Ok(Err(status)) => return lost(said(&status)),
-        Err(_) => return lost(format!("no answer to the hello within {} s", WELCOME_WITHIN.as_secs())),
+        Err(_) => return lost(format!("no answer to the hello within {} ms", within.as_millis())),
     };
     match convert::to_follower(first, shared.settings.key.id()) {
         Ok(ToFollower::Welcome(welcome)) => {
-            if let Err(error) = stream.welcomed(welcome, backoff) {
+            if let Err(error) = stream.welcomed(welcome) {
                 return Ended::OtherCluster(error);
             }
         }
         Ok(ToFollower::Refused(refusal)) => return Ended::Refused(refusal),
-        Ok(ToFollower::Ping(_) | ToFollower::Pong { .. } | ToFollower::Own(_)) => {
+        Ok(ToFollower::Ping(_) | ToFollower::Pong { .. } | ToFollower::Own(_) | ToFollower::Alive) => {
             return lost("the super answered the hello with something else".into());
         }
         Err(malformed) => return lost(format!("the super speaks another language: {malformed}")),
     }
-    stream.stay(&mut inbound, backoff).await
+    drop(dialing);
+    stream.stay(&mut inbound).await
 }
 
 fn hello(shared: &Shared, port: u16) -> Hello {
@@ -108,7 +123,7 @@ fn hello(shared: &Shared, port: u16) -> Hello {
 /// A stream on which the hello was said.
 struct Attached<'a> {
     shared: &'a Shared,
-    index: usize,
+    to: &'a PeerAddress,
     out: mpsc::Sender<pb::FromFollower>,
 }
 
@@ -122,22 +137,19 @@ impl Attached<'_> {
         }
     }
 
-    fn welcomed(&mut self, welcome: Welcome, backoff: &mut Backoff) -> Result<(), KnownError> {
-        self.shared.settings.known.learn_cluster(&welcome.cluster)?;
-        backoff.welcomed(&welcome);
-        let was_out = self.shared.view.borrow().refused.is_some();
-        let mut address = String::new();
-        self.shared.show(self.index, |link: &mut Link| {
-            link.attached = true;
-            address.clone_from(&link.address);
-        });
+    fn welcomed(&mut self, welcome: Welcome) -> Result<(), KnownError> {
+        let shared = self.shared;
+        shared.settings.known.learn_cluster(&welcome.cluster)?;
+        shared.interval.send_replace(Some(Duration::from_millis(welcome.interval_ms)));
+        let was_out = shared.view.borrow().refused.is_some();
+        shared.choose(|choice| choice.welcomed(self.to, &welcome));
         tracing::info!(
-            address,
+            address = dial::address(self.to),
             cluster = %welcome.cluster,
             interval_ms = welcome.interval_ms,
             "attached: pinged once in each round"
         );
-        self.shared.view.send_modify(|view| {
+        shared.view.send_modify(|view| {
             view.cluster = Some(welcome.cluster);
             view.leader = welcome.leader;
             view.refused = None;
@@ -149,14 +161,28 @@ impl Attached<'_> {
         Ok(())
     }
 
-    async fn stay(mut self, inbound: &mut Streaming<pb::ToFollower>, backoff: &mut Backoff) -> Ended {
+    async fn stay(mut self, inbound: &mut Streaming<pb::ToFollower>) -> Ended {
         let lost = |why: String| Ended::Lost { why, welcomed: true };
+        let (mut heard, mut asked) = (Instant::now(), None::<Instant>);
         loop {
+            let interval = self.shared.interval.borrow().unwrap_or(LONGEST_INTERVAL);
+            let due = asked.map_or(heard + interval / 2, |asked| asked + interval / 4 * 3);
             let next = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return self.leave(inbound).await,
                 next = inbound.message() => next,
+                () = sleep_until(due) => {
+                    if asked.is_none() {
+                        self.say(FromFollower::Alive);
+                    } else if self.shared.choose(|choice| choice.has_others()) {
+                        return lost("the super says nothing any more".into());
+                    }
+                    // Where there is no other one, it is asked again.
+                    asked = Some(Instant::now());
+                    continue;
+                }
             };
+            (heard, asked) = (Instant::now(), None);
             let message = match next {
                 Ok(Some(message)) => message,
                 Ok(None) => return lost("the super closed it".into()),
@@ -165,11 +191,11 @@ impl Attached<'_> {
             match convert::to_follower(message, self.shared.settings.key.id()) {
                 Ok(ToFollower::Ping(ping)) => self.answer(ping),
                 Ok(ToFollower::Own(own)) => self.told(own),
-                // It answers a ping of ours; the super's word for it is the next line about us.
-                Ok(ToFollower::Pong { .. }) => {}
-                // Settings or the leader changed.
+                // It answers a ping of ours; the super's word for it is the next line about us. Or it is there.
+                Ok(ToFollower::Pong { .. } | ToFollower::Alive) => {}
+                // Settings, the supers or the leader changed.
                 Ok(ToFollower::Welcome(welcome)) => {
-                    if let Err(error) = self.welcomed(welcome, backoff) {
+                    if let Err(error) = self.welcomed(welcome) {
                         return Ended::OtherCluster(error);
                     }
                 }

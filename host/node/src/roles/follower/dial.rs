@@ -17,9 +17,8 @@ use crate::config::PeerAddress;
 use crate::keys::NodeKey;
 use crate::known::{Known, KnownError};
 use crate::tls::{self, Dial, TlsError};
+use crate::wires::Wires;
 
-/// For each step: a connection, a handshake.
-const STEP_WITHIN: Duration = Duration::from_secs(5);
 /// As the super does.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
@@ -93,21 +92,24 @@ impl DialError {
     }
 }
 
-/// Connects to a super and gives its key.
+/// Connects to a super and gives its key. `within`: for each step, a connection and a handshake.
 ///
 /// # Errors
 /// [`DialError`].
 pub async fn dial(
     key: &NodeKey,
     known: &Known,
+    wires: &Wires,
     to: &PeerAddress,
     from_port: u16,
+    within: Duration,
 ) -> Result<(Channel, NodeId), DialError> {
     let address = address(to);
-    let socket = connect(to, &address, from_port).await?;
+    let socket = connect(to, &address, from_port, within).await?;
     let remembered = known.key(&address);
+    let socket = wires.through(socket, key.id(), to.key.or(remembered));
     let dial = Dial::new(key, to.key.or(remembered))?;
-    let shaken = timeout(STEP_WITHIN, TlsConnector::from(dial.config.clone()).connect(dial.name.clone(), socket)).await;
+    let shaken = timeout(within, TlsConnector::from(dial.config.clone()).connect(dial.name.clone(), socket)).await;
     let unreachable = |source| DialError::Connect { address: address.clone(), source };
     let stream = match shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
@@ -163,13 +165,13 @@ pub fn address(of: &PeerAddress) -> String {
     PeerAddress { key: None, ..of.clone() }.to_string()
 }
 
-async fn connect(to: &PeerAddress, address: &str, from_port: u16) -> Result<TcpStream, DialError> {
+async fn connect(to: &PeerAddress, address: &str, from_port: u16, within: Duration) -> Result<TcpStream, DialError> {
     let resolved = lookup_host((to.host.as_str(), to.port)).await;
     let resolved = resolved.map_err(|source| DialError::Resolve { address: address.to_owned(), source })?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for target in resolved {
         let socket = bind(target, from_port).map_err(|source| DialError::Port { port: from_port, source })?;
-        match timeout(STEP_WITHIN, socket.connect(target)).await {
+        match timeout(within, socket.connect(target)).await {
             Ok(Ok(stream)) => {
                 let _best_effort = stream.set_nodelay(true);
                 return Ok(stream);

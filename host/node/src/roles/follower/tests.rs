@@ -7,12 +7,13 @@ use kernel::standing::Standing;
 use kernel::units::Points;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use wire::message::{FromFollower, Role, ToFollower};
+use wire::message::{FromFollower, Role, ToFollower, Welcome};
 use wire::version;
 
 use super::*;
 use crate::grpc::testing::{Stub, patient, ping, welcome};
 use crate::listen::Limits;
+use crate::mail::Mail;
 
 struct Running {
     id: NodeId,
@@ -33,6 +34,7 @@ fn settings(seed: u8, to: PeerAddress) -> Settings {
         address: "here:1".into(),
         rest: Some("127.0.0.1:8081".into()),
         once: false,
+        wires: Wires::default(),
         faults: Arc::default(),
     }
 }
@@ -295,27 +297,52 @@ async fn two_followers_cannot_share_a_port() {
 
 #[tokio::test]
 async fn a_follower_attaches_to_two_supers_at_once_from_one_port() {
-    let (mut a, mut b, c) = (stub().await, Stub::start(3, Limits::GRPC).await, Stub::start(4, Limits::GRPC).await);
+    let (mut a, mut b, mut c) = (stub().await, Stub::start(3, Limits::GRPC).await, Stub::start(4, Limits::GRPC).await);
     let peers = [a.peer(Some(a.key.id())), b.peer(Some(b.key.id())), c.peer(Some(c.key.id()))];
-    let me = NodeKey::from_seed(&[2; 32]).id();
-    // The order follows from the keys: leave out the one that ranks last.
-    let mut ranked = peers.to_vec();
-    ranked.sort_by_cached_key(|to| Reverse(rank(me, to, &Known::in_memory())));
-    let chosen: Vec<_> = ranked[..2].to_vec();
     let mut follower = start(Settings { supers: peers.to_vec(), ..settings(2, a.peer(None)) });
     let mut ports = Vec::new();
-    let mut c = c;
-    for (stub, peer) in [&mut a, &mut b, &mut c].into_iter().zip(&peers) {
-        if chosen.contains(peer) {
-            let attach = stub.hello().await;
-            ports.push(attach.source_port);
-            attach.answer.send(Ok(welcome())).unwrap();
-            // The way back stays open until the test ends.
-            std::mem::forget(attach.out);
+    for _ in 0..OBSERVERS {
+        // Which two follows from the keys.
+        let attach = tokio::select! {
+            attach = a.hello() => attach,
+            attach = b.hello() => attach,
+            attach = c.hello() => attach,
+        };
+        ports.push(attach.source_port);
+        attach.answer.send(Ok(welcome())).unwrap();
+        // The way back stays open until the test ends.
+        std::mem::forget(attach.out);
+    }
+    assert_eq!(ports[0], ports[1]);
+    let attached = |view: &FollowerView| view.supers.iter().filter(|link| link.attached).count();
+    follower.shows(|view| view.supers.len() == 3 && attached(view) == OBSERVERS).await;
+}
+
+#[tokio::test]
+async fn a_super_that_falls_silent_is_left_for_the_next_one() {
+    let (mut a, mut b, mut c) = (stub().await, Stub::start(3, Limits::GRPC).await, Stub::start(4, Limits::GRPC).await);
+    let peers = [a.peer(Some(a.key.id())), b.peer(Some(b.key.id())), c.peer(Some(c.key.id()))];
+    let follower = start(Settings { supers: peers.to_vec(), ..settings(2, a.peer(None)) });
+    let quick = Welcome { interval_ms: 400, ..welcome() };
+    let mut seen = std::collections::BTreeSet::new();
+    // Nobody says anything after the first welcome: two supers first, then the third one in the place of one of them.
+    while seen.len() < 3 {
+        let (at, mail) = tokio::select! {
+            mail = a.mail() => (0, mail),
+            mail = b.mail() => (1, mail),
+            mail = c.mail() => (2, mail),
+        };
+        if let Mail::Attach(attach) = mail {
+            if seen.insert(at) {
+                attach.answer.send(Ok(quick.clone())).unwrap();
+                std::mem::forget(attach.out);
+            } else {
+                std::mem::forget((attach.answer, attach.out));
+            }
         }
     }
-    assert!(ports.len() == 2 && ports[0] == ports[1]);
-    follower.shows(|view| view.supers.len() == 2 && view.supers.iter().all(|link| link.attached)).await;
+    follower.stop.cancel();
+    patient(follower.ended).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ mod tests {
             settings_version: 1,
             reconnect_spread_ms,
             backoff_cap_ms,
+            supers: Vec::new(),
         }
     }
 

@@ -21,6 +21,7 @@ struct Rig {
     group: Group,
     mailbox: mpsc::Sender<Mail>,
     tasks: Tasks,
+    _other_supers: mpsc::Sender<SuperMail>,
 }
 
 /// A loop with rounds of an hour, so that nothing but the test writes to the log.
@@ -37,8 +38,9 @@ async fn rig() -> (Rig, Supernode) {
     let store = Arc::new(disks.open(1 << 20).unwrap());
     let (group, _) = group::alone(&disks, store, found, Arc::clone(&metrics), &tasks).await.unwrap();
     let (mail, mailbox) = mpsc::channel(4 * TAKEN);
+    let (other_supers, supers) = mpsc::channel(1);
     let supernode = Supernode::new(Parts {
-        seat: Seat(0),
+        peers: Peers::new(group.clone(), Arc::new(group::Links::none())),
         policies: Policies::new(group.clone(), key.id(), Engine::new().unwrap()),
         key,
         group: group.clone(),
@@ -48,9 +50,10 @@ async fn rig() -> (Rig, Supernode) {
         gate: Gate::new(Limits::GRPC, metrics.connections_refused.clone()),
         metrics,
         mailbox,
+        supers,
         tasks: tasks.clone(),
     });
-    (Rig { group, mailbox: mail, tasks }, supernode)
+    (Rig { group, mailbox: mail, tasks, _other_supers: other_supers }, supernode)
 }
 
 struct Client {
@@ -153,7 +156,7 @@ async fn any_message_that_nobody_asked_for_is_a_flood_when_it_does_not_end() {
     let (rig, supernode) = rig().await;
     rig.run(supernode).await;
     let again = hello(0).attach.hello;
-    let ping = Ping { round: RoundId(1), term: kernel::id::Term(1), nonce: 7 };
+    let ping = Ping { round: RoundId(1), term: Term(1), nonce: 7 };
     let kinds = [FromFollower::Return, FromFollower::Hello(again), FromFollower::Ping(ping)];
     for (stream, what) in (1..).zip(kinds) {
         let from = rig.attach(stream).await;
