@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// What is on its way in one direction of a connection, in pieces.
 const PIECES: usize = 256;
@@ -32,14 +33,19 @@ pub struct Wires {
 struct Faults {
     /// Whatever a node sends or gets is so late.
     lag: BTreeMap<NodeId, Duration>,
-    /// Nodes that reach only each other. Whoever is in none reaches everybody else who is in none.
-    islands: Vec<BTreeSet<NodeId>>,
+    /// Sides of a cut: who is on one reaches nobody on another. Whoever is on none reaches all, unless there is one side only:
+    /// that one is cut off from everybody else.
+    sides: Vec<BTreeSet<NodeId>>,
 }
 
 impl Faults {
     fn is_cut(&self, a: NodeId, b: NodeId) -> bool {
-        let island = |node| self.islands.iter().position(|island| island.contains(&node));
-        island(a) != island(b)
+        let side = |node| self.sides.iter().position(|side| side.contains(&node));
+        match (side(a), side(b)) {
+            (Some(a), Some(b)) => a != b,
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => self.sides.len() == 1,
+        }
     }
 
     fn lag(&self, a: NodeId, b: NodeId) -> Duration {
@@ -66,9 +72,10 @@ impl Wires {
         });
     }
 
-    /// Each of these sets reaches only itself; all others reach each other. It replaces what was cut before.
-    pub fn partition(&self, islands: Vec<BTreeSet<NodeId>>) {
-        self.change(|faults| faults.islands = islands);
+    /// Nobody on one of these sides reaches anybody on another; who is on none reaches all. One side alone is cut off from
+    /// everybody else. It replaces what was cut before.
+    pub fn partition(&self, sides: Vec<BTreeSet<NodeId>>) {
+        self.change(|faults| faults.sides = sides);
     }
 
     /// Nothing is wrong any more. Gives whether something was.
@@ -93,8 +100,8 @@ impl Wires {
         let (from_node, to_node) = tokio::io::split(theirs);
         let (from_socket, to_socket) = tokio::io::split(socket);
         let way = |faults: &Arc<watch::Sender<Faults>>| Way { faults: faults.subscribe(), a: from, b: to };
-        carry(from_node, to_socket, way(faults));
-        carry(from_socket, to_node, way(faults));
+        carry(from_node, to_socket, way(faults), false);
+        carry(from_socket, to_node, way(faults), true);
         Box::new(ours)
     }
 }
@@ -106,8 +113,9 @@ struct Way {
     b: NodeId,
 }
 
-/// Carries bytes until either side is gone.
-fn carry<R, W>(mut from: ReadHalf<R>, mut to: WriteHalf<W>, mut way: Way)
+/// Carries bytes until either side is gone. `holds_end`: an end is held by a cut too. The node's own end is not: its port
+/// would be taken for as long as the cut lasts.
+fn carry<R, W>(mut from: ReadHalf<R>, mut to: WriteHalf<W>, mut way: Way, holds_end: bool)
 where
     R: AsyncRead + Send + 'static,
     W: AsyncWrite + Send + 'static,
@@ -115,7 +123,10 @@ where
     let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let faults = way.faults.clone();
     let (a, b) = (way.a, way.b);
+    let ended = CancellationToken::new();
+    let ends = ended.clone().drop_guard();
     tokio::spawn(async move {
+        let _ends = ends;
         let mut buffer = vec![0; PIECE_BYTES];
         while let Ok(count @ 1..) = tokio::select! {
             read = from.read(&mut buffer) => read,
@@ -131,13 +142,17 @@ where
     tokio::spawn(async move {
         while let Some((due, piece)) = pieces.recv().await {
             sleep_until(due).await;
-            if way.faults.wait_for(|faults| !faults.is_cut(a, b)).await.is_err() || to.write_all(&piece).await.is_err()
-            {
+            let open = tokio::select! {
+                open = way.faults.wait_for(|faults| !faults.is_cut(a, b)) => open.is_ok(),
+                () = ended.cancelled(), if !holds_end => false,
+            };
+            if !open || to.write_all(&piece).await.is_err() {
                 break;
             }
         }
-        // The other side is told when it can be reached.
-        let _ended = way.faults.wait_for(|faults| !faults.is_cut(a, b)).await.is_ok();
+        if holds_end {
+            let _ended = way.faults.wait_for(|faults| !faults.is_cut(a, b)).await.is_ok();
+        }
         let _gone = to.shutdown().await;
     });
 }
@@ -181,9 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn islands_reach_themselves_and_the_rest_each_other() {
-        let faults = Faults { islands: vec![BTreeSet::from([A])], lag: BTreeMap::from([(A, HANG), (B, HANG)]) };
+    fn a_cut_is_between_its_sides_and_one_side_alone_is_cut_off_from_all() {
+        let faults = Faults { sides: vec![BTreeSet::from([A])], lag: BTreeMap::from([(A, HANG), (B, HANG)]) };
         assert!(faults.is_cut(A, B) && faults.is_cut(C, A) && !faults.is_cut(B, C) && !faults.is_cut(A, A));
+        let two = Faults { sides: vec![BTreeSet::from([A]), BTreeSet::from([B])], ..Faults::default() };
+        assert!(two.is_cut(A, B) && two.is_cut(B, A) && !two.is_cut(A, C) && !two.is_cut(C, B));
         assert_eq!((faults.lag(A, B), faults.lag(C, B), faults.lag(C, C)), (2 * HANG, HANG, Duration::ZERO));
     }
 

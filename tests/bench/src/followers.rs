@@ -14,6 +14,7 @@ use node::config::PeerAddress;
 use node::keys::NodeKey;
 use node::known::Known;
 use node::roles::follower::{FollowerFaults, FollowerView, Settings, run as run_follower};
+use node::wires::Wires;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +120,7 @@ fn follower(process: &SuperProcess) -> Result<Settings> {
         address: String::new(),
         rest: None,
         once: false,
+        wires: Wires::default(),
         faults: Arc::new(FollowerFaults::default()),
     })
 }

@@ -139,7 +139,6 @@ impl Cluster {
         let wires = Wires::faulty();
         let mut founder = Member::new(Role::Super, FOUNDER, options, &wires)?;
         founder.config.rest = options.rest;
-        founder.config.policies = policies(options);
         let flaky = options.flaky.into();
         let mut cluster = Self { supers: Vec::new(), followers: Vec::new(), flaky, round_ms: options.round_ms, wires };
         cluster.start_one(founder, options).await?;
@@ -177,6 +176,7 @@ impl Cluster {
 
     async fn start_one(&mut self, mut member: Member, options: &Options) -> Result<String, Failure> {
         member.config.public_addresses = true;
+        member.config.policies = policies(options);
         let interval = options.round_ms.to_string();
         member
             .config
@@ -261,8 +261,10 @@ impl Cluster {
     /// The super that knows most: the one that leads, else the first that runs.
     fn best(&self) -> Option<&Member> {
         let runs = |member: &&Member| member.node.is_some();
-        let leads = |member: &&Member| member.leadership().is_some_and(|now| now.ready);
-        self.supers.iter().find(leads).or_else(|| self.supers.iter().find(runs))
+        // One that was cut off may still think that it leads, in an older term.
+        let leads = |member: &&Member| member.leadership().filter(|now| now.ready).map(|now| now.term);
+        let leader = self.supers.iter().filter(|member| leads(member).is_some()).max_by_key(leads);
+        leader.or_else(|| self.supers.iter().find(runs))
     }
 
     fn part(&self) -> Option<&SuperPart> {
@@ -454,7 +456,7 @@ impl Cluster {
         })
     }
 
-    /// Cuts the network into pieces; whoever is named in none stays with the others that are not.
+    /// Cuts the network between sides; whoever is named on none reaches all of them. One side alone is cut off from everybody.
     pub fn partition(&self, islands: &[Vec<String>]) -> Result<String, Failure> {
         let mut seen = BTreeSet::new();
         let mut cut = Vec::new();
@@ -472,7 +474,10 @@ impl Cluster {
         let supers = self.supers.len();
         let on = |nodes: &BTreeSet<NodeId>| self.supers.iter().filter(|m| nodes.contains(&m.key.id())).count();
         let named: usize = cut.iter().map(on).sum();
-        let most = cut.iter().map(on).chain([supers - named]).max().unwrap_or(0);
+        // Who is on no side reaches every side.
+        let rest = supers - named;
+        let sides = cut.iter().map(on).map(|count| if cut.len() > 1 { count + rest } else { count });
+        let most = sides.chain((cut.len() == 1).then_some(rest)).max().unwrap_or(0);
         self.wires.partition(cut);
         let sides = islands.iter().map(|island| island.join(", ")).collect::<Vec<_>>().join(" | ");
         let outcome = if most > supers / 2 {
@@ -480,7 +485,12 @@ impl Cluster {
         } else {
             "no side has most of the supers, so no round is settled"
         };
-        Ok(format!("cut off from all others: {sides}; {outcome}, until `heal`"))
+        let what = if islands.len() == 1 {
+            format!("{sides} is cut off from all others")
+        } else {
+            format!("cut between {sides}")
+        };
+        Ok(format!("{what}: {outcome}, until `heal`"))
     }
 
     /// The network is whole again.
@@ -510,7 +520,8 @@ impl Cluster {
         }];
         if self.supers.len() > 1 {
             let members = self.group().and_then(|group| group.members().ok()).unwrap_or_default();
-            lines.extend(self.supers.iter().map(|member| super_line(member, &members)));
+            let leader = self.best().map(|best| best.key.id());
+            lines.extend(self.supers.iter().map(|member| super_line(member, &members, leader)));
         }
         lines
     }
@@ -543,14 +554,16 @@ impl Cluster {
 }
 
 /// A super in one line: what it is in the group, how far behind, and who is attached to it.
-fn super_line(member: &Member, members: &[raft::Member]) -> String {
+fn super_line(member: &Member, members: &[raft::Member], leader: Option<NodeId>) -> String {
     let name = member.name();
     let Some(part) = member.part() else { return format!("{name:<12} killed: `restart {name}`") };
     let id = member.key.id();
     let row = members.iter().rfind(|row| row.key == id);
-    let is_leader = member.leadership().is_some_and(|now| now.ready);
+    let leads = member.leadership().is_some_and(|now| now.ready);
     let role = match row {
-        _ if is_leader => "leader",
+        _ if leads && leader == Some(id) => "leader",
+        // It does not know better: it is cut off.
+        _ if leads => "deposed",
         Some(row) if row.voter => "voter",
         Some(_) => "learner",
         None => "no member",

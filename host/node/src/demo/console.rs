@@ -19,7 +19,7 @@ pub const HELP: &str =
     "  kill NAME                            ends a node at once, as kill -9: it is missed, warned, suspended, banned
   restart NAME                         starts it again with its key and its disk
   lag NAME 300ms                       makes all that it sends and gets so late; 0ms ends it
-  partition A,B|C                      cuts the network: each side reaches only itself, and all others each other
+  partition A,B|C                      cuts the network between A,B and C; one side alone is cut off from everybody
   heal                                 the network is whole again
   overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
   swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config
@@ -162,7 +162,7 @@ fn lag(rest: &[&str]) -> Result<Order, String> {
 }
 
 fn partition(rest: &[&str]) -> Result<Order, String> {
-    let usage = "write `partition A,B|C`, such as `partition super-1|super-2,super-3`; who is named on no side stays with the others";
+    let usage = "write `partition A,B|C`, such as `partition super-1|super-2,super-3`; who is named on no side reaches all of them";
     let sides: Vec<Vec<String>> = rest
         .concat()
         .split('|')

@@ -48,7 +48,7 @@ impl Tally {
                 vec![format!("policy      {slot} {what}, round {round}{detail}")]
             }
             Notice::AskOperator { round, rounds } => vec![format!(
-                "suspect     round {round} is the {rounds}th suspect one in a row: if the nodes are really gone, type `accept rounds`"
+                "suspect     {rounds} suspect rounds in a row, up to round {round}: if the nodes are really gone, type `accept rounds`"
             )],
             Notice::Leader { term, leader, .. } => {
                 let seat = state.meta.seats.iter().find(|row| row.holder.node == *leader);

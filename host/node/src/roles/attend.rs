@@ -17,8 +17,6 @@ use crate::mail::{Attach, StreamId, SuperMail};
 
 /// Hellos that wait until this super is open.
 const HELD: usize = 1_024;
-/// What is said to another super is said again after this part of a round.
-const AGAIN_DIVISOR: u64 = 8;
 
 /// A round whose base is not applied here yet.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +181,7 @@ impl Supernode {
     /// Tells all the others that a round begins.
     pub(super) fn tell_supers(&self, open: OpenRound) {
         for to in self.peers.others(self.node) {
-            let telling = self.peers.clone().tell(to, open, self.again());
+            let telling = self.peers.clone().tell(to, open, self.patience());
             self.tasks.spawn_connection("telling a super of a round", telling);
         }
     }
@@ -193,12 +191,12 @@ impl Supernode {
         if leader == self.node {
             self.partial(signed);
         } else {
-            let reporting = self.peers.clone().report(leader, open, signed, self.again());
+            let reporting = self.peers.clone().report(leader, open, signed, self.patience());
             self.tasks.spawn_connection("handing in a report", reporting);
         }
     }
 
-    fn again(&self) -> Duration {
-        Duration::from_micros((self.timing.interval_us / AGAIN_DIVISOR).clamp(10_000, 1_000_000))
+    fn patience(&self) -> Duration {
+        Duration::from_micros(self.timing.interval_us)
     }
 }

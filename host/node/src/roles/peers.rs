@@ -22,6 +22,8 @@ use crate::group::Group;
 
 /// Connections that are kept: one to each super that there may be in the middle of a change.
 const CHANNELS: usize = raft::REPLICAS;
+/// After an attempt that failed the next one comes after this part of the time that one may take.
+const AGAIN_DIVISOR: u32 = 8;
 
 /// The other supers of a group. Clones are the same.
 #[derive(Clone)]
@@ -55,38 +57,38 @@ impl Peers {
         keys
     }
 
-    /// Says that a round begins, until it is heard or the round is over. `again`: how long an answer is waited for, and
-    /// between two attempts.
-    pub async fn tell(self, to: NodeId, open: OpenRound, again: Duration) {
+    /// Says that a round begins, until it is heard or the round is over. `within`: how long an answer is waited for; a slow
+    /// way is no reason to say it twice.
+    pub async fn tell(self, to: NodeId, open: OpenRound, within: Duration) {
         let say = || {
             let client = self.client(to);
             async move { client?.open(rounds::open_pb(open)).await.map(|_| true) }
         };
-        self.until_over(open, again, say).await;
+        self.until_over(open, within, say).await;
     }
 
     /// Hands a report to the leader of its round, until that takes it or the round is over.
-    pub async fn report(self, to: NodeId, open: OpenRound, signed: SignedPartial, again: Duration) {
+    pub async fn report(self, to: NodeId, open: OpenRound, signed: SignedPartial, within: Duration) {
         let say = || {
             let (client, report) = (self.client(to), rounds::report_pb(&signed));
             async move { client?.report(report).await.map(|answer| answer.into_inner().taken) }
         };
-        self.until_over(open, again, say).await;
+        self.until_over(open, within, say).await;
     }
 
-    async fn until_over<F>(&self, open: OpenRound, again: Duration, say: impl Fn() -> F)
+    async fn until_over<F>(&self, open: OpenRound, within: Duration, say: impl Fn() -> F)
     where
         F: Future<Output = Result<bool, Status>>,
     {
         let saying = async {
             loop {
-                match timeout(again, say()).await {
+                match timeout(within, say()).await {
                     Ok(Ok(true)) => return,
                     Ok(Ok(false)) => {}
                     Ok(Err(error)) => tracing::debug!(round = open.round.0, %error, "a super did not hear"),
                     Err(_) => tracing::debug!(round = open.round.0, "a super does not answer"),
                 }
-                sleep(again).await;
+                sleep(within / AGAIN_DIVISOR).await;
             }
         };
         tokio::select! {

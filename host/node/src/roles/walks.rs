@@ -22,7 +22,7 @@ pub(super) struct Watched {
 }
 
 impl Supernode {
-    /// Begins a walk; one that has no seat, or a seat that came later than the round, walks and reports nothing.
+    /// Begins a walk, unless this super has no say in the round.
     pub(super) fn open(&mut self, open: OpenRound, leader: NodeId, queue: Arc<[NodeId]>, waited_us: u64) {
         while let Some(front) = self.walks.front() {
             // What was observed in an earlier term is worth nothing.
@@ -35,7 +35,8 @@ impl Supernode {
             }
             self.carry = self.walks.pop_front().map(|mut watched| watched.walk.carry()).unwrap_or_default();
         }
-        let Some(row) = self.row() else { return };
+        // One whose seat came after the round was opened has no say in it.
+        let Some(row) = self.row().filter(|row| row.takes_part(&open)) else { return };
         let mut secret = [0; 16];
         if let Err(error) = getrandom::fill(&mut secret) {
             self.tasks.fail(format!("no randomness for a round's secret: {error}"));

@@ -195,6 +195,8 @@ fn bind(target: SocketAddr, port: u16) -> io::Result<TcpSocket> {
         (TcpSocket::new_v6()?, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
     };
     socket.set_reuseaddr(true)?;
+    // A connection that broke must not hold the port to this super until the network has told its end.
+    socket.set_zero_linger()?;
     socket.bind((any, port).into())?;
     Ok(socket)
 }
