@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use kernel::id::{ClusterId, NodeId};
-use store::{Disk, Identity, LogFile, LogHead, SpoolRoom, Store, StoreError, Vote};
+use store::{Disk, Identity, LogFile, LogHead, Membership, SpoolRoom, Store, StoreError, Vote};
 
 use crate::log::{Log, LogEnd};
 use crate::machine::{Machine, Watcher};
@@ -116,6 +116,16 @@ impl Files {
     #[must_use]
     pub const fn identity(&self) -> Option<&Identity> {
         self.head.identity.as_ref()
+    }
+
+    /// The members as the last entry says that is here, applied or not: those are who votes. Nobody on a new disk.
+    ///
+    /// # Errors
+    /// [`OpenError::Store`].
+    pub fn members(&self) -> Result<Membership, OpenError> {
+        let mark = self.store.mark()?;
+        let waiting = self.log.members_after(mark.applied.map(|place| place.index))?;
+        Ok(waiting.unwrap_or(mark.membership))
     }
 
     /// Whether there is a state of a release that had no log, of which the log will be the continuation: this node is then

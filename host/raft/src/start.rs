@@ -144,8 +144,8 @@ pub(crate) struct Stores {
 }
 
 impl Group {
-    /// Opens this super's part of the group. One that may found its cluster, and one that is alone in its group, leads when
-    /// this returns; any other one follows, or waits to be invited: see [`Group::joined`].
+    /// Opens this super's part of the group. One that may found its cluster, and one that is its group's only voter, leads
+    /// when this returns; any other one follows, or waits to be invited: see [`Group::joined`].
     ///
     /// # Errors
     /// [`StartError`].
@@ -153,7 +153,7 @@ impl Group {
         let files = Files::open(&parts.log, Arc::clone(&parts.store))?;
         let state = parts.store.load().map_err(OpenError::from)?;
         check(&parts, &state, files.identity())?;
-        let alone = parts.store.mark().map_err(OpenError::from)?.membership.replicas.len() == 1;
+        let voters = files.members()?.voters;
         let identity = match files.identity() {
             Some(identity) => Some(identity.clone()),
             None if state.is_founded() => {
@@ -204,6 +204,8 @@ impl Group {
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
         if let Some(identity) = identity {
+            // Who votes with others has to wait for them, also where the state does not know of them yet.
+            let alone = if voters.is_empty() { founds } else { voters == [[identity.replica]] };
             let begun = group.begin(&identity, founds, alone).await;
             if let Err(error) = begun {
                 group.kill().await;
@@ -223,7 +225,7 @@ impl Group {
                 Err(error) => return Err(failed(error)),
             }
         }
-        if !founds && !alone {
+        if !alone {
             return Ok(());
         }
         // There is nobody to wait for.

@@ -16,8 +16,8 @@ use redb::{
 use crate::Disk;
 use crate::error::{StoreError, disk};
 use crate::rows::about::{About, set_format};
-use crate::rows::logged::Logged;
-use crate::rows::mark::{Place, Vote};
+use crate::rows::logged::{Logged, Payload};
+use crate::rows::mark::{Membership, Place, Vote};
 use crate::rows::{about, decode, encode};
 use crate::tables::{ABOUT, LOG, LOG_META};
 
@@ -180,6 +180,23 @@ impl LogFile {
         transaction.commit().map_err(disk)
     }
 
+    /// The members as the last entry after an index says; `None` where no entry after it changes them. Reads those entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn members_after(&self, applied: Option<u64>) -> Result<Option<Membership>, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        let table = reader.open_table(LOG).map_err(disk)?;
+        let first = applied.map_or(0, |applied| applied.saturating_add(1));
+        for row in table.range(first..).map_err(disk)?.rev() {
+            let (key, row) = row.map_err(disk)?;
+            if let Payload::Membership(members) = of_row(key.value(), row.value())?.payload {
+                return Ok(Some(members));
+            }
+        }
+        Ok(None)
+    }
+
     /// Entries from one index to before another, as far as they are there, and not many more bytes than `max_bytes`; at
     /// least one where there is one.
     ///
@@ -280,7 +297,6 @@ fn get<T: for<'b> Decode<'b, ()>>(
 mod tests {
     use super::*;
     use crate::rows::check;
-    use crate::rows::logged::Payload;
     use crate::tests::draw::Draw;
 
     fn entry(term: u64, index: u64) -> Logged {
@@ -331,6 +347,19 @@ mod tests {
         assert_eq!(log.read(9, 5, 1).unwrap(), []);
         log.write(&[LogChange::Truncate(None)], None, Some(place(1, 3))).unwrap();
         assert_eq!(log.read(0, u64::MAX, 1).unwrap(), []);
+    }
+
+    #[test]
+    fn the_last_members_of_those_after_an_index_are_found() {
+        let (log, _) = LogFile::open(&Disk::memory()).unwrap();
+        let of = |id| Membership { voters: vec![vec![id]], replicas: Vec::new() };
+        let members = |index, id| Logged { place: Place { term: 1, index }, payload: Payload::Membership(of(id)) };
+        let entries = [members(0, 7), entry(1, 1), members(2, 8), entry(1, 3)];
+        log.write(&[append(&entries)], None, Some(Place { term: 1, index: 3 })).unwrap();
+        assert_eq!(log.members_after(None).unwrap(), Some(of(8)));
+        assert_eq!(log.members_after(Some(1)).unwrap(), Some(of(8)));
+        assert_eq!(log.members_after(Some(2)).unwrap(), None);
+        assert_eq!(log.members_after(Some(9)).unwrap(), None);
     }
 
     #[test]
