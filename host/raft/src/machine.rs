@@ -111,7 +111,21 @@ impl Machine {
         watcher: Arc<dyn Watcher>,
         log: LogView,
     ) -> Result<Self, store::StoreError> {
-        let (state, mark, ahead) = (store.load()?, RwLock::new(store.mark()?), Mutex::default());
+        let state = store.load()?;
+        Self::with(store, state, spools, identity, runs, watcher, log)
+    }
+
+    /// The same with the state that was read of it already.
+    pub(crate) fn with(
+        store: Arc<Store>,
+        state: State,
+        spools: SpoolRoom,
+        identity: Identity,
+        runs: Runs,
+        watcher: Arc<dyn Watcher>,
+        log: LogView,
+    ) -> Result<Self, store::StoreError> {
+        let (mark, ahead) = (RwLock::new(store.mark()?), Mutex::default());
         let (keeping, state) = (Keeping::new(state.meta.settled), RwLock::new(state));
         let shared = Shared { store, spools, identity, runs, watcher, log, keeping, state, mark, ahead };
         Ok(Self { shared: Arc::new(shared) })

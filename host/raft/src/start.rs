@@ -151,8 +151,8 @@ impl Group {
     /// [`StartError`].
     pub async fn open(parts: Parts) -> Result<Self, StartError> {
         let files = Files::open(&parts.log, Arc::clone(&parts.store))?;
-        let state = parts.store.load().map_err(OpenError::from)?;
-        check(&parts, &state, files.identity())?;
+        let state = files.state();
+        check(&parts, state, files.identity())?;
         let voters = files.members()?.voters;
         let identity = match files.identity() {
             Some(identity) => Some(identity.clone()),
