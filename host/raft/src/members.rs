@@ -189,7 +189,7 @@ impl Editor<'_> {
         }
         // A place in the log that a majority has is nobody else's, ever.
         let place = written(self.core.raft.write_blank().await)?.log_id.index;
-        let replica = Replica { key, address, seat: None };
+        let replica = Replica { key, address };
         let cluster = self.inner.view.read(|state| state.meta.cluster.clone());
         match self.inner.calls.invite(&replica, &Invite { cluster, replica: place }).await {
             Ok(Ok(())) => {}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kernel::command::Found;
-use kernel::id::{NodeId, Seat};
+use kernel::id::NodeId;
 use kernel::state::State;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -218,7 +218,7 @@ impl Group {
     async fn begin(&self, identity: &Identity, founds: bool, alone: bool) -> Result<(), StartError> {
         let core = self.inner.run(identity).await?;
         if founds {
-            let founder = Replica { key: self.inner.key, address: self.inner.address.clone(), seat: Some(Seat(0)) };
+            let founder = Replica { key: self.inner.key, address: self.inner.address.clone() };
             match core.raft.initialize(BTreeMap::from([(0, founder)])).await {
                 // It was begun before, and the machine failed in the middle of it.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

@@ -95,7 +95,7 @@ async fn nobody_joins_who_does_not_want_to() {
 /// What a replica says to a vote that somebody asks for.
 async fn asked(board: &Arc<Switchboard>, by: u8, of: &Node, from: u64, to: u64) -> Result<bool, tonic::Code> {
     let line = rig::Line { me: key(by), board: Arc::clone(board) };
-    let replica = store::Replica { key: of.key(), address: of.home.address(), seat: None };
+    let replica = store::Replica { key: of.key(), address: of.home.address() };
     let mut io = Some(patient(line.connect(&replica, Lane::Calls)).await.unwrap());
     let once = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let io = io.take();
