@@ -20,7 +20,7 @@ use store::{Identity, Replica, SpoolRoom};
 use tokio::sync::{OnceCell, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wire::raft::{Invite, Route};
+use wire::raft::{Invite, Invited, Route};
 
 use crate::log::LogEnd;
 use crate::machine::Machine;
@@ -48,6 +48,8 @@ pub struct Group {
 pub(crate) struct Inner {
     pub(crate) key: NodeId,
     pub(crate) address: String,
+    /// What it calls itself.
+    pub(crate) name: String,
     pub(crate) roster: Arc<dyn Roster>,
     pub(crate) spools: SpoolRoom,
     pub(crate) view: Arc<View>,
@@ -294,11 +296,12 @@ impl Inner {
     }
 
     /// The leader of another group says that this super is to be one of its replicas.
-    pub(crate) async fn invited(&self, caller: Caller, invite: &Invite) -> Result<(), String> {
+    pub(crate) async fn invited(&self, caller: Caller, invite: &Invite) -> Result<Invited, String> {
+        let accepted = Invited { name: self.name.clone() };
         if let Some(core) = self.core.get() {
             let cluster = self.view.read(|state| state.meta.cluster.clone());
             if core.id == invite.replica && (cluster == ClusterId::default() || cluster == invite.cluster) {
-                return Ok(());
+                return Ok(accepted);
             }
             return Err(format!(
                 "this super is replica {} of {cluster}; to add it elsewhere, stop it and give it an empty data_dir",
@@ -309,7 +312,7 @@ impl Inner {
         let stores = stores.as_mut().ok_or("this super is just being invited; ask again")?;
         stores.invite(invite)?;
         tracing::info!(by = %caller.0, cluster = %invite.cluster, replica = invite.replica, "invited into a group");
-        Ok(())
+        Ok(accepted)
     }
 
     pub(crate) fn core(&self) -> Result<&Core, GroupError> {

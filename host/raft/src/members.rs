@@ -189,10 +189,10 @@ impl Editor<'_> {
         }
         // A place in the log that a majority has is nobody else's, ever.
         let place = written(self.core.raft.write_blank().await)?.log_id.index;
-        let replica = Replica { key, address };
+        let mut replica = Replica { key, address, name: String::new() };
         let cluster = self.inner.view.read(|state| state.meta.cluster.clone());
         match self.inner.calls.invite(&replica, &Invite { cluster, replica: place }).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(invited)) => replica.name = invited.name,
             Ok(Err(why)) => return refused("invitation", format!("{} does not join: {why}", replica.address)),
             Err(error) => {
                 let cure = "is it running, and does the key belong to that address?";

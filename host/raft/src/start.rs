@@ -81,7 +81,8 @@ pub struct Parts {
     pub runs: Runs,
     /// Who else wants to know what was applied.
     pub watcher: Arc<dyn Watcher>,
-    /// What an empty super founds, if it may. Its cluster's id is also what one that is not empty must belong to.
+    /// What an empty super founds, if it may. Its cluster's id is also what one that is not empty must belong to, and the
+    /// founder's name is what this super calls itself when it is added to another group.
     pub found: Found,
     /// Whether it may; else it waits to be invited.
     pub may_found: bool,
@@ -184,6 +185,7 @@ impl Group {
         let inner = Arc::new(Inner {
             key: parts.key,
             address: parts.address,
+            name: parts.found.founder.name,
             roster: parts.roster,
             spools: parts.spools,
             view,
@@ -218,7 +220,11 @@ impl Group {
     async fn begin(&self, identity: &Identity, founds: bool, alone: bool) -> Result<(), StartError> {
         let core = self.inner.run(identity).await?;
         if founds {
-            let founder = Replica { key: self.inner.key, address: self.inner.address.clone() };
+            let founder = Replica {
+                key: self.inner.key,
+                address: self.inner.address.clone(),
+                name: self.inner.name.clone(),
+            };
             match core.raft.initialize(BTreeMap::from([(0, founder)])).await {
                 // It was begun before, and the machine failed in the middle of it.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

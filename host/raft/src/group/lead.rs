@@ -108,7 +108,8 @@ impl Inner {
             .iter()
             .filter_map(|id| members.get_node(id))
             .map(|replica| {
-                let name = names.get(&replica.key).cloned().unwrap_or_default();
+                let known = Some(replica.name.clone()).filter(|name| !name.is_empty());
+                let name = known.or_else(|| names.get(&replica.key).cloned()).unwrap_or_default();
                 (replica.key, Super { node: replica.key, name, address: replica.address.clone() })
             })
             .collect();

@@ -46,12 +46,16 @@ pub struct Replica {
     #[n(1)]
     pub address: String,
     // 2 was a seat: seats follow the members, in the state.
+    /// What it calls itself; empty where nobody has asked it.
+    #[n(3)]
+    #[cbor(default)]
+    pub name: String,
 }
 
 impl Default for Replica {
     /// Nobody: no key is all zero.
     fn default() -> Self {
-        Self { key: NodeId([0; 32]), address: String::new() }
+        Self { key: NodeId([0; 32]), address: String::new(), name: String::new() }
     }
 }
 
@@ -98,7 +102,7 @@ impl Mark {
     /// the state is. `None` before the founding.
     pub(crate) fn lone(meta: &Meta) -> Option<Self> {
         let founder = &meta.seats.first()?.holder;
-        let replica = Replica { key: founder.node, address: founder.address.clone() };
+        let replica = Replica { key: founder.node, address: founder.address.clone(), name: founder.name.clone() };
         let place = Place { term: meta.term.0, index: meta.applied.0 };
         Some(Self {
             applied: Some(place),
@@ -148,7 +152,7 @@ mod tests {
     }
 
     fn replica(draw: &mut Draw) -> Replica {
-        Replica { key: draw.node(), address: draw.text() }
+        Replica { key: draw.node(), address: draw.text(), name: draw.text() }
     }
 
     /// As it was stored while it had a seat.
@@ -169,7 +173,8 @@ mod tests {
             let (key, address) = (draw.node(), draw.text());
             let seat = draw.maybe(|draw| Seat(draw.below(8) as u8));
             let bytes = encode(TABLE, &Seated { key, address: address.clone(), seat }).unwrap();
-            assert_eq!(decode::<Replica>(TABLE, KEY, &bytes).unwrap(), Replica { key, address });
+            let name = String::new();
+            assert_eq!(decode::<Replica>(TABLE, KEY, &bytes).unwrap(), Replica { key, address, name });
         }
     }
 

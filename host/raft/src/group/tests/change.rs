@@ -29,6 +29,12 @@ async fn a_super_is_added_promoted_and_removed() {
         members.iter().map(|member| (member.replica, member.voter, member.seat.map(|seat| seat.0))).collect();
     assert_eq!(seats, [(0, true, Some(0)), (id, true, Some(1))]);
     assert_eq!(members.iter().filter(|member| member.leader).count(), 1);
+    // Each told its name when it was invited.
+    for node in [&first, &second] {
+        node.group.linearizable().await.unwrap();
+        let names: Vec<_> = node.group.read(|state| state.meta.seats.iter().map(|row| row.holder.name.clone()).collect());
+        assert_eq!(names, ["super-0", "super-1"]);
+    }
     // Any super takes the operator's word.
     patient(second.group.propose(join(1))).await.unwrap().unwrap();
     assert_eq!(patient(second.group.remove(key(1))).await.unwrap(), id);
@@ -95,7 +101,7 @@ async fn nobody_joins_who_does_not_want_to() {
 /// What a replica says to a vote that somebody asks for.
 async fn asked(board: &Arc<Switchboard>, by: u8, of: &Node, from: u64, to: u64) -> Result<bool, tonic::Code> {
     let line = rig::Line { me: key(by), board: Arc::clone(board) };
-    let replica = store::Replica { key: of.key(), address: of.home.address() };
+    let replica = store::Replica { key: of.key(), address: of.home.address(), name: String::new() };
     let mut io = Some(patient(line.connect(&replica, Lane::Calls)).await.unwrap());
     let once = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let io = io.take();

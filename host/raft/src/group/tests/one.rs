@@ -105,7 +105,7 @@ async fn a_state_of_a_release_without_a_log_goes_on() {
 fn append(home: &Home, voters: Vec<Vec<u64>>, others: &[u8]) {
     let (log, head) = store::LogFile::open(&home.log).unwrap();
     let last = head.last.unwrap();
-    let replica = |n: u8| store::Replica { key: key(n), address: Home::new(n).address() };
+    let replica = |n: u8| store::Replica { key: key(n), address: Home::new(n).address(), name: String::new() };
     let replicas = [(0, replica(0))].into_iter().chain(others.iter().map(|n| (u64::from(*n), replica(*n)))).collect();
     let place = store::Place { term: last.term, index: last.index + 1 };
     let entry = store::Logged { place, payload: store::Payload::Membership(store::Membership { voters, replicas }) };
