@@ -163,6 +163,11 @@ impl Machine {
         self.shared.runs.run(check).await
     }
 
+    /// Whose state it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
     /// The store below.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {

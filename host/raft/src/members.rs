@@ -26,6 +26,8 @@ use crate::network::CallError;
 use crate::status::{self, Member};
 use crate::types::Types;
 
+mod moves;
+
 /// Replicas of a group, learners included: eight seats, and one that takes over for each.
 pub const REPLICAS: usize = 16;
 /// For a change, its two steps and an invitation.
@@ -44,7 +46,8 @@ pub enum ChangeError {
     /// A rule says no.
     #[error("{detail}")]
     Refused {
-        /// A word: `already_member`, `unknown_member`, `full`, `unreachable`, `not_caught_up`, `quorum`, `busy`, `invitation`.
+        /// A word: `already_member`, `unknown_member`, `full`, `unreachable`, `not_caught_up`, `quorum`, `busy`, `invitation`,
+        /// `twice`.
         code: String,
         /// What, with the numbers, and how to mend it.
         detail: String,
@@ -57,7 +60,8 @@ fn refused<T>(code: &str, detail: String) -> Result<T, ChangeError> {
 
 impl Group {
     /// Adds a super as a learner. It must be running, empty, and name the group's supers in its config. Gives the number of
-    /// its replica. A super of that key that lost its disk stays until it is removed.
+    /// its replica. A super of that key that lost its disk stays until it is removed. One that runs at another address with
+    /// its own disk keeps its number, and whether it votes: the group then looks for it there.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -181,17 +185,26 @@ impl Editor<'_> {
 
     async fn add(&self, key: NodeId, address: String) -> Result<u64, ChangeError> {
         let members = self.members();
-        if members.len() >= REPLICAS {
-            return refused("full", format!("the group has {REPLICAS} replicas, which is the most; remove one first"));
+        let mut why = String::new();
+        // Of two with one key the younger one is the likelier.
+        for member in members.iter().rev().filter(|member| member.key == key && member.address != address) {
+            match self.is_at(member, &address).await {
+                Ok(there) => return self.moves(&members, member, address, there).await,
+                Err(reason) => why = format!(" there, not at {address}: {reason}"),
+            }
         }
         if let Some(member) = members.iter().find(|member| member.key == key && member.reachable == Some(true)) {
-            return refused("already_member", format!("{key} is replica {} of the group and answers", member.replica));
+            let (id, at) = (member.replica, &member.address);
+            return refused("already_member", format!("{key} is replica {id} of the group at {at} and answers{why}"));
+        }
+        if members.len() >= REPLICAS {
+            return refused("full", format!("the group has {REPLICAS} replicas, which is the most; remove one first"));
         }
         // A place in the log that a majority has is nobody else's, ever.
         let place = written(self.core.raft.write_blank().await)?.log_id.index;
         let mut replica = Replica { key, address, name: String::new() };
         let cluster = self.inner.view.read(|state| state.meta.cluster.clone());
-        match self.inner.calls.invite(&replica, &Invite { cluster, replica: place }).await {
+        match self.inner.calls.invite(&replica, &Invite { cluster, replica: place, known: false }).await {
             Ok(Ok(invited)) => replica.name = invited.name,
             Ok(Err(why)) => return refused("invitation", format!("{} does not join: {why}", replica.address)),
             Err(error) => {

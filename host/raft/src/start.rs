@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -186,6 +187,7 @@ impl Group {
             key: parts.key,
             address: parts.address,
             name: parts.found.founder.name,
+            life: RandomState::new().hash_one(parts.key.0),
             roster: parts.roster,
             spools: parts.spools,
             view,
@@ -205,6 +207,7 @@ impl Group {
         });
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
         if let Some(identity) = identity {
             // Who votes with others has to wait for them, also where the state does not know of them yet.
             let alone = if voters.is_empty() { founds } else { voters == [[identity.replica]] };
@@ -287,8 +290,8 @@ impl Stores {
         self.view.shows(machine.clone());
         let network = Network::new(identity.replica, self.connector, self.runs);
         let config = config(timing, self.keeping)?;
-        let raft = Raft::new(identity.replica, config, network, log, machine.clone()).await.map_err(failed)?;
-        Ok((Core { id: identity.replica, raft, machine }, end))
+        let raft = Raft::new(identity.replica, config, network.clone(), log, machine.clone()).await.map_err(failed)?;
+        Ok((Core { id: identity.replica, raft, machine, network }, end))
     }
 }
 

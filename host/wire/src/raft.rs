@@ -229,6 +229,8 @@ pub enum Changed {
 pub struct Invited {
     /// What it calls itself, at most [`NAME_BYTES`] printable characters.
     pub name: String,
+    /// Drawn at its start: two answers with different ones are of two processes.
+    pub life: u64,
 }
 
 /// Tells an empty super which replica it is.
@@ -238,4 +240,6 @@ pub struct Invite {
     pub cluster: ClusterId,
     /// Its number.
     pub replica: u64,
+    /// It is only asked whether it is that replica already, and stays what it is.
+    pub known: bool,
 }

@@ -73,6 +73,29 @@ impl Inner {
         inner.tell(Leadership { ready: false, leader: None, ..now });
     }
 
+    /// Has connections go to where the replicas are now. Runs until the group stops.
+    pub(crate) async fn watch_members(inner: Arc<Self>) {
+        let mut running = inner.running.subscribe();
+        let run = async {
+            if running.wait_for(|running| *running).await.is_err() {
+                return;
+            }
+            let Some(core) = inner.core.get() else { return };
+            let mut metrics = core.raft.server_metrics();
+            loop {
+                let members = Arc::clone(&metrics.borrow_and_update().membership_config);
+                core.network.moved(members.membership().nodes().map(|(id, replica)| (*id, replica.clone())).collect());
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = inner.stopping.cancelled() => {}
+            () = run => {}
+        }
+    }
+
     fn tell(&self, now: Leadership) {
         self.view.leads(now.ready.then_some(now.term));
         self.leadership.send_if_modified(|before| std::mem::replace(before, now) != now);

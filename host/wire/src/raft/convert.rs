@@ -376,13 +376,13 @@ pub fn changed_pb(from: Led<Changed>) -> pb::ChangeAnswer {
 /// [`Malformed`].
 pub fn invite(from: &pb::InviteRequest) -> Result<Invite, Malformed> {
     let cluster = from.cluster.parse().map_err(|_| Malformed("a cluster that is no id#genesis"))?;
-    Ok(Invite { cluster, replica: from.replica })
+    Ok(Invite { cluster, replica: from.replica, known: from.known })
 }
 
 /// Writes it.
 #[must_use]
 pub fn invite_pb(from: &Invite) -> pb::InviteRequest {
-    pb::InviteRequest { cluster: from.cluster.to_string(), replica: from.replica }
+    pb::InviteRequest { cluster: from.cluster.to_string(), replica: from.replica, known: from.known }
 }
 
 /// Reads the answer: why not.
@@ -392,7 +392,7 @@ pub fn invite_pb(from: &Invite) -> pb::InviteRequest {
 pub fn invited(from: pb::InviteAnswer) -> Result<Result<Invited, String>, Malformed> {
     use pb::invite_answer::What;
     Ok(match from.what.ok_or(Malformed("an answer without a verdict"))? {
-        What::Accepted(accepted) => Ok(Invited { name: text(accepted.name, NAME_BYTES)? }),
+        What::Accepted(accepted) => Ok(Invited { name: text(accepted.name, NAME_BYTES)?, life: accepted.life }),
         What::Refused(refused) => Err(text(refused.why, DETAIL_BYTES)?),
     })
 }
@@ -402,7 +402,7 @@ pub fn invited(from: pb::InviteAnswer) -> Result<Result<Invited, String>, Malfor
 pub fn invited_pb(from: Result<Invited, String>) -> pb::InviteAnswer {
     use pb::invite_answer::{Accepted, Refused, What};
     let what = match from {
-        Ok(invited) => What::Accepted(Accepted { name: cut(invited.name, NAME_BYTES) }),
+        Ok(invited) => What::Accepted(Accepted { name: cut(invited.name, NAME_BYTES), life: invited.life }),
         Err(why) => What::Refused(Refused { why: cut(why, DETAIL_BYTES) }),
     };
     pb::InviteAnswer { what: Some(what) }

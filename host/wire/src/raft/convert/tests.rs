@@ -5,6 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
 
+use kernel::id::ClusterId;
+
 use super::*;
 
 fn through<T: Message + Default>(message: &T) -> T {
@@ -75,11 +77,13 @@ proptest! {
         for ours in [Changed::Done(number), refused, Changed::Unknown] {
             prop_assert_eq!(changed(through(&changed_pb(Led::Answer(ours.clone())))), Ok(Led::Answer(ours)));
         }
-        let cluster = "lab#000102030405060708090a0b0c0d0e0f".parse().unwrap();
-        let ours = Invite { cluster, replica: number };
-        prop_assert_eq!(invite(&through(&invite_pb(&ours))), Ok(ours));
+        let cluster: ClusterId = "lab#000102030405060708090a0b0c0d0e0f".parse().unwrap();
+        for known in [false, true] {
+            let ours = Invite { cluster: cluster.clone(), replica: number, known };
+            prop_assert_eq!(invite(&through(&invite_pb(&ours))), Ok(ours));
+        }
         let name = text.chars().take(NAME_BYTES).collect();
-        for ours in [Ok(Invited { name }), Err(text)] {
+        for ours in [Ok(Invited { name, life: number }), Err(text)] {
             prop_assert_eq!(invited(through(&invited_pb(ours.clone()))), Ok(ours));
         }
     }
@@ -138,5 +142,5 @@ fn a_refusal_is_told_within_its_bound() {
     let Ok(Led::Answer(Changed::Refused { detail, .. })) = changed(refused) else { panic!("not readable") };
     assert_eq!(detail, "?".repeat(DETAIL_BYTES));
     assert!(invited(invited_pb(Err(long.clone()))).unwrap().is_err());
-    assert_eq!(invited(invited_pb(Ok(Invited { name: long }))).unwrap().unwrap().name, "?".repeat(NAME_BYTES));
+    assert_eq!(invited(invited_pb(Ok(Invited { name: long, life: 1 }))).unwrap().unwrap().name, "?".repeat(NAME_BYTES));
 }
