@@ -32,6 +32,7 @@ use crate::time::Time;
 use crate::types::{StoredMembership, Types};
 use crate::view::View;
 
+pub(crate) mod hand_over;
 mod lead;
 mod stop;
 

@@ -33,7 +33,7 @@ pub const REPLICAS: usize = 16;
 /// For a change, its two steps and an invitation.
 const WITHIN: Duration = Duration::from_secs(20);
 /// A learner that lacks more entries than this has not caught up: a burst of commands is not held against it.
-const LAG: u64 = 256;
+pub(crate) const LAG: u64 = 256;
 /// Between two attempts while nobody leads.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -54,7 +54,7 @@ pub enum ChangeError {
     },
 }
 
-fn refused<T>(code: &str, detail: String) -> Result<T, ChangeError> {
+pub(crate) fn refused<T>(code: &str, detail: String) -> Result<T, ChangeError> {
     Err(ChangeError::Refused { code: code.into(), detail })
 }
 

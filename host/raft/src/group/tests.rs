@@ -10,6 +10,7 @@ use rig::{Home, Node, Switchboard, enter, group, join, key, leader, parts, patie
 
 mod carry;
 mod change;
+mod hand_over;
 mod moves;
 mod one;
 pub(crate) mod rig;

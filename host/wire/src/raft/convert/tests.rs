@@ -1,11 +1,10 @@
 //! What is written is read back, and what comes in is bounded or malformed.
 
+use kernel::id::ClusterId;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
-
-use kernel::id::ClusterId;
 
 use super::*;
 
