@@ -192,7 +192,8 @@ impl Group {
         self.inner.view.applied()
     }
 
-    /// What happens, from now on.
+    /// What happens, from now on: on each super that is up to date, what is committed in the present leader's term. What a
+    /// super has to catch up with after a start, and what an earlier leader left, is not told.
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Arc<Notice>> {
         self.inner.view.notices()

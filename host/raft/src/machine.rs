@@ -22,7 +22,7 @@ use kernel::outcome::{Notice, Reject, Reply, Write};
 use kernel::state::State;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use store::{Identity, Mark, Spool, SpoolRoom, Store};
+use store::{Identity, Mark, Place, Spool, SpoolRoom, Store};
 use tokio_stream::{Stream, StreamExt};
 
 use crate::keeping::Keeping;
@@ -41,7 +41,8 @@ pub trait Watcher: Send + Sync + 'static {
     /// Entries were applied and are on the disk; nobody was answered yet.
     fn applied(&self, what: &Applied);
 
-    /// What their commands had to tell. Only a leader's is of interest.
+    /// What their commands had to tell, where that is news: nothing that was replayed at a start, came as a snapshot, or was
+    /// left by the leader of an earlier term.
     fn told(&self, notices: Vec<Notice>);
 }
 
@@ -168,6 +169,11 @@ impl Machine {
         &self.shared.identity
     }
 
+    /// The leader of a term says how far the log is committed: what comes after that is news here too.
+    pub(crate) fn heard(&self, term: u64, committed: Option<Place>) {
+        self.shared.log.heard(term, committed);
+    }
+
     /// The store below.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
@@ -233,7 +239,9 @@ impl Shared {
                 EntryPayload::Normal(Proposed(command)) => {
                     let outcome = state.apply(LogIndex(at.index), &command);
                     writes.extend(outcome.writes);
-                    notices.extend(outcome.notices);
+                    if !outcome.notices.is_empty() && self.log.is_news(at) {
+                        notices.extend(outcome.notices);
+                    }
                     commands.push((LogIndex(at.index), command));
                     outcome.reply
                 }

@@ -88,6 +88,9 @@ impl Replies {
         let first = convert::append(first).map_err(|error| unreadable(&error))?;
         let route = first.route;
         let core = self.check(caller, route).await?;
+        // A stream has one leader. What it has committed by now happened before this replica heard of it.
+        let committed = first.committed.map(|at| store::Place { term: at.term, index: at.index });
+        core.machine.heard(first.vote.term, committed);
         let first = read(first).map_err(|error| unfit(&error))?;
         let refused = Arc::new(Mutex::new(None));
         let reader = Reader { replies: self.clone(), caller, route, inbound, refused: Arc::clone(&refused) };

@@ -97,7 +97,6 @@ impl Inner {
     }
 
     fn tell(&self, now: Leadership) {
-        self.view.leads(now.ready.then_some(now.term));
         self.leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
@@ -109,8 +108,6 @@ impl Inner {
             let found = Found { now_ms: self.time.stamp().now_ms, ..found.clone() };
             self.own(core, Command::Found(Box::new(found))).await?;
         }
-        // Its own beginning is the first thing that it tells.
-        self.view.leads(Some(term));
         let now_ms = self.time.stamp().now_ms;
         self.own(core, Command::Lead(Lead { term, leader: self.key, now_ms })).await?;
         self.tell_supers(core, true).await

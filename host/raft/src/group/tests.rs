@@ -12,6 +12,7 @@ mod carry;
 mod change;
 mod hand_over;
 mod moves;
+mod notices;
 mod one;
 pub(crate) mod rig;
 mod tcp;
