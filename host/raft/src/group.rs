@@ -34,6 +34,7 @@ use crate::view::View;
 
 pub(crate) mod hand_over;
 mod lead;
+mod log;
 mod stop;
 
 #[cfg(test)]

@@ -174,6 +174,11 @@ impl Machine {
         self.shared.log.heard(term, committed);
     }
 
+    /// What it looks at in its log.
+    pub(crate) fn log(&self) -> &LogView {
+        &self.shared.log
+    }
+
     /// The store below.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {

@@ -34,6 +34,8 @@ const SNAPSHOT_ENTRIES: u64 = 8_192;
 const KEPT_ENTRIES: u64 = 4_096;
 /// Entries that are purged at one time.
 const PURGED_ENTRIES: u64 = 512;
+/// Bytes of the log: entries have up to 32 MiB, and a disk has its end.
+const LOG_BYTES: u64 = 256 << 20;
 /// Commands that wait to be put into the log; past it whoever proposes waits.
 const WAITING: u64 = 4_096;
 /// A snapshot without progress for so long is begun anew: packing and installing a large one takes seconds.
@@ -41,20 +43,22 @@ const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 /// For a founder, or a group of one that goes on, to lead.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much of the log is kept, in entries.
+/// How much of the log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
-    /// Between two snapshots.
+    /// Entries between two snapshots.
     pub snapshot: u64,
-    /// Behind a snapshot, so that a replica that was away for a moment needs none.
+    /// Entries behind a snapshot, so that a replica that was away for a moment needs none.
     pub behind: u64,
-    /// Purged at one time.
+    /// Entries that are purged at one time.
     pub purged: u64,
+    /// Bytes of all entries that are applied: past it the older half goes, however few they are.
+    pub bytes: u64,
 }
 
 impl Default for Keeping {
     fn default() -> Self {
-        Self { snapshot: SNAPSHOT_ENTRIES, behind: KEPT_ENTRIES, purged: PURGED_ENTRIES }
+        Self { snapshot: SNAPSHOT_ENTRIES, behind: KEPT_ENTRIES, purged: PURGED_ENTRIES, bytes: LOG_BYTES }
     }
 }
 
@@ -208,6 +212,7 @@ impl Group {
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_log(Arc::clone(&group.inner), parts.keeping.bytes));
         if let Some(identity) = identity {
             // Who votes with others has to wait for them, also where the state does not know of them yet.
             let alone = if voters.is_empty() { founds } else { voters == [[identity.replica]] };

@@ -68,6 +68,8 @@ pub struct LogHead {
     pub first: Option<u64>,
     /// The last entry; the last purged one where there is none.
     pub last: Option<Place>,
+    /// Bytes of each entry, from the first one on.
+    pub sizes: Vec<u32>,
 }
 
 /// A change of the log.
@@ -233,6 +235,7 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
         purged,
         first: None,
         last: purged,
+        sizes: Vec::new(),
     };
     let mut before: Option<u64> = None;
     for row in reader.open_table(LOG).map_err(disk)?.iter().map_err(disk)? {
@@ -242,7 +245,8 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
             return Err(StoreError::damaged(TABLE, key, "the entry before it is missing"));
         }
         (head.first, before) = (head.first.or(Some(key)), Some(key));
-        checked(key, row.value())?;
+        let bytes = checked(key, row.value())?;
+        head.sizes.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
     if let Some((key, row)) = reader.open_table(LOG).map_err(disk)?.last().map_err(disk)? {
         head.last = Some(of_row(key.value(), row.value())?.place);
@@ -339,8 +343,9 @@ mod tests {
         let committed = Some(place(2, 7));
         let purged = Some(place(1, 3));
         let (first, last) = (Some(4), Some(place(2, 8)));
-        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, first, last });
         let expected = [entry(1, 4), entry(1, 5), entry(1, 6), entry(2, 7), entry(2, 8)];
+        let sizes = expected.iter().map(|entry| entry.to_bytes().unwrap().len() as u32).collect();
+        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, first, last, sizes });
         assert_eq!(log.read(0, u64::MAX, 1 << 20).unwrap(), expected);
         assert_eq!(log.read(5, 7, 1 << 20).unwrap(), expected[1..3]);
         assert_eq!(log.read(5, 9, 1).unwrap(), expected[1..2], "one at least");

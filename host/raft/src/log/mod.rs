@@ -219,6 +219,16 @@ impl LogView {
         self.0.upgrade().is_some_and(|shared| shared.news().has(at))
     }
 
+    /// The last entry that has to go for the rest to have at most so many bytes; `None` where none has to.
+    pub(crate) fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        self.0.upgrade().and_then(|shared| shared.tail().last_beyond(bytes))
+    }
+
+    /// Bytes of all entries.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.tail().whole())
+    }
+
     /// Committed entries after an index that are at hand and on the disk, at most so many.
     pub(crate) fn committed_after(&self, index: u64, max: usize) -> Vec<RaftEntry> {
         let Some(shared) = self.0.upgrade() else { return Vec::new() };
