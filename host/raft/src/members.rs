@@ -21,6 +21,7 @@ use store::Replica;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::raft::{Change, Changed, Invite, Led};
 
+use crate::group::hand_over::HAND_OVER;
 use crate::group::{Core, Group, GroupError, Inner};
 use crate::network::CallError;
 use crate::status::{self, Member};
@@ -77,7 +78,7 @@ impl Group {
         Inner::change(&self.inner, Change::Promote(key)).await
     }
 
-    /// Removes a super; of two with one key the older one.
+    /// Removes a super; of two with one key the older one. A leader that removes itself hands the lead on first.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -284,6 +285,12 @@ impl Editor<'_> {
             return refused("quorum", "0 of 0 voters would remain: the last voter cannot be removed".into());
         }
         majority(&before, &after)?;
+        if id == self.core.id {
+            // It would have to lead on without a vote until its own end is committed. Who leads next does it.
+            let leader = self.inner.hand_on(self.core, None, Instant::now() + HAND_OVER).await?;
+            tracing::info!(%leader, "the lead was handed on: this super is being removed");
+            return Err(GroupError::NoLeader.into());
+        }
         let vote = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
         self.change(vote).await?;
         Ok(id)
