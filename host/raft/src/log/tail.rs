@@ -206,13 +206,16 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
-    use openraft::entry::RaftEntry as _;
 
     use super::*;
     use crate::types::raft_place;
 
     const fn at(index: u64) -> Place {
         Place { term: 1, index }
+    }
+
+    fn entry(index: u64) -> RaftEntry {
+        RaftEntry { log_id: raft_place(at(index)), payload: EntryPayload::Blank }
     }
 
     fn tail(first: u64, sizes: &[u32]) -> Tail {
@@ -228,7 +231,7 @@ mod tests {
         for (bytes, last) in [(60, None), (59, Some(5)), (50, Some(5)), (49, Some(6)), (30, Some(6)), (0, Some(7))] {
             assert_eq!(tail.last_beyond(bytes), last, "{bytes}");
         }
-        tail.push(RaftEntry::new(raft_place(at(8)), EntryPayload::Blank), 40).unwrap();
+        tail.push(entry(8), 40).unwrap();
         assert_eq!(tail.whole(), 100);
         tail.purge(at(5));
         assert_eq!((tail.whole(), tail.last_beyond(70)), (90, Some(6)));
@@ -237,7 +240,7 @@ mod tests {
         // As a snapshot that came does it.
         tail.purge(at(90));
         assert_eq!((tail.whole(), tail.last_beyond(0)), (0, None));
-        tail.push(RaftEntry::new(raft_place(at(91)), EntryPayload::Blank), 7).unwrap();
+        tail.push(entry(91), 7).unwrap();
         assert_eq!((tail.whole(), tail.last_beyond(0)), (7, Some(91)));
         tail.truncate(None);
         assert_eq!(tail.whole(), 0);

@@ -1,98 +1,129 @@
 //! Who is told what happens.
 
+use kernel::command::{Command, Operate, Operation, Operator};
 use kernel::outcome::Notice;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
 
-/// What was told so far.
-fn told(notices: &mut Receiver<Arc<Notice>>) -> Vec<Notice> {
+/// The classes that were told so far.
+fn told(notices: &mut Receiver<Arc<Notice>>) -> Vec<u32> {
     let mut all = Vec::new();
     loop {
         match notices.try_recv() {
-            Ok(notice) => all.push((*notice).clone()),
+            Ok(notice) => {
+                if let Notice::Changed(change) = &*notice {
+                    all.extend(change.to.parse::<u32>());
+                }
+            }
             Err(TryRecvError::Empty) => return all,
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-async fn propose(node: &Node, members: std::ops::Range<u16>) {
-    for n in members {
-        patient(node.group.propose(join(n))).await.unwrap().unwrap();
+/// A member whose class is set.
+async fn founded(node: &Node) {
+    patient(node.group.propose(join(0))).await.unwrap().unwrap();
+}
+
+/// Sets the member's class to each of these in turn, each of which is told.
+async fn set(node: &Node, classes: std::ops::Range<u32>) {
+    let Command::Join(member) = join(0) else { panic!("a join") };
+    for class in classes {
+        let what = Operation::SetClass { node: member.node, class };
+        let command = Operate { by: Operator::Token, reason: "a test".into(), now_ms: 1, what };
+        patient(node.group.propose(Command::Operate(command))).await.unwrap().unwrap();
     }
+}
+
+/// Waits until a super has all that was answered.
+async fn caught_up(nodes: &[Node]) {
+    for node in nodes {
+        patient(node.group.linearizable()).await.unwrap();
+    }
+}
+
+/// Waits until this one leads.
+async fn leads(node: &Node) {
+    let mut leadership = node.group.leadership();
+    patient(leadership.wait_for(|now| now.ready)).await.unwrap();
+}
+
+fn range(classes: std::ops::Range<u32>) -> Vec<u32> {
+    classes.collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_super_tells_each_notice_once_and_none_that_is_old() {
     let (board, mut nodes) = group(3).await;
+    founded(&nodes[0]).await;
+    caught_up(&nodes).await;
     let mut all: Vec<_> = nodes.iter().map(|node| node.group.notices()).collect();
-    propose(&nodes[0], 0..20).await;
-    for node in &nodes {
-        node.has(20).await;
+    set(&nodes[0], 1..20).await;
+    caught_up(&nodes).await;
+    for notices in &mut all {
+        assert_eq!(told(notices), range(1..20));
     }
-    let first = told(&mut all[0]);
-    assert!(first.len() >= 20, "{first:?}");
-    assert_eq!((told(&mut all[1]), told(&mut all[2])), (first.clone(), first));
     // It misses some, and comes back within the same term.
     let home = nodes.pop().unwrap().kill().await;
-    propose(&nodes[0], 20..40).await;
+    set(&nodes[0], 20..40).await;
     let back = Node::start(&board, &home, false).await;
     all[2] = back.group.notices();
-    back.has(40).await;
-    assert_eq!(told(&mut all[2]), [], "all that is old");
     nodes.push(back);
-    propose(&nodes[0], 40..60).await;
-    for node in &nodes {
-        node.has(60).await;
-    }
-    let (second, third) = (told(&mut all[1]), told(&mut all[2]));
-    assert_eq!(told(&mut all[0]), second);
-    assert!(third.len() >= 20 && second.ends_with(&third), "{third:?}");
+    caught_up(&nodes).await;
+    assert_eq!(told(&mut all[2]), [0; 0], "all that is old");
+    set(&nodes[0], 40..60).await;
+    caught_up(&nodes).await;
+    assert_eq!(told(&mut all[0]), range(20..60));
+    assert_eq!(told(&mut all[1]), range(20..60));
+    assert_eq!(told(&mut all[2]), range(40..60));
     // And under another leader.
     patient(nodes[0].group.hand_over(Some(key(1)))).await.unwrap();
-    let mut leadership = nodes[1].group.leadership();
-    patient(leadership.wait_for(|now| now.ready)).await.unwrap();
-    propose(&nodes[0], 60..80).await;
-    for node in &nodes {
-        node.has(80).await;
+    leads(&nodes[1]).await;
+    set(&nodes[0], 60..80).await;
+    caught_up(&nodes).await;
+    for notices in &mut all {
+        assert_eq!(told(notices), range(60..80));
     }
-    let by_leader = told(&mut all[1]);
-    assert!(by_leader.len() >= 20, "{by_leader:?}");
-    assert_eq!((told(&mut all[0]), told(&mut all[2])), (by_leader.clone(), by_leader));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_super_that_was_cut_off_tells_late_what_it_missed_of_the_present_term_only() {
     let (board, nodes) = group(3).await;
+    founded(&nodes[0]).await;
+    caught_up(&nodes).await;
     let mut notices = nodes[2].group.notices();
+    // Within a term.
     nodes[2].isolate();
-    propose(&nodes[0], 0..10).await;
-    patient(nodes[0].group.hand_over(Some(key(1)))).await.unwrap();
-    let mut leadership = nodes[1].group.leadership();
-    patient(leadership.wait_for(|now| now.ready)).await.unwrap();
-    let mut of_leader = nodes[1].group.notices();
-    propose(&nodes[1], 10..20).await;
+    set(&nodes[0], 1..10).await;
     board.heal();
-    nodes[2].has(20).await;
-    let late = told(&mut notices);
-    assert!(told(&mut of_leader).iter().filter(|notice| late.contains(notice)).count() <= late.len());
-    assert!(late.len() < 20, "those of the earlier term are old: {late:?}");
+    caught_up(&nodes).await;
+    assert_eq!(told(&mut notices), range(1..10));
+    // Over a change of leader.
+    nodes[2].isolate();
+    set(&nodes[0], 10..20).await;
+    patient(nodes[0].group.hand_over(Some(key(1)))).await.unwrap();
+    leads(&nodes[1]).await;
+    board.heal();
+    caught_up(&nodes).await;
+    set(&nodes[1], 20..30).await;
+    caught_up(&nodes).await;
+    assert_eq!(told(&mut notices), range(20..30), "what the earlier leader left is old");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_group_of_one_tells_nothing_of_before_its_start() {
     let board = Arc::new(Switchboard::default());
     let node = Node::start(&board, &Home::new(0), true).await;
+    founded(&node).await;
     let mut notices = node.group.notices();
-    propose(&node, 0..5).await;
-    assert!(told(&mut notices).len() >= 5);
+    set(&node, 1..5).await;
+    assert_eq!(told(&mut notices), range(1..5));
     let home = node.kill().await;
     let node = Node::start(&board, &home, false).await;
     let mut notices = node.group.notices();
-    propose(&node, 5..6).await;
-    let new = told(&mut notices);
-    let first = told(&mut notices);
-    assert!(!new.is_empty() && first.is_empty());
+    set(&node, 5..6).await;
+    assert_eq!(told(&mut notices), [5]);
 }
