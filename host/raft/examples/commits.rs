@@ -140,7 +140,7 @@ async fn main() {
     let on = files.start(identity, SpoolRoom::folder(folder.path()), Runs::OnThreads, watcher).unwrap();
     let config = Arc::new(Config::default().validate().unwrap());
     let raft: Raft<Types, Machine> = Raft::new(0, config, Nobody, on.log, on.machine.clone()).await.unwrap();
-    let replica = Replica { key, address: address.clone(), seat: None };
+    let replica = Replica { key, address: address.clone(), name: String::new() };
     raft.initialize(BTreeMap::from([(0, replica)])).await.unwrap();
     raft.wait(Some(Duration::from_secs(20))).current_leader(0, "it leads").await.unwrap();
     let founder = Super { node: key, name: "super-1".into(), address };

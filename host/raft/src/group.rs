@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kernel::command::{Command, Found};
-use kernel::id::{ClusterId, LogIndex, NodeId, RoundId, Term};
+use kernel::id::{LogIndex, NodeId, RoundId, Term};
 use kernel::outcome::{Notice, Reject, Reply};
 use kernel::round::lead::Stamp;
 use kernel::state::State;
@@ -20,11 +20,11 @@ use store::{Identity, Replica, SpoolRoom};
 use tokio::sync::{OnceCell, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wire::raft::{Invite, Route};
+use wire::raft::{Invite, Invited, Route};
 
 use crate::log::LogEnd;
 use crate::machine::Machine;
-use crate::network::Calls;
+use crate::network::{Calls, Network};
 use crate::runs::Runs;
 use crate::service::{self, Caller, RaftServer, Roster};
 use crate::start::{StartError, Stores};
@@ -32,7 +32,9 @@ use crate::time::Time;
 use crate::types::{StoredMembership, Types};
 use crate::view::View;
 
+pub(crate) mod hand_over;
 mod lead;
+mod log;
 mod stop;
 
 #[cfg(test)]
@@ -48,6 +50,10 @@ pub struct Group {
 pub(crate) struct Inner {
     pub(crate) key: NodeId,
     pub(crate) address: String,
+    /// What it calls itself.
+    pub(crate) name: String,
+    /// Drawn at each start, so that two processes with copies of one disk are told apart.
+    pub(crate) life: u64,
     pub(crate) roster: Arc<dyn Roster>,
     pub(crate) spools: SpoolRoom,
     pub(crate) view: Arc<View>,
@@ -83,6 +89,7 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) raft: Raft<Types, Machine>,
     pub(crate) machine: Machine,
+    pub(crate) network: Network,
 }
 
 /// When a replica says that it lives, and when it takes silence for the leader's end.
@@ -186,7 +193,8 @@ impl Group {
         self.inner.view.applied()
     }
 
-    /// What happens, from now on.
+    /// What happens, from now on: on each super that is up to date, what is committed in the present leader's term. What a
+    /// super has to catch up with after a start, and what an earlier leader left, is not told.
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Arc<Notice>> {
         self.inner.view.notices()
@@ -306,22 +314,31 @@ impl Inner {
     }
 
     /// The leader of another group says that this super is to be one of its replicas.
-    pub(crate) async fn invited(&self, caller: Caller, invite: &Invite) -> Result<(), String> {
+    pub(crate) async fn invited(&self, caller: Caller, invite: &Invite) -> Result<Invited, String> {
+        let accepted = Invited { name: self.name.clone(), life: self.life };
         if let Some(core) = self.core.get() {
-            let cluster = self.view.read(|state| state.meta.cluster.clone());
-            if core.id == invite.replica && (cluster == ClusterId::default() || cluster == invite.cluster) {
-                return Ok(());
+            let cluster = &core.machine.identity().cluster;
+            if core.id == invite.replica && *cluster == invite.cluster {
+                return Ok(accepted);
             }
             return Err(format!(
                 "this super is replica {} of {cluster}; to add it elsewhere, stop it and give it an empty data_dir",
                 core.id
             ));
         }
+        if invite.known {
+            let ours = self.stores.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Stores::invited);
+            return match ours {
+                Some(ours) if ours.replica == invite.replica && ours.cluster == invite.cluster => Ok(accepted),
+                Some(ours) => Err(format!("this super is to be replica {} of {}", ours.replica, ours.cluster)),
+                None => Err("this super is empty".into()),
+            };
+        }
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         let stores = stores.as_mut().ok_or("this super is just being invited; ask again")?;
         stores.invite(invite)?;
         tracing::info!(by = %caller.0, cluster = %invite.cluster, replica = invite.replica, "invited into a group");
-        Ok(())
+        Ok(accepted)
     }
 
     pub(crate) fn core(&self) -> Result<&Core, GroupError> {

@@ -40,7 +40,7 @@ pub use group::{Applied, Group, GroupError, Leadership, Timing};
 pub use log::{Log, LogEnd, LogReader, LogView};
 pub use machine::{Applied as Batch, Builder, Machine, Watcher};
 pub use members::{ChangeError, REPLICAS};
-pub use network::{Connecting, Connector, Io, Lane, open as connect};
+pub use network::{Connecting, Connector, Io, Lane, connect};
 pub use open::{Files, OpenError, Replicated};
 pub use runs::Runs;
 pub use service::{Caller, RaftServer, Roster};

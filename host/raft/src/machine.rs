@@ -22,7 +22,7 @@ use kernel::outcome::{Notice, Reject, Reply, Write};
 use kernel::state::State;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use store::{Identity, Mark, Spool, SpoolRoom, Store};
+use store::{Identity, Mark, Place, Spool, SpoolRoom, Store};
 use tokio_stream::{Stream, StreamExt};
 
 use crate::keeping::Keeping;
@@ -41,7 +41,8 @@ pub trait Watcher: Send + Sync + 'static {
     /// Entries were applied and are on the disk; nobody was answered yet.
     fn applied(&self, what: &Applied);
 
-    /// What their commands had to tell. Only a leader's is of interest.
+    /// What their commands had to tell, where that is news: nothing that was replayed at a start, came as a snapshot, or was
+    /// left by the leader of an earlier term.
     fn told(&self, notices: Vec<Notice>);
 }
 
@@ -111,7 +112,21 @@ impl Machine {
         watcher: Arc<dyn Watcher>,
         log: LogView,
     ) -> Result<Self, store::StoreError> {
-        let (state, mark, ahead) = (store.load()?, RwLock::new(store.mark()?), Mutex::default());
+        let state = store.load()?;
+        Self::with(store, state, spools, identity, runs, watcher, log)
+    }
+
+    /// The same with the state that was read of it already.
+    pub(crate) fn with(
+        store: Arc<Store>,
+        state: State,
+        spools: SpoolRoom,
+        identity: Identity,
+        runs: Runs,
+        watcher: Arc<dyn Watcher>,
+        log: LogView,
+    ) -> Result<Self, store::StoreError> {
+        let (mark, ahead) = (RwLock::new(store.mark()?), Mutex::default());
         let (keeping, state) = (Keeping::new(state.meta.settled), RwLock::new(state));
         let shared = Shared { store, spools, identity, runs, watcher, log, keeping, state, mark, ahead };
         Ok(Self { shared: Arc::new(shared) })
@@ -147,6 +162,21 @@ impl Machine {
             checked.map_err(|error| io::Error::other(chain(&error)))
         };
         self.shared.runs.run(check).await
+    }
+
+    /// Whose state it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// The leader of a term says how far the log is committed: what comes after that is news here too.
+    pub(crate) fn heard(&self, term: u64, committed: Option<Place>) {
+        self.shared.log.heard(term, committed);
+    }
+
+    /// What it looks at in its log.
+    pub(crate) fn log(&self) -> &LogView {
+        &self.shared.log
     }
 
     /// The store below.
@@ -214,7 +244,9 @@ impl Shared {
                 EntryPayload::Normal(Proposed(command)) => {
                     let outcome = state.apply(LogIndex(at.index), &command);
                     writes.extend(outcome.writes);
-                    notices.extend(outcome.notices);
+                    if !outcome.notices.is_empty() && self.log.is_news(at) {
+                        notices.extend(outcome.notices);
+                    }
                     commands.push((LogIndex(at.index), command));
                     outcome.reply
                 }

@@ -21,17 +21,20 @@ use store::Replica;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::raft::{Change, Changed, Invite, Led};
 
+use crate::group::hand_over::HAND_OVER;
 use crate::group::{Core, Group, GroupError, Inner};
 use crate::network::CallError;
 use crate::status::{self, Member};
 use crate::types::Types;
+
+mod moves;
 
 /// Replicas of a group, learners included: eight seats, and one that takes over for each.
 pub const REPLICAS: usize = 16;
 /// For a change, its two steps and an invitation.
 const WITHIN: Duration = Duration::from_secs(20);
 /// A learner that lacks more entries than this has not caught up: a burst of commands is not held against it.
-const LAG: u64 = 256;
+pub(crate) const LAG: u64 = 256;
 /// Between two attempts while nobody leads.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -44,20 +47,22 @@ pub enum ChangeError {
     /// A rule says no.
     #[error("{detail}")]
     Refused {
-        /// A word: `already_member`, `unknown_member`, `full`, `unreachable`, `not_caught_up`, `quorum`, `busy`, `invitation`.
+        /// A word: `already_member`, `unknown_member`, `full`, `unreachable`, `not_caught_up`, `quorum`, `busy`, `invitation`,
+        /// `twice`.
         code: String,
         /// What, with the numbers, and how to mend it.
         detail: String,
     },
 }
 
-fn refused<T>(code: &str, detail: String) -> Result<T, ChangeError> {
+pub(crate) fn refused<T>(code: &str, detail: String) -> Result<T, ChangeError> {
     Err(ChangeError::Refused { code: code.into(), detail })
 }
 
 impl Group {
     /// Adds a super as a learner. It must be running, empty, and name the group's supers in its config. Gives the number of
-    /// its replica. A super of that key that lost its disk stays until it is removed.
+    /// its replica. A super of that key that lost its disk stays until it is removed. One that runs at another address with
+    /// its own disk keeps its number, and whether it votes: the group then looks for it there.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -73,7 +78,7 @@ impl Group {
         Inner::change(&self.inner, Change::Promote(key)).await
     }
 
-    /// Removes a super; of two with one key the older one.
+    /// Removes a super; of two with one key the older one. A leader that removes itself hands the lead on first.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -181,18 +186,27 @@ impl Editor<'_> {
 
     async fn add(&self, key: NodeId, address: String) -> Result<u64, ChangeError> {
         let members = self.members();
+        let mut why = String::new();
+        // Of two with one key the younger one is the likelier.
+        for member in members.iter().rev().filter(|member| member.key == key && member.address != address) {
+            match self.is_at(member, &address).await {
+                Ok(there) => return self.moves(&members, member, address, there).await,
+                Err(reason) => why = format!(" there, not at {address}: {reason}"),
+            }
+        }
+        if let Some(member) = members.iter().find(|member| member.key == key && member.reachable == Some(true)) {
+            let (id, at) = (member.replica, &member.address);
+            return refused("already_member", format!("{key} is replica {id} of the group at {at} and answers{why}"));
+        }
         if members.len() >= REPLICAS {
             return refused("full", format!("the group has {REPLICAS} replicas, which is the most; remove one first"));
         }
-        if let Some(member) = members.iter().find(|member| member.key == key && member.reachable == Some(true)) {
-            return refused("already_member", format!("{key} is replica {} of the group and answers", member.replica));
-        }
         // A place in the log that a majority has is nobody else's, ever.
         let place = written(self.core.raft.write_blank().await)?.log_id.index;
-        let replica = Replica { key, address, seat: None };
+        let mut replica = Replica { key, address, name: String::new() };
         let cluster = self.inner.view.read(|state| state.meta.cluster.clone());
-        match self.inner.calls.invite(&replica, &Invite { cluster, replica: place }).await {
-            Ok(Ok(())) => {}
+        match self.inner.calls.invite(&replica, &Invite { cluster, replica: place, known: false }).await {
+            Ok(Ok(invited)) => replica.name = invited.name,
             Ok(Err(why)) => return refused("invitation", format!("{} does not join: {why}", replica.address)),
             Err(error) => {
                 let cure = "is it running, and does the key belong to that address?";
@@ -271,6 +285,12 @@ impl Editor<'_> {
             return refused("quorum", "0 of 0 voters would remain: the last voter cannot be removed".into());
         }
         majority(&before, &after)?;
+        if id == self.core.id {
+            // It would have to lead on without a vote until its own end is committed. Who leads next does it.
+            let leader = self.inner.hand_on(self.core, None, Instant::now() + HAND_OVER).await?;
+            tracing::info!(%leader, "the lead was handed on: this super is being removed");
+            return Err(GroupError::NoLeader.into());
+        }
         let vote = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
         self.change(vote).await?;
         Ok(id)

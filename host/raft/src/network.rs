@@ -85,11 +85,21 @@ struct Inner {
     connector: Arc<dyn Connector>,
     runs: Runs,
     channels: Mutex<BTreeMap<(u64, Lane), (Replica, Channel)>>,
+    places: Places,
 }
+
+/// Where each replica is now: openraft keeps a connection for as long as a lead lasts, and a replica may move meanwhile.
+type Places = Arc<Mutex<BTreeMap<u64, Replica>>>;
 
 impl Network {
     pub(crate) fn new(me: u64, connector: Arc<dyn Connector>, runs: Runs) -> Self {
-        Self { inner: Arc::new(Inner { me, connector, runs, channels: Mutex::default() }) }
+        let (channels, places) = (Mutex::default(), Places::default());
+        Self { inner: Arc::new(Inner { me, connector, runs, channels, places }) }
+    }
+
+    /// Whoever is connected from now on is looked for here.
+    pub(crate) fn moved(&self, replicas: BTreeMap<u64, Replica>) {
+        *self.inner.places.lock().unwrap_or_else(PoisonError::into_inner) = replicas;
     }
 
     /// The connection to a replica; it is made when it is first used, and again when it broke.
@@ -103,7 +113,7 @@ impl Network {
         if channels.len() >= CHANNELS {
             channels.clear();
         }
-        let channel = open(Arc::clone(&self.inner.connector), replica.clone(), lane);
+        let channel = open(Arc::clone(&self.inner.connector), Arc::clone(&self.inner.places), to, replica, lane);
         channels.insert((to, lane), (replica.clone(), channel.clone()));
         channel
     }
@@ -116,9 +126,15 @@ impl Network {
 
 /// A connection to a replica. It is made when it is first used, and again when it broke.
 #[must_use]
-pub fn open(connector: Arc<dyn Connector>, to: Replica, lane: Lane) -> Channel {
+pub fn connect(connector: Arc<dyn Connector>, to: &Replica, lane: Lane) -> Channel {
+    open(connector, Places::default(), 0, to, lane)
+}
+
+fn open(connector: Arc<dyn Connector>, places: Places, id: u64, to: &Replica, lane: Lane) -> Channel {
+    let to = to.clone();
     let connect = service_fn(move |_: Uri| {
-        let connecting = connector.connect(&to, lane);
+        let now = places.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let connecting = connector.connect(now.as_ref().filter(|now| now.key == to.key).unwrap_or(&to), lane);
         async move {
             let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
             connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(TokioIo::new)

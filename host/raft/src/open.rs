@@ -1,10 +1,12 @@
 //! Opens a replica: its log and its state, which must belong together.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use kernel::id::{ClusterId, NodeId};
-use store::{Disk, Identity, LogFile, LogHead, SpoolRoom, Store, StoreError, Vote};
+use kernel::state::State;
+use store::{Disk, Identity, LogFile, LogHead, Membership, SpoolRoom, Store, StoreError, Vote};
 
 use crate::log::{Log, LogEnd};
 use crate::machine::{Machine, Watcher};
@@ -73,12 +75,19 @@ pub enum OpenError {
 }
 
 /// The files of a replica, before it is known who it is.
-#[derive(Debug)]
 pub struct Files {
     log: LogFile,
     head: LogHead,
     store: Arc<Store>,
+    /// Read once: a large one takes seconds.
+    state: State,
     lone: bool,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").field("head", &self.head).field("lone", &self.lone).finish_non_exhaustive()
+    }
 }
 
 /// An open replica.
@@ -93,7 +102,7 @@ pub struct Replicated {
 }
 
 impl Files {
-    /// Opens the log on a disk beside an open store.
+    /// Opens the log on a disk beside an open store, and reads the state.
     ///
     /// # Errors
     /// [`OpenError`]: each variant says what to do.
@@ -109,13 +118,30 @@ impl Files {
             (Some(_), _, true) if head.last.is_some() => return Err(OpenError::LogBehind),
             (Some(_) | None, _, _) => {}
         }
-        Ok(Self { log, head, store, lone })
+        let state = store.load()?;
+        Ok(Self { log, head, store, state, lone })
+    }
+
+    /// The state, as it was when the files were opened.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
     }
 
     /// Whose log it is; `None` on a new disk.
     #[must_use]
     pub const fn identity(&self) -> Option<&Identity> {
         self.head.identity.as_ref()
+    }
+
+    /// The members as the last entry says that is here, applied or not: those are who votes. Nobody on a new disk.
+    ///
+    /// # Errors
+    /// [`OpenError::Store`].
+    pub fn members(&self) -> Result<Membership, OpenError> {
+        let mark = self.store.mark()?;
+        let waiting = self.log.members_after(mark.applied.map(|place| place.index))?;
+        Ok(waiting.unwrap_or(mark.membership))
     }
 
     /// Whether there is a state of a release that had no log, of which the log will be the continuation: this node is then
@@ -153,7 +179,7 @@ impl Files {
         if let Some(found) = self.head.identity.take_if(|found| *found != identity) {
             return Err(OpenError::OtherLog { found: Box::new(found), asked: Box::new(identity) });
         }
-        let found = self.store.cluster()?;
+        let found = self.state.meta.cluster.clone();
         if found != ClusterId::default() && found != identity.cluster {
             return Err(OpenError::OtherState { found, asked: identity.cluster });
         }
@@ -162,7 +188,7 @@ impl Files {
             self.bind(&identity)?;
         }
         let (log, end) = Log::start(self.log, &self.head, runs).map_err(OpenError::Thread)?;
-        let machine = Machine::open(self.store, spools, identity, runs, watcher, log.view())?;
+        let machine = Machine::with(self.store, self.state, spools, identity, runs, watcher, log.view())?;
         Ok(Replicated { log, machine, end })
     }
 

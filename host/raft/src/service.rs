@@ -88,6 +88,9 @@ impl Replies {
         let first = convert::append(first).map_err(|error| unreadable(&error))?;
         let route = first.route;
         let core = self.check(caller, route).await?;
+        // A stream has one leader. What it has committed by now happened before this replica heard of it.
+        let committed = first.committed.map(|at| store::Place { term: at.term, index: at.index });
+        core.machine.heard(first.vote.term, committed);
         let first = read(first).map_err(|error| unfit(&error))?;
         let refused = Arc::new(Mutex::new(None));
         let reader = Reader { replies: self.clone(), caller, route, inbound, refused: Arc::clone(&refused) };
@@ -214,7 +217,9 @@ impl pb::raft_server::Raft for Replies {
     async fn invite(&self, request: Request<pb::InviteRequest>) -> Result<Response<pb::InviteAnswer>, Status> {
         let caller = caller(&request)?;
         let invite = convert::invite(&request.into_inner()).map_err(|error| unreadable(&error))?;
-        let answer = if self.inner.roster.admits(&caller.0) {
+        let members = self.inner.core.get().map(Core::members);
+        let member = members.is_some_and(|all| all.membership().nodes().any(|(_, replica)| replica.key == caller.0));
+        let answer = if member || self.inner.roster.admits(&caller.0) {
             self.inner.invited(caller, &invite).await
         } else {
             Err(format!("{} is not among the supers that its config names", caller.0))

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kernel::command::Found;
-use kernel::id::{NodeId, Seat};
+use kernel::id::NodeId;
 use kernel::state::State;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -33,6 +34,8 @@ const SNAPSHOT_ENTRIES: u64 = 8_192;
 const KEPT_ENTRIES: u64 = 4_096;
 /// Entries that are purged at one time.
 const PURGED_ENTRIES: u64 = 512;
+/// Bytes of the log: entries have up to 32 MiB, and a disk has its end.
+const LOG_BYTES: u64 = 256 << 20;
 /// Commands that wait to be put into the log; past it whoever proposes waits.
 const WAITING: u64 = 4_096;
 /// A snapshot without progress for so long is begun anew: packing and installing a large one takes seconds.
@@ -40,20 +43,22 @@ const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 /// For a founder, or a group of one that goes on, to lead.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much of the log is kept, in entries.
+/// How much of the log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
-    /// Between two snapshots.
+    /// Entries between two snapshots.
     pub snapshot: u64,
-    /// Behind a snapshot, so that a replica that was away for a moment needs none.
+    /// Entries behind a snapshot, so that a replica that was away for a moment needs none.
     pub behind: u64,
-    /// Purged at one time.
+    /// Entries that are purged at one time.
     pub purged: u64,
+    /// Bytes of all entries that are applied: past it the older half goes, however few they are.
+    pub bytes: u64,
 }
 
 impl Default for Keeping {
     fn default() -> Self {
-        Self { snapshot: SNAPSHOT_ENTRIES, behind: KEPT_ENTRIES, purged: PURGED_ENTRIES }
+        Self { snapshot: SNAPSHOT_ENTRIES, behind: KEPT_ENTRIES, purged: PURGED_ENTRIES, bytes: LOG_BYTES }
     }
 }
 
@@ -81,7 +86,8 @@ pub struct Parts {
     pub runs: Runs,
     /// Who else wants to know what was applied.
     pub watcher: Arc<dyn Watcher>,
-    /// What an empty super founds, if it may. Its cluster's id is also what one that is not empty must belong to.
+    /// What an empty super founds, if it may. Its cluster's id is also what one that is not empty must belong to, and the
+    /// founder's name is what this super calls itself when it is added to another group.
     pub found: Found,
     /// Whether it may; else it waits to be invited.
     pub may_found: bool,
@@ -144,16 +150,16 @@ pub(crate) struct Stores {
 }
 
 impl Group {
-    /// Opens this super's part of the group. One that may found its cluster, and one that is alone in its group, leads when
-    /// this returns; any other one follows, or waits to be invited: see [`Group::joined`].
+    /// Opens this super's part of the group. One that may found its cluster, and one that is its group's only voter, leads
+    /// when this returns; any other one follows, or waits to be invited: see [`Group::joined`].
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn open(parts: Parts) -> Result<Self, StartError> {
         let files = Files::open(&parts.log, Arc::clone(&parts.store))?;
-        let state = parts.store.load().map_err(OpenError::from)?;
-        check(&parts, &state, files.identity())?;
-        let alone = parts.store.mark().map_err(OpenError::from)?.membership.replicas.len() == 1;
+        let state = files.state();
+        check(&parts, state, files.identity())?;
+        let voters = files.members()?.voters;
         let identity = match files.identity() {
             Some(identity) => Some(identity.clone()),
             None if state.is_founded() => {
@@ -184,6 +190,8 @@ impl Group {
         let inner = Arc::new(Inner {
             key: parts.key,
             address: parts.address,
+            name: parts.found.founder.name,
+            life: RandomState::new().hash_one(parts.key.0),
             roster: parts.roster,
             spools: parts.spools,
             view,
@@ -203,7 +211,11 @@ impl Group {
         });
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_log(Arc::clone(&group.inner), parts.keeping.bytes));
         if let Some(identity) = identity {
+            // Who votes with others has to wait for them, also where the state does not know of them yet.
+            let alone = if voters.is_empty() { founds } else { voters == [[identity.replica]] };
             let begun = group.begin(&identity, founds, alone).await;
             if let Err(error) = begun {
                 group.kill().await;
@@ -216,14 +228,15 @@ impl Group {
     async fn begin(&self, identity: &Identity, founds: bool, alone: bool) -> Result<(), StartError> {
         let core = self.inner.run(identity).await?;
         if founds {
-            let founder = Replica { key: self.inner.key, address: self.inner.address.clone(), seat: Some(Seat(0)) };
+            let founder =
+                Replica { key: self.inner.key, address: self.inner.address.clone(), name: self.inner.name.clone() };
             match core.raft.initialize(BTreeMap::from([(0, founder)])).await {
                 // It was begun before, and the machine failed in the middle of it.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        if !founds && !alone {
+        if !alone {
             return Ok(());
         }
         // There is nobody to wait for.
@@ -279,8 +292,8 @@ impl Stores {
         self.view.shows(machine.clone());
         let network = Network::new(identity.replica, self.connector, self.runs);
         let config = config(timing, self.keeping)?;
-        let raft = Raft::new(identity.replica, config, network, log, machine.clone()).await.map_err(failed)?;
-        Ok((Core { id: identity.replica, raft, machine }, end))
+        let raft = Raft::new(identity.replica, config, network.clone(), log, machine.clone()).await.map_err(failed)?;
+        Ok((Core { id: identity.replica, raft, machine, network }, end))
     }
 }
 

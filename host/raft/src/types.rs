@@ -151,13 +151,13 @@ pub fn raft_mark(from: Mark) -> Result<(Option<RaftPlace>, StoredMembership), Ba
 #[cfg(test)]
 mod tests {
     use kernel::command::Lead;
-    use kernel::id::{NodeId, Seat, Term};
+    use kernel::id::{NodeId, Term};
 
     use super::*;
 
     fn members() -> Membership {
         let replica =
-            |n: u8| Replica { key: NodeId([n; 32]), address: format!("10.0.0.{n}:7000"), seat: Some(Seat(n)) };
+            |n: u8| Replica { key: NodeId([n; 32]), address: format!("10.0.0.{n}:7000"), name: format!("super-{n}") };
         Membership {
             voters: vec![vec![1, 2], vec![2, 3]],
             replicas: (1..5).map(|n: u8| (u64::from(n), replica(n))).collect(),

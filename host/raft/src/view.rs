@@ -1,10 +1,8 @@
 //! What everybody may see of the state, and who is told when it changes.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use kernel::id::Term;
 use kernel::outcome::Notice;
 use kernel::state::State;
 use tokio::sync::{broadcast, watch};
@@ -23,10 +21,6 @@ pub(crate) struct View {
     empty: State,
     applied: watch::Sender<Applied>,
     notices: broadcast::Sender<Arc<Notice>>,
-    /// The term in which this replica leads; 0 = it does not.
-    leads: AtomicU64,
-    /// The term of the last entry.
-    last: AtomicU64,
     time: Arc<Time>,
     also: Arc<dyn Watcher>,
 }
@@ -44,8 +38,6 @@ impl View {
             empty: State::default(),
             applied: watch::Sender::new(Applied::default()),
             notices: broadcast::Sender::new(NOTICES),
-            leads: AtomicU64::new(0),
-            last: AtomicU64::new(0),
             time,
             also,
         }
@@ -63,10 +55,6 @@ impl View {
             Some(machine) => machine.read(f),
             None => f(&self.empty),
         }
-    }
-
-    pub(crate) fn leads(&self, term: Option<Term>) {
-        self.leads.store(term.map_or(0, |term| term.0), Ordering::Release);
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<Applied> {
@@ -98,16 +86,11 @@ impl Watcher for Tell {
 impl View {
     fn applied_now(&self, what: &machine::Applied) {
         self.time.saw(what.stamp_ms);
-        self.last.store(what.mark.applied.map_or(0, |place| place.term), Ordering::Release);
         self.applied.send_replace(Applied { index: what.index, settled: what.settled });
         self.also.applied(what);
     }
 
     fn tell(&self, notices: Vec<Notice>) {
-        // Only a leader tells, and only what became of its own term.
-        if self.leads.load(Ordering::Acquire) != self.last.load(Ordering::Acquire) {
-            return;
-        }
         for notice in notices {
             // Nobody may be watching.
             let _ = self.notices.send(Arc::new(notice));

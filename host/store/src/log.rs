@@ -16,8 +16,8 @@ use redb::{
 use crate::Disk;
 use crate::error::{StoreError, disk};
 use crate::rows::about::{About, set_format};
-use crate::rows::logged::Logged;
-use crate::rows::mark::{Place, Vote};
+use crate::rows::logged::{Logged, Payload};
+use crate::rows::mark::{Membership, Place, Vote};
 use crate::rows::{about, decode, encode};
 use crate::tables::{ABOUT, LOG, LOG_META};
 
@@ -68,6 +68,8 @@ pub struct LogHead {
     pub first: Option<u64>,
     /// The last entry; the last purged one where there is none.
     pub last: Option<Place>,
+    /// Bytes of each entry, from the first one on.
+    pub sizes: Vec<u32>,
 }
 
 /// A change of the log.
@@ -180,6 +182,23 @@ impl LogFile {
         transaction.commit().map_err(disk)
     }
 
+    /// The members as the last entry after an index says; `None` where no entry after it changes them. Reads those entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn members_after(&self, applied: Option<u64>) -> Result<Option<Membership>, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        let table = reader.open_table(LOG).map_err(disk)?;
+        let first = applied.map_or(0, |applied| applied.saturating_add(1));
+        for row in table.range(first..).map_err(disk)?.rev() {
+            let (key, row) = row.map_err(disk)?;
+            if let Payload::Membership(members) = of_row(key.value(), row.value())?.payload {
+                return Ok(Some(members));
+            }
+        }
+        Ok(None)
+    }
+
     /// Entries from one index to before another, as far as they are there, and not many more bytes than `max_bytes`; at
     /// least one where there is one.
     ///
@@ -216,6 +235,7 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
         purged,
         first: None,
         last: purged,
+        sizes: Vec::new(),
     };
     let mut before: Option<u64> = None;
     for row in reader.open_table(LOG).map_err(disk)?.iter().map_err(disk)? {
@@ -225,7 +245,8 @@ fn head(reader: &ReadTransaction) -> Result<LogHead, StoreError> {
             return Err(StoreError::damaged(TABLE, key, "the entry before it is missing"));
         }
         (head.first, before) = (head.first.or(Some(key)), Some(key));
-        checked(key, row.value())?;
+        let bytes = checked(key, row.value())?;
+        head.sizes.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
     if let Some((key, row)) = reader.open_table(LOG).map_err(disk)?.last().map_err(disk)? {
         head.last = Some(of_row(key.value(), row.value())?.place);
@@ -280,7 +301,6 @@ fn get<T: for<'b> Decode<'b, ()>>(
 mod tests {
     use super::*;
     use crate::rows::check;
-    use crate::rows::logged::Payload;
     use crate::tests::draw::Draw;
 
     fn entry(term: u64, index: u64) -> Logged {
@@ -323,14 +343,28 @@ mod tests {
         let committed = Some(place(2, 7));
         let purged = Some(place(1, 3));
         let (first, last) = (Some(4), Some(place(2, 8)));
-        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, first, last });
         let expected = [entry(1, 4), entry(1, 5), entry(1, 6), entry(2, 7), entry(2, 8)];
+        let sizes = expected.iter().map(|entry| entry.to_bytes().unwrap().len() as u32).collect();
+        assert_eq!(head, LogHead { identity: Some(who), vote: Some(vote), committed, purged, first, last, sizes });
         assert_eq!(log.read(0, u64::MAX, 1 << 20).unwrap(), expected);
         assert_eq!(log.read(5, 7, 1 << 20).unwrap(), expected[1..3]);
         assert_eq!(log.read(5, 9, 1).unwrap(), expected[1..2], "one at least");
         assert_eq!(log.read(9, 5, 1).unwrap(), []);
         log.write(&[LogChange::Truncate(None)], None, Some(place(1, 3))).unwrap();
         assert_eq!(log.read(0, u64::MAX, 1).unwrap(), []);
+    }
+
+    #[test]
+    fn the_last_members_of_those_after_an_index_are_found() {
+        let (log, _) = LogFile::open(&Disk::memory()).unwrap();
+        let of = |id| Membership { voters: vec![vec![id]], replicas: Vec::new() };
+        let members = |index, id| Logged { place: Place { term: 1, index }, payload: Payload::Membership(of(id)) };
+        let entries = [members(0, 7), entry(1, 1), members(2, 8), entry(1, 3)];
+        log.write(&[append(&entries)], None, Some(Place { term: 1, index: 3 })).unwrap();
+        assert_eq!(log.members_after(None).unwrap(), Some(of(8)));
+        assert_eq!(log.members_after(Some(1)).unwrap(), Some(of(8)));
+        assert_eq!(log.members_after(Some(2)).unwrap(), None);
+        assert_eq!(log.members_after(Some(9)).unwrap(), None);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub const MARK_BYTES: usize = 64 << 10;
 pub const MESSAGE_BYTES: usize = ENTRY_BYTES + APPEND_BYTES + (64 << 10);
 /// `host:port`: the longest name that the domain name system knows, and a port.
 pub const ADDRESS_BYTES: usize = 253 + 6;
+/// What a super calls itself.
+pub const NAME_BYTES: usize = 64;
 
 /// An entry's place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +224,15 @@ pub enum Changed {
     Unknown,
 }
 
+/// A super that takes an invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invited {
+    /// What it calls itself, at most [`NAME_BYTES`] printable characters.
+    pub name: String,
+    /// Drawn at its start: two answers with different ones are of two processes.
+    pub life: u64,
+}
+
 /// Tells an empty super which replica it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invite {
@@ -229,4 +240,6 @@ pub struct Invite {
     pub cluster: ClusterId,
     /// Its number.
     pub replica: u64,
+    /// It is only asked whether it is that replica already, and stays what it is.
+    pub known: bool,
 }

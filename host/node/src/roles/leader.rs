@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kernel::columns::Deciding;
 use kernel::command::{Command, Settle};
@@ -32,8 +32,6 @@ use crate::prepare::Policies;
 const STACK_BYTES: usize = 8 << 20;
 /// So long a leader whose rules are not prepared waits for another super to take the lead.
 const UNPREPARED_INTERVALS: u64 = 2;
-/// For another super to take the lead.
-const HAND_OVER: Duration = Duration::from_secs(2);
 /// Wait before a refused settlement is made again.
 const AGAIN_US: u64 = 50_000;
 
@@ -88,7 +86,10 @@ impl Supernode {
             tracing::warn!("a policy that decides is not prepared here: the lead goes to another super");
             let group = self.group.clone();
             self.tasks.spawn_connection("handing the lead on", async move {
-                group.hand_over(HAND_OVER).await;
+                match group.hand_over(None).await {
+                    Ok(leader) => tracing::info!(%leader, "the lead was handed on"),
+                    Err(error) => tracing::warn!(%error, "the lead stays here, and the slot is neutral after a while"),
+                }
             });
         }
         now_us.saturating_sub(since_us) >= self.timing.interval_us.saturating_mul(UNPREPARED_INTERVALS)

@@ -121,8 +121,9 @@ impl Peers {
                 if channels.len() >= CHANNELS {
                     channels.clear();
                 }
-                let replica = Replica { key: to, address: member.address.clone(), seat: None };
-                let channel = raft::connect(Arc::clone(&self.connector), replica, Lane::Rounds);
+                let (name, address) = (String::new(), member.address.clone());
+                let replica = Replica { key: to, address, name };
+                let channel = raft::connect(Arc::clone(&self.connector), &replica, Lane::Rounds);
                 channels.insert(to, (member.address, channel.clone()));
                 channel
             }

@@ -73,8 +73,30 @@ impl Inner {
         inner.tell(Leadership { ready: false, leader: None, ..now });
     }
 
+    /// Has connections go to where the replicas are now. Runs until the group stops.
+    pub(crate) async fn watch_members(inner: Arc<Self>) {
+        let mut running = inner.running.subscribe();
+        let run = async {
+            if running.wait_for(|running| *running).await.is_err() {
+                return;
+            }
+            let Some(core) = inner.core.get() else { return };
+            let mut metrics = core.raft.server_metrics();
+            loop {
+                let members = Arc::clone(&metrics.borrow_and_update().membership_config);
+                core.network.moved(members.membership().nodes().map(|(id, replica)| (*id, replica.clone())).collect());
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = inner.stopping.cancelled() => {}
+            () = run => {}
+        }
+    }
+
     fn tell(&self, now: Leadership) {
-        self.view.leads(now.ready.then_some(now.term));
         self.leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
@@ -86,8 +108,6 @@ impl Inner {
             let found = Found { now_ms: self.time.stamp().now_ms, ..found.clone() };
             self.own(core, Command::Found(Box::new(found))).await?;
         }
-        // Its own beginning is the first thing that it tells.
-        self.view.leads(Some(term));
         let now_ms = self.time.stamp().now_ms;
         self.own(core, Command::Lead(Lead { term, leader: self.key, now_ms })).await?;
         self.tell_supers(core, true).await
@@ -108,7 +128,8 @@ impl Inner {
             .iter()
             .filter_map(|id| members.get_node(id))
             .map(|replica| {
-                let name = names.get(&replica.key).cloned().unwrap_or_default();
+                let known = Some(replica.name.clone()).filter(|name| !name.is_empty());
+                let name = known.or_else(|| names.get(&replica.key).cloned()).unwrap_or_default();
                 (replica.key, Super { node: replica.key, name, address: replica.address.clone() })
             })
             .collect();

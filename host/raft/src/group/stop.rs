@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{Core, Group, Inner};
+use super::{Group, Inner};
+use crate::members::ChangeError;
 
 impl Group {
     /// Hands the lead on, if this replica has it and another voter can take it within `within`, then ends. Commands that
@@ -16,16 +17,14 @@ impl Group {
         if let Some(core) = inner.core.get()
             && !inner.stopping.is_cancelled()
         {
-            hand_over(core, Instant::now() + within).await;
+            match inner.hand_on(core, None, Instant::now() + within).await {
+                Ok(leader) => tracing::info!(%leader, "the lead was handed on"),
+                // One that does not lead, or that nobody could follow.
+                Err(ChangeError::Refused { code, .. }) if code == "not_leader" || code == "alone" => {}
+                Err(error) => tracing::warn!(%error, "nobody took the lead; the others will notice by silence"),
+            }
         }
         Inner::end(inner).await;
-    }
-
-    /// Hands the lead on, if this replica has it and another voter takes it within `within`, and stays a replica.
-    pub async fn hand_over(&self, within: Duration) {
-        if let Ok(core) = self.inner.core() {
-            hand_over(core, Instant::now() + within).await;
-        }
     }
 
     /// Ends at once, as if the machine had failed: the others notice by silence.
@@ -90,43 +89,5 @@ impl Inner {
         // Who was never invited lets go of its disks here.
         drop(inner.stores.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         inner.stopped.cancel();
-    }
-}
-
-/// Asks the voter that has most of the log to lead, once it has all of it.
-async fn hand_over(core: &Core, until: Instant) {
-    let mut metrics = core.raft.metrics();
-    let mut asked = None;
-    let handed = async {
-        loop {
-            let candidate = {
-                let now = metrics.borrow_and_update();
-                if !now.state.is_leader() {
-                    return true;
-                }
-                let voters = now.membership_config.membership().voter_ids().filter(|id| *id != core.id);
-                let progress = |id: u64| {
-                    let at = now.replication.as_ref().and_then(|all| all.get(&id)).copied().flatten();
-                    (at.map(|at| at.index), id)
-                };
-                let Some((at, id)) = voters.map(progress).max() else { return false };
-                // It would refuse to lead without an entry that it lacks.
-                (at >= now.last_log_index && asked != Some(id)).then_some(id)
-            };
-            if let Some(id) = candidate {
-                asked = Some(id);
-                if core.raft.trigger().transfer_leader(id).await.is_err() {
-                    return false;
-                }
-            }
-            if metrics.changed().await.is_err() {
-                return false;
-            }
-        }
-    };
-    match timeout_at(until, handed).await {
-        Ok(true) => tracing::info!("the lead was handed on"),
-        Ok(false) => {}
-        Err(_) => tracing::warn!("nobody took the lead in time; the others will notice by silence"),
     }
 }

@@ -10,6 +10,10 @@ use rig::{Home, Node, Switchboard, enter, group, join, key, leader, parts, patie
 
 mod carry;
 mod change;
+mod hand_over;
+mod log;
+mod moves;
+mod notices;
 mod one;
 pub(crate) mod rig;
 mod tcp;

@@ -6,6 +6,7 @@
 //! A disk that fails shuts the log: all who wait are told, nothing is written any more, and the group ends.
 
 mod flusher;
+mod news;
 mod tail;
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use tokio_stream::Stream;
 use crate::runs::Runs;
 use crate::types::{RaftEntry, RaftPlace, RaftVote, Types, logged, place, raft_entry, raft_place, raft_vote, vote};
 use flusher::{Flusher, Job};
+use news::News;
 use tail::Tail;
 
 pub(crate) use flusher::chain;
@@ -44,6 +46,9 @@ pub struct Log {
 struct Shared {
     file: LogFile,
     tail: Mutex<Tail>,
+    news: Mutex<News>,
+    /// The number of this replica, where it is known.
+    us: Option<u64>,
     runs: Runs,
     /// Nothing is written any more.
     failed: AtomicBool,
@@ -58,6 +63,10 @@ struct Shared {
 impl Shared {
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,7 +105,8 @@ impl Log {
         let (open, end) = mpsc::channel(1);
         let (failed, asked, flushes) = (AtomicBool::new(false), AtomicU64::new(0), watch::Sender::new(0));
         let tail = Mutex::new(Tail::new(head));
-        let shared = Arc::new(Shared { file, tail, runs, failed, asked, flushes, _open: open });
+        let (news, us) = (Mutex::default(), head.identity.as_ref().map(|who| who.replica));
+        let shared = Arc::new(Shared { file, tail, news, us, runs, failed, asked, flushes, _open: open });
         let flusher = Flusher::new(Arc::clone(&shared));
         let jobs = match runs {
             Runs::Inline => Jobs::Inline(Arc::new(Mutex::new(flusher))),
@@ -195,6 +205,28 @@ impl LogView {
             return Err(io::Error::other("the log cannot be written"));
         }
         Ok(())
+    }
+
+    /// The leader of a term says how far the log is committed.
+    pub(crate) fn heard(&self, term: u64, committed: Option<Place>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.news().heard(term, committed);
+        }
+    }
+
+    /// Whether an entry that is applied now is news, and not something to catch up with.
+    pub(crate) fn is_news(&self, at: Place) -> bool {
+        self.0.upgrade().is_some_and(|shared| shared.news().has(at))
+    }
+
+    /// The last entry that has to go for the rest to have at most so many bytes; `None` where none has to.
+    pub(crate) fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        self.0.upgrade().and_then(|shared| shared.tail().last_beyond(bytes))
+    }
+
+    /// Bytes of all entries.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.upgrade().map_or(0, |shared| shared.tail().whole())
     }
 
     /// Committed entries after an index that are at hand and on the disk, at most so many.
@@ -307,7 +339,11 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_vote(&mut self, saved: &RaftVote) -> Result<(), io::Error> {
         let (told, done) = oneshot::channel();
-        self.send(Job::Vote(vote(saved), told)).await?;
+        let saved = vote(saved);
+        if saved.committed && Some(saved.replica) == self.shared.us {
+            self.shared.news().leads(saved.term);
+        }
+        self.send(Job::Vote(saved, told)).await?;
         done.await.map_err(|_| io::Error::other("the log's thread has ended"))?
     }
 

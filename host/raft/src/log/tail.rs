@@ -32,6 +32,10 @@ pub(super) struct Tail {
     flushed: u64,
     entries: VecDeque<(RaftEntry, usize)>,
     bytes: usize,
+    /// Bytes of each entry of all.
+    sizes: VecDeque<u32>,
+    /// Their sum.
+    whole: u64,
 }
 
 /// What is in memory of a range, and which part of it is in the file.
@@ -61,7 +65,25 @@ impl Tail {
             flushed: front,
             entries: VecDeque::new(),
             bytes: 0,
+            sizes: head.sizes.clone().into(),
+            whole: head.sizes.iter().map(|size| u64::from(*size)).sum(),
         }
+    }
+
+    /// Bytes of all entries.
+    pub(super) const fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    /// The last entry that has to go for the rest to have at most so many bytes; `None` where none has to.
+    pub(super) fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        let mut over = self.whole.checked_sub(bytes).filter(|over| *over > 0)?;
+        let gone = self.sizes.iter().take_while(|size| {
+            let goes = over > 0;
+            over = over.saturating_sub(u64::from(**size));
+            goes
+        });
+        (self.first + gone.count() as u64).checked_sub(1)
     }
 
     /// Takes an entry of so many bytes at the end.
@@ -77,6 +99,9 @@ impl Tail {
         self.last = Some(at);
         self.entries.push_back((entry, bytes));
         self.bytes += bytes;
+        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.sizes.push_back(size);
+        self.whole += u64::from(size);
         Ok(())
     }
 
@@ -129,6 +154,9 @@ impl Tail {
                 self.bytes -= bytes;
             }
         }
+        while self.sizes.len() as u64 > end.saturating_sub(self.first) {
+            self.whole -= u64::from(self.sizes.pop_back().unwrap_or(0));
+        }
         self.front = self.front.min(end);
         self.flushed = self.flushed.min(end);
         self.last = last.or(self.purged);
@@ -140,6 +168,11 @@ impl Tail {
         let end = to.index.saturating_add(1);
         while self.front < end && !self.entries.is_empty() {
             self.pop();
+        }
+        while self.first < end {
+            let Some(size) = self.sizes.pop_front() else { break };
+            self.whole -= u64::from(size);
+            self.first += 1;
         }
         self.front = self.front.max(end);
         self.flushed = self.flushed.max(end);
@@ -167,5 +200,49 @@ impl Tail {
         });
         let in_memory = in_memory.map(|(entry, _)| entry.clone()).collect();
         Found { cuts: self.cuts, in_file: (first, middle), in_memory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::types::raft_place;
+
+    const fn at(index: u64) -> Place {
+        Place { term: 1, index }
+    }
+
+    fn entry(index: u64) -> RaftEntry {
+        RaftEntry { log_id: raft_place(at(index)), payload: EntryPayload::Blank }
+    }
+
+    fn tail(first: u64, sizes: &[u32]) -> Tail {
+        let last = (first + sizes.len() as u64).checked_sub(1).map(at);
+        let purged = first.checked_sub(1).map(at);
+        Tail::new(&LogHead { purged, last, first: Some(first), sizes: sizes.to_vec(), ..LogHead::default() })
+    }
+
+    #[test]
+    fn its_bytes_are_those_of_the_entries_that_are_there() {
+        let mut tail = tail(5, &[10, 20, 30]);
+        assert_eq!(tail.whole(), 60);
+        for (bytes, last) in [(60, None), (59, Some(5)), (50, Some(5)), (49, Some(6)), (30, Some(6)), (0, Some(7))] {
+            assert_eq!(tail.last_beyond(bytes), last, "{bytes}");
+        }
+        tail.push(entry(8), 40).unwrap();
+        assert_eq!(tail.whole(), 100);
+        tail.purge(at(5));
+        assert_eq!((tail.whole(), tail.last_beyond(70)), (90, Some(6)));
+        tail.truncate(Some(at(6)));
+        assert_eq!((tail.whole(), tail.last_beyond(0)), (20, Some(6)));
+        // As a snapshot that came does it.
+        tail.purge(at(90));
+        assert_eq!((tail.whole(), tail.last_beyond(0)), (0, None));
+        tail.push(entry(91), 7).unwrap();
+        assert_eq!((tail.whole(), tail.last_beyond(0)), (7, Some(91)));
+        tail.truncate(None);
+        assert_eq!(tail.whole(), 0);
     }
 }

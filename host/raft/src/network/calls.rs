@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use wire::message::Malformed;
 use wire::pb::raft_client::RaftClient;
-use wire::raft::{Answer, Change, Changed, Forward, Invite, Led, Place, Route, convert};
+use wire::raft::{Answer, Change, Changed, Forward, Invite, Invited, Led, Place, Route, convert};
 
 use super::{CHANNELS, CONNECT_WITHIN, Connector, KEEP_ALIVE, KEEP_ALIVE_ANSWER, Lane, WINDOW_BYTES, client};
 
@@ -119,7 +119,7 @@ impl Calls {
     }
 
     /// Tells an empty super which replica it is: `Err` with its reason where it will not be.
-    pub(crate) async fn invite(&self, to: &Replica, invite: &Invite) -> Result<Result<(), String>, CallError> {
+    pub(crate) async fn invite(&self, to: &Replica, invite: &Invite) -> Result<Result<Invited, String>, CallError> {
         let message = convert::invite_pb(invite);
         let call = |mut client: RaftClient<Channel>| async move { client.invite(message).await };
         let answer = self.call(invite.replica, to, Instant::now() + INVITE_WITHIN, call).await?;

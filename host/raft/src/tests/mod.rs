@@ -31,7 +31,7 @@ fn identity(replica: u64) -> Identity {
 }
 
 fn replica(id: u64) -> Replica {
-    Replica { key: key(id), address: format!("10.0.0.{id}:7001"), seat: None }
+    Replica { key: key(id), address: format!("10.0.0.{id}:7001"), name: format!("super-{id}") }
 }
 
 /// The disks of one replica.

@@ -142,3 +142,20 @@ async fn an_empty_replica_is_who_it_was_last_invited_to_be() {
     lone(&old.state);
     assert!(matches!(old.files().invite(identity(11)), Err(OpenError::NotEmpty)));
 }
+
+#[test]
+fn the_state_is_read_once() {
+    let disks = Disks::memory();
+    let before = lone(&disks.state);
+    let store = Arc::new(Store::open(&disks.state, PLENTY).unwrap());
+    let files = Files::open(&disks.log, Arc::clone(&store)).unwrap();
+    assert_eq!(*files.state(), before);
+    // What a second reading would find.
+    let mut after = before.clone();
+    let command = join(6);
+    let writes = after.apply(LogIndex(7), &command).writes;
+    store.commit(&[Entry { index: LogIndex(7), command }], &writes).unwrap();
+    let on = files.start(identity(0), SpoolRoom::memory(), Runs::Inline, Arc::new(())).unwrap();
+    assert!(store.load().unwrap() == after && after != before);
+    assert!(on.machine.read(|state| *state == before));
+}

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_the_log_comes_back() {
-        let replica = |draw: &mut Draw| Replica { key: draw.node(), address: draw.text(), seat: None };
+        let replica = |draw: &mut Draw| Replica { key: draw.node(), address: draw.text(), name: draw.text() };
         let any = |draw: &mut Draw| {
             let payload = match draw.below(3) {
                 0 => Payload::Blank,

@@ -2,7 +2,7 @@
 //! types are what stands on disk and travels between replicas; they are ours, so that no library changes bytes that were
 //! stored before.
 
-use kernel::id::{NodeId, Seat};
+use kernel::id::NodeId;
 use kernel::state::Meta;
 use minicbor::{Decode, Encode};
 use redb::{ReadableTable, WriteTransaction};
@@ -45,15 +45,17 @@ pub struct Replica {
     /// `host:port` of its gRPC.
     #[n(1)]
     pub address: String,
-    /// Its seat, where it has one.
-    #[n(2)]
-    pub seat: Option<Seat>,
+    // 2 was a seat: seats follow the members, in the state.
+    /// What it calls itself; empty where nobody has asked it.
+    #[n(3)]
+    #[cbor(default)]
+    pub name: String,
 }
 
 impl Default for Replica {
     /// Nobody: no key is all zero.
     fn default() -> Self {
-        Self { key: NodeId([0; 32]), address: String::new(), seat: None }
+        Self { key: NodeId([0; 32]), address: String::new(), name: String::new() }
     }
 }
 
@@ -100,7 +102,7 @@ impl Mark {
     /// the state is. `None` before the founding.
     pub(crate) fn lone(meta: &Meta) -> Option<Self> {
         let founder = &meta.seats.first()?.holder;
-        let replica = Replica { key: founder.node, address: founder.address.clone(), seat: Some(Seat(0)) };
+        let replica = Replica { key: founder.node, address: founder.address.clone(), name: founder.name.clone() };
         let place = Place { term: meta.term.0, index: meta.applied.0 };
         Some(Self {
             applied: Some(place),
@@ -139,6 +141,8 @@ pub(crate) fn read(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use kernel::id::Seat;
+
     use super::*;
     use crate::rows::check;
     use crate::tests::draw::Draw;
@@ -148,7 +152,30 @@ mod tests {
     }
 
     fn replica(draw: &mut Draw) -> Replica {
-        Replica { key: draw.node(), address: draw.text(), seat: draw.maybe(|draw| Seat(draw.below(8) as u8)) }
+        Replica { key: draw.node(), address: draw.text(), name: draw.text() }
+    }
+
+    /// As it was stored while it had a seat.
+    #[derive(Encode)]
+    struct Seated {
+        #[n(0)]
+        key: NodeId,
+        #[n(1)]
+        address: String,
+        #[n(2)]
+        seat: Option<Seat>,
+    }
+
+    #[test]
+    fn a_replica_that_was_stored_with_a_seat_is_read() {
+        for seed in 0..50 {
+            let draw = &mut Draw(seed);
+            let (key, address) = (draw.node(), draw.text());
+            let seat = draw.maybe(|draw| Seat(draw.below(8) as u8));
+            let bytes = encode(TABLE, &Seated { key, address: address.clone(), seat }).unwrap();
+            let name = String::new();
+            assert_eq!(decode::<Replica>(TABLE, KEY, &bytes).unwrap(), Replica { key, address, name });
+        }
     }
 
     fn any(draw: &mut Draw) -> Row {

@@ -14,7 +14,9 @@ use crate::rows::about::{self, About};
 use crate::{Disk, Mark, Membership, Place, Replica, Spool, SpoolRoom, Store, StoreError};
 
 fn mark(term: u64, index: u64) -> Mark {
-    let replica = |n| (u64::from(n), Replica { key: NodeId([n; 32]), address: format!("10.0.0.{n}:1"), seat: None });
+    let replica = |n| {
+        (u64::from(n), Replica { key: NodeId([n; 32]), address: format!("10.0.0.{n}:1"), name: format!("super-{n}") })
+    };
     let at = Some(Place { term, index });
     let membership = Membership { voters: vec![vec![1, 2]], replicas: [1, 2, 3].map(replica).to_vec() };
     Mark { applied: at, membership_at: Some(Place { term: 1, index: 0 }), membership }

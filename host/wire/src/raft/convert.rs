@@ -6,8 +6,8 @@ use kernel::members::is_printable;
 
 use super::{
     ADDRESS_BYTES, APPEND_ENTRIES, Answer, Append, Appended, COMMAND_BYTES, Change, Changed, ENTRY_BYTES,
-    FORWARD_COMMANDS, Forward, HandOver, HandedOver, Invite, Led, MARK_BYTES, PIECE_BYTES, Place, Route, SnapshotHead,
-    SnapshotPart, Vote, VoteAnswer, VoteRequest,
+    FORWARD_COMMANDS, Forward, HandOver, HandedOver, Invite, Invited, Led, MARK_BYTES, NAME_BYTES, PIECE_BYTES, Place,
+    Route, SnapshotHead, SnapshotPart, Vote, VoteAnswer, VoteRequest,
 };
 use crate::message::Malformed;
 use crate::pb;
@@ -376,33 +376,33 @@ pub fn changed_pb(from: Led<Changed>) -> pb::ChangeAnswer {
 /// [`Malformed`].
 pub fn invite(from: &pb::InviteRequest) -> Result<Invite, Malformed> {
     let cluster = from.cluster.parse().map_err(|_| Malformed("a cluster that is no id#genesis"))?;
-    Ok(Invite { cluster, replica: from.replica })
+    Ok(Invite { cluster, replica: from.replica, known: from.known })
 }
 
 /// Writes it.
 #[must_use]
 pub fn invite_pb(from: &Invite) -> pb::InviteRequest {
-    pb::InviteRequest { cluster: from.cluster.to_string(), replica: from.replica }
+    pb::InviteRequest { cluster: from.cluster.to_string(), replica: from.replica, known: from.known }
 }
 
 /// Reads the answer: why not.
 ///
 /// # Errors
 /// [`Malformed`].
-pub fn invited(from: pb::InviteAnswer) -> Result<Result<(), String>, Malformed> {
+pub fn invited(from: pb::InviteAnswer) -> Result<Result<Invited, String>, Malformed> {
     use pb::invite_answer::What;
     Ok(match from.what.ok_or(Malformed("an answer without a verdict"))? {
-        What::Accepted(_) => Ok(()),
+        What::Accepted(accepted) => Ok(Invited { name: text(accepted.name, NAME_BYTES)?, life: accepted.life }),
         What::Refused(refused) => Err(text(refused.why, DETAIL_BYTES)?),
     })
 }
 
 /// Writes it.
 #[must_use]
-pub fn invited_pb(from: Result<(), String>) -> pb::InviteAnswer {
+pub fn invited_pb(from: Result<Invited, String>) -> pb::InviteAnswer {
     use pb::invite_answer::{Accepted, Refused, What};
     let what = match from {
-        Ok(()) => What::Accepted(Accepted {}),
+        Ok(invited) => What::Accepted(Accepted { name: cut(invited.name, NAME_BYTES), life: invited.life }),
         Err(why) => What::Refused(Refused { why: cut(why, DETAIL_BYTES) }),
     };
     pb::InviteAnswer { what: Some(what) }

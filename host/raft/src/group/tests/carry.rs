@@ -101,7 +101,7 @@ async fn a_leader_that_stops_hands_the_lead_on() {
 #[tokio::test(start_paused = true)]
 async fn who_was_away_for_long_gets_a_snapshot() {
     let board = Arc::new(Switchboard::default());
-    let little = Keeping { snapshot: 40, behind: 10, purged: 1 };
+    let little = Keeping { snapshot: 40, behind: 10, purged: 1, ..Keeping::default() };
     let mut nodes = Vec::new();
     for n in 0..3 {
         nodes.push(Node::with(&board, &Home::new(n), n == 0, |parts| parts.keeping = little).await);

@@ -29,6 +29,13 @@ async fn a_super_is_added_promoted_and_removed() {
         members.iter().map(|member| (member.replica, member.voter, member.seat.map(|seat| seat.0))).collect();
     assert_eq!(seats, [(0, true, Some(0)), (id, true, Some(1))]);
     assert_eq!(members.iter().filter(|member| member.leader).count(), 1);
+    // Each told its name when it was invited.
+    for node in [&first, &second] {
+        node.group.linearizable().await.unwrap();
+        let names: Vec<_> =
+            node.group.read(|state| state.meta.seats.iter().map(|row| row.holder.name.clone()).collect());
+        assert_eq!(names, ["super-0", "super-1"]);
+    }
     // Any super takes the operator's word.
     patient(second.group.propose(join(1))).await.unwrap().unwrap();
     assert_eq!(patient(second.group.remove(key(1))).await.unwrap(), id);
@@ -95,7 +102,7 @@ async fn nobody_joins_who_does_not_want_to() {
 /// What a replica says to a vote that somebody asks for.
 async fn asked(board: &Arc<Switchboard>, by: u8, of: &Node, from: u64, to: u64) -> Result<bool, tonic::Code> {
     let line = rig::Line { me: key(by), board: Arc::clone(board) };
-    let replica = store::Replica { key: of.key(), address: of.home.address(), seat: None };
+    let replica = store::Replica { key: of.key(), address: of.home.address(), name: String::new() };
     let mut io = Some(patient(line.connect(&replica, Lane::Calls)).await.unwrap());
     let once = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let io = io.take();
@@ -126,4 +133,57 @@ async fn who_is_no_replica_of_the_group_is_refused() {
     let empty = Node::start(&board, &Home::new(3), false).await;
     assert_eq!(asked(&board, 1, &empty, second, 5).await, Err(tonic::Code::FailedPrecondition), "it was not invited");
     assert_eq!(asked(&board, 9, &empty, second, 5).await, Err(tonic::Code::PermissionDenied));
+}
+
+/// Waits until a super leads no more, and has no word in the group that these are.
+async fn is_gone(gone: &Node, rest: &[Node]) {
+    let mut leadership = gone.group.leadership();
+    patient(leadership.wait_for(|now| !now.ready)).await.unwrap();
+    let at = leader(rest).await;
+    // The state is told who belongs to the group after the change itself.
+    let mut applied = rest[at].group.applied();
+    patient(async {
+        while rest[at].group.read(|state| state.meta.seats.len()) != rest.len() {
+            applied.changed().await.unwrap();
+        }
+    })
+    .await;
+    patient(rest[at].group.propose(join(40))).await.unwrap().unwrap();
+    let (term, index) = (rest[at].group.leadership().borrow().term, rest[at].group.applied().borrow().index);
+    // Whoever would go on proposing, or want to lead, has had the time for it.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for node in rest {
+        patient(node.group.linearizable()).await.unwrap();
+        let meta = node.group.read(|state| state.meta.clone());
+        assert_eq!((meta.leader, meta.applied, meta.seats.len()), (Some(rest[at].key()), index, rest.len()));
+        assert_eq!(node.group.leadership().borrow().term, term);
+        assert!(node.group.members().unwrap().iter().all(|member| member.key != gone.key()));
+    }
+    let core = gone.group.inner.core().unwrap();
+    let own = Arc::new(join(41));
+    assert_eq!(gone.group.inner.propose_here(core, &own).await, None, "it takes nothing any more");
+    assert!(!gone.group.leadership().borrow().ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_removed_hands_the_lead_on() {
+    for by in [0, 1] {
+        let (_board, mut nodes) = group(3).await;
+        let gone = nodes[0].group.replica().unwrap();
+        let began = tokio::time::Instant::now();
+        assert_eq!(patient(nodes[by].group.remove(key(0))).await, Ok(gone));
+        assert!(began.elapsed() < Duration::from_millis(300), "by no silence: {:?}", began.elapsed());
+        is_gone(&nodes.remove(0), &nodes).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_left_the_group_stops_proposing() {
+    let (_board, mut nodes) = group(3).await;
+    let us = nodes[0].group.replica().unwrap();
+    let core = nodes[0].group.inner.core().unwrap();
+    let vote = openraft::ChangeMembers::RemoveVoters(std::collections::BTreeSet::from([us]));
+    patient(core.raft.change_membership(vote, false)).await.unwrap();
+    // Others tell the state who belongs to the group now.
+    is_gone(&nodes.remove(0), &nodes).await;
 }

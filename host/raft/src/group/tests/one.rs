@@ -100,3 +100,44 @@ async fn a_state_of_a_release_without_a_log_goes_on() {
     enter(&node, &second).await;
     second.has(3).await;
 }
+
+/// Puts members into a log that nobody has open, as an entry that was appended and never applied.
+fn append(home: &Home, voters: Vec<Vec<u64>>, others: &[u8]) {
+    let (log, head) = store::LogFile::open(&home.log).unwrap();
+    let last = head.last.unwrap();
+    let replica = |n: u8| store::Replica { key: key(n), address: Home::new(n).address(), name: String::new() };
+    let replicas = [(0, replica(0))].into_iter().chain(others.iter().map(|n| (u64::from(*n), replica(*n)))).collect();
+    let place = store::Place { term: last.term, index: last.index + 1 };
+    let entry = store::Logged { place, payload: store::Payload::Membership(store::Membership { voters, replicas }) };
+    let change = store::LogChange::Append(vec![(place.index, entry.to_bytes().unwrap())]);
+    log.write(&[change], None, Some(place)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_founder_whose_log_has_others_that_its_state_does_not_know_waits_for_them() {
+    for voters in [vec![vec![0], vec![0, 1, 2]], vec![vec![0, 1, 2]]] {
+        let board = Arc::new(Switchboard::default());
+        let home = Node::start(&board, &Home::new(0), true).await.kill().await;
+        append(&home, voters, &[1, 2]);
+        let began = tokio::time::Instant::now();
+        let node = Node::start(&board, &home, true).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "it opened without the others: {:?}", began.elapsed());
+        let mut leadership = node.group.leadership();
+        let leads = tokio::time::timeout(Duration::from_secs(60), leadership.wait_for(|now| now.ready));
+        assert!(leads.await.is_err(), "no majority is there");
+        node.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_voter_leads_at_once_whoever_listens() {
+    let board = Arc::new(Switchboard::default());
+    let home = Node::start(&board, &Home::new(0), true).await.kill().await;
+    append(&home, vec![vec![0]], &[1]);
+    let node = Node::start(&board, &home, false).await;
+    assert!(node.group.leadership().borrow().ready, "a learner is not waited for");
+    patient(node.group.propose(join(0))).await.unwrap().unwrap();
+    let home = node.kill().await;
+    let node = Node::start(&board, &home, false).await;
+    assert!(node.group.leadership().borrow().ready, "nor where the state knows of it");
+}

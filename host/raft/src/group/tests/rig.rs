@@ -170,13 +170,15 @@ impl Roster for Told {
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     pub n: u8,
+    /// Where it is reached.
+    pub host: String,
     pub log: Disk,
     pub state: Disk,
 }
 
 impl Home {
     pub(crate) fn new(n: u8) -> Self {
-        Self { n, log: Disk::memory(), state: Disk::memory() }
+        Self { n, host: format!("super-{n}:7001"), log: Disk::memory(), state: Disk::memory() }
     }
 
     pub(crate) fn key(&self) -> NodeId {
@@ -184,7 +186,7 @@ impl Home {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("super-{}:7001", self.n)
+        self.host.clone()
     }
 }
 

@@ -52,10 +52,10 @@ async fn free(state: &Disk) {
 
 async fn start(folder: &Path, n: u8, may_found: bool, listener: TcpListener) -> Seat {
     let address = listener.local_addr().unwrap().to_string();
-    let home = Home { n, log: Disk::file(folder.join("log.redb")), state: Disk::file(folder.join("state.redb")) };
+    let (log, state) = (Disk::file(folder.join("log.redb")), Disk::file(folder.join("state.redb")));
+    let home = Home { host: address.clone(), log, state, ..Home::new(n) };
     free(&home.state).await;
     let mut parts = parts(&home, Arc::new(Line(home.key())), may_found);
-    parts.address.clone_from(&address);
     parts.runs = Runs::OnThreads;
     parts.spools = SpoolRoom::folder(folder);
     let group = patient(Group::open(parts)).await.unwrap();

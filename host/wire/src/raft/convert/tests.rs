@@ -1,5 +1,6 @@
 //! What is written is read back, and what comes in is bounded or malformed.
 
+use kernel::id::ClusterId;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -75,10 +76,13 @@ proptest! {
         for ours in [Changed::Done(number), refused, Changed::Unknown] {
             prop_assert_eq!(changed(through(&changed_pb(Led::Answer(ours.clone())))), Ok(Led::Answer(ours)));
         }
-        let cluster = "lab#000102030405060708090a0b0c0d0e0f".parse().unwrap();
-        let ours = Invite { cluster, replica: number };
-        prop_assert_eq!(invite(&through(&invite_pb(&ours))), Ok(ours));
-        for ours in [Ok(()), Err(text)] {
+        let cluster: ClusterId = "lab#000102030405060708090a0b0c0d0e0f".parse().unwrap();
+        for known in [false, true] {
+            let ours = Invite { cluster: cluster.clone(), replica: number, known };
+            prop_assert_eq!(invite(&through(&invite_pb(&ours))), Ok(ours));
+        }
+        let name = text.chars().take(NAME_BYTES).collect();
+        for ours in [Ok(Invited { name, life: number }), Err(text)] {
             prop_assert_eq!(invited(through(&invited_pb(ours.clone()))), Ok(ours));
         }
     }
@@ -136,5 +140,6 @@ fn a_refusal_is_told_within_its_bound() {
     let refused = changed_pb(Led::Answer(Changed::Refused { code: "quorum".into(), detail: long.clone() }));
     let Ok(Led::Answer(Changed::Refused { detail, .. })) = changed(refused) else { panic!("not readable") };
     assert_eq!(detail, "?".repeat(DETAIL_BYTES));
-    assert!(invited(invited_pb(Err(long))).unwrap().is_err());
+    assert!(invited(invited_pb(Err(long.clone()))).unwrap().is_err());
+    assert_eq!(invited(invited_pb(Ok(Invited { name: long, life: 1 }))).unwrap().unwrap().name, "?".repeat(NAME_BYTES));
 }
