@@ -227,6 +227,12 @@ impl Group {
         }
     }
 
+    /// Where this super's snapshots lie while they travel.
+    #[must_use]
+    pub fn spools(&self) -> &SpoolRoom {
+        &self.inner.spools
+    }
+
     /// The number of this replica; `None` before it belongs to a group.
     #[must_use]
     pub fn replica(&self) -> Option<u64> {
