@@ -28,6 +28,7 @@ use kernel::settings::Settings;
 
 pub use problem::{ConfigError, Place, Problem};
 pub use read::nearest;
+pub use value::address;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
