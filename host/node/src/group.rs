@@ -24,9 +24,9 @@ mod links;
 mod tests;
 
 /// The state's file in the data folder.
-const STATE_FILE: &str = "super.redb";
+pub(crate) const STATE_FILE: &str = "super.redb";
 /// The log's.
-const LOG_FILE: &str = "raft.redb";
+pub(crate) const LOG_FILE: &str = "raft.redb";
 /// For another super to take the lead of one that stops.
 const HAND_OVER: Duration = Duration::from_secs(5);
 

@@ -256,6 +256,12 @@ impl Group {
         self.inner.core.get().is_some_and(|core| core.members().nodes().any(|(_, replica)| replica.key == *key))
     }
 
+    /// Where this super's snapshots lie while they travel.
+    #[must_use]
+    pub fn spools(&self) -> &SpoolRoom {
+        &self.inner.spools
+    }
+
     /// The number of this replica; `None` before it belongs to a group.
     #[must_use]
     pub fn replica(&self) -> Option<u64> {
