@@ -366,6 +366,7 @@ mod tests {
         Member {
             replica,
             key: NodeId([replica as u8; 32]),
+            name: String::new(),
             address: format!("10.0.0.{replica}:7001"),
             seat: Some(kernel::id::Seat(replica as u8)),
             voter: true,

@@ -17,6 +17,8 @@ pub struct Member {
     pub replica: u64,
     /// Its key.
     pub key: NodeId,
+    /// Its display name, as it told it when it was invited; may be empty.
+    pub name: String,
     /// `host:port` of its gRPC.
     pub address: String,
     /// Its seat, where it has one.
@@ -75,6 +77,7 @@ pub(crate) fn members(inner: &Inner, core: &Core, metrics: &RaftMetrics<Types>) 
         Member {
             replica: *id,
             key: replica.key,
+            name: replica.name.clone(),
             address: replica.address.clone(),
             seat: seats.get(&replica.key).copied().filter(|_| voters.contains(id)),
             voter: voters.contains(id),

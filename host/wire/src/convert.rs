@@ -139,6 +139,7 @@ pub fn to_follower_pb(message: ToFollower) -> pb::ToFollower {
             reconnect_spread_ms: welcome.reconnect_spread_ms,
             backoff_cap_ms: welcome.backoff_cap_ms,
             supers: welcome.supers.into_iter().map(super_at_pb).collect(),
+            observers: welcome.observers,
         }),
         ToFollower::Refused(refusal) => To::Refusal(pb::Refusal { why: Some(write_refusal(refusal)) }),
         ToFollower::Ping(ping) => To::Ping(write_ping(ping)),
@@ -163,6 +164,7 @@ fn read_welcome(welcome: pb::Welcome) -> Result<Welcome, Malformed> {
         reconnect_spread_ms: welcome.reconnect_spread_ms,
         backoff_cap_ms: welcome.backoff_cap_ms,
         supers: welcome.supers.into_iter().map(read_super_at).collect::<Result<_, _>>()?,
+        observers: welcome.observers,
     })
 }
 

@@ -125,6 +125,8 @@ pub struct Welcome {
     pub backoff_cap_ms: u64,
     /// The supers of the group, at most [`SUPERS`].
     pub supers: Vec<SuperAt>,
+    /// To how many of them a follower attaches; 0 = not said.
+    pub observers: u32,
 }
 
 /// Supers that a welcome names: as many as there are seats.

@@ -124,6 +124,7 @@ pub(crate) fn welcome() -> Welcome {
         reconnect_spread_ms: 1,
         backoff_cap_ms: 500,
         supers: Vec::new(),
+        observers: 0,
     }
 }
 

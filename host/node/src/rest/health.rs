@@ -147,6 +147,10 @@ async fn super_checks(app: &App) -> Result<Vec<Check>, Problem> {
     let part = app.part()?;
     let leadership = *part.group.leadership().borrow();
     let ours = leadership.leader == Some(app.context().node);
+    if part.group.replica().is_none() {
+        let why = "it is empty and waits to be added: run `pingward cluster add` on the group, as its log says";
+        return Ok(vec![check("in_group", Some(why.into()))]);
+    }
     let leader = match (leadership.leader, leadership.ready || !ours) {
         (None, _) => Some("there is no leader; wait, or see the log of the supers".to_string()),
         (Some(leader), false) => Some(format!("{leader} leads and has not taken over yet; wait")),

@@ -28,6 +28,8 @@ pub struct Link {
     pub goodbye: bool,
     /// When it last asked whether this super is there, µs of the loop's clock.
     pub alive_us: Option<u64>,
+    /// The news that it knows: see [`Attached::owes_news`].
+    pub news: u64,
 }
 
 /// All of them.
@@ -166,6 +168,17 @@ impl Attached {
         })
     }
 
+    /// The news that a node knows; `None` when it has no stream.
+    #[must_use]
+    pub fn news_of(&self, node: &NodeId) -> Option<u64> {
+        self.links.get(node).map(|link| link.news)
+    }
+
+    /// Whether a node is to be told what a welcome says, because that has become another one since it was; asked once.
+    pub fn owes_news(&mut self, node: &NodeId, news: u64) -> bool {
+        self.links.get_mut(node).is_some_and(|link| std::mem::replace(&mut link.news, news) != news)
+    }
+
     /// All attached keys, ascending.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -188,7 +201,7 @@ mod tests {
         let (out, end, _) = Out::new(4);
         let ip = IpAddr::from([127, 0, 0, 1]);
         let (stream, version) = (StreamId(stream), ProtocolVersion::OURS);
-        (Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None }, end)
+        (Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None, news: 0 }, end)
     }
 
     #[test]

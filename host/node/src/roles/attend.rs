@@ -17,6 +17,8 @@ use crate::mail::{Attach, StreamId, SuperMail};
 
 /// Hellos that wait until this super is open.
 const HELD: usize = 1_024;
+/// How long they wait for a super that has just started.
+const START_US: u64 = 5_000_000;
 
 /// A round whose base is not applied here yet.
 #[derive(Clone, Copy, Debug)]
@@ -85,11 +87,15 @@ impl Supernode {
 
     /// The state has moved on.
     pub(super) fn applied_now(&mut self) {
-        let (timing, version, accept) = self.group.read(|state| {
+        let (timing, version, accept, news_of) = self.group.read(|state| {
             self.queues.keep(state);
-            let settings = &state.meta.settings;
-            (Timing::of(settings), state.meta.settings_version, settings.accept_versions.to_string())
+            let (meta, settings) = (&state.meta, &state.meta.settings);
+            let news_of = (meta.leader, meta.settings_version, meta.supers_changed);
+            (Timing::of(settings), meta.settings_version, settings.accept_versions.to_string(), news_of)
         });
+        if std::mem::replace(&mut self.news_of, news_of) != news_of {
+            self.news += 1;
+        }
         self.timing = timing;
         if self.settings_version != version {
             self.settings_version = version;
@@ -151,7 +157,9 @@ impl Supernode {
         if self.held.len() >= HELD {
             return self.not_open(*attach);
         }
-        let until_us = self.now_us().saturating_add(self.timing.timeout_us);
+        let starts = self.open_since_ms == 0;
+        let wait_us = if starts { START_US.max(self.timing.timeout_us) } else { self.timing.timeout_us };
+        let until_us = self.now_us().saturating_add(wait_us);
         self.held.push_back(Held { until_us, attach });
     }
 

@@ -16,7 +16,7 @@ use kernel::members::Refusal;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::message::Own;
+use wire::message::{Own, SUPERS};
 
 use crate::config::PeerAddress;
 use crate::keys::NodeKey;
@@ -35,7 +35,7 @@ pub use dial::DialError;
 use choice::Choice;
 use wait::Dice;
 
-/// Supers that a follower attaches to at once, where there are so many.
+/// Supers that a follower attaches to at once, where there are so many, before one tells how many the cluster wants.
 pub const OBSERVERS: usize = 2;
 
 /// What a follower is.
@@ -218,7 +218,7 @@ pub async fn run(
         interval: watch::Sender::new(None),
     });
     let mut links = JoinSet::new();
-    for _ in 0..OBSERVERS {
+    for _ in 0..SUPERS {
         links.spawn(link::run(Arc::clone(&shared)));
     }
     // Dropping the set ends what is left.

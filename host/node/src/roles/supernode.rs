@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kernel::command::{Command, Leave, Outdated};
-use kernel::id::{NodeId, ProtocolVersion, RoundId, Term};
+use kernel::id::{LogIndex, NodeId, ProtocolVersion, RoundId, Term};
 use kernel::members::Refusal;
 use kernel::outcome::{Notice, Reject, Reply};
 use kernel::round::OpenRound;
@@ -117,6 +117,9 @@ pub struct Supernode {
     pub(super) timing: Timing,
     pub(super) settings_version: u64,
     pub(super) accepted: String,
+    /// Counts what is new of what a welcome says, and as of what.
+    pub(super) news: u64,
+    pub(super) news_of: (Option<NodeId>, u64, LogIndex),
     pub(super) attending: Attending,
     /// When to look again whether this super is open.
     pub(super) attend_due_us: u64,
@@ -174,6 +177,8 @@ impl Supernode {
             timing,
             settings_version,
             accepted,
+            news: 0,
+            news_of: Default::default(),
             attending: Attending::default(),
             attend_due_us: 0,
             queues,

@@ -9,6 +9,7 @@ use kernel::state::State;
 use wire::message::{Own, ToFollower};
 
 use super::supernode::Supernode;
+use super::welcome::welcome;
 
 /// Followers told in one go, between two looks at the mailbox and the deadlines.
 const TOLD: usize = 256;
@@ -33,9 +34,15 @@ impl Supernode {
     pub(super) fn tell_some(&mut self) {
         let some: Vec<NodeId> = self.to_tell.drain(..self.to_tell.len().min(TOLD)).collect();
         let words: Vec<Word> = self.group.read(|state| some.iter().map(|node| word(state, node)).collect());
+        let spread_ms = self.spread_ms();
+        let is_news = some.iter().any(|node| self.attached.news_of(node).is_some_and(|news| news != self.news));
+        let welcome = is_news.then(|| self.group.read(|state| welcome(state, spread_ms)));
         for (node, word) in some.iter().zip(words) {
             match word {
                 Word::Own(own) => {
+                    if let Some(welcome) = welcome.as_ref().filter(|_| self.attached.owes_news(node, self.news)) {
+                        let _sent = self.attached.send(node, ToFollower::Welcome(welcome.clone()));
+                    }
                     let _sent = self.attached.send(node, ToFollower::Own(*own));
                 }
                 Word::Close(refusal) => self.close(node, refusal),

@@ -29,11 +29,13 @@ impl Supernode {
         if attach.hello.role != Role::Follower {
             return self.refuse(*attach, Refusal::WrongRole);
         }
-        if self.attending.open_since_us().is_none() {
+        let hello = self.hello_of(&attach);
+        let admits = self.group.read(|state| state.admits(&hello));
+        // Who is refused for what it is need not wait to hear so.
+        if admits.is_ok() && self.attending.open_since_us().is_none() {
             return self.hold(attach);
         }
-        let hello = self.hello_of(&attach);
-        match self.group.read(|state| state.admits(&hello)) {
+        match admits {
             Ok(false) => self.welcome(*attach),
             Ok(true) => {
                 self.attached.wait(node, attach.stream);
@@ -81,21 +83,8 @@ impl Supernode {
     fn welcome(&mut self, attach: Attach) {
         let Attach { stream, node, hello, ip, source_port, out, answer } = attach;
         let spread_ms = self.spread_ms();
-        let (welcome, port_rule) = self.group.read(|state| {
-            let settings = &state.meta.settings;
-            let grace_ms = grace_rounds(settings, spread_ms).saturating_mul(settings.interval_ms);
-            let welcome = Welcome {
-                cluster: state.meta.cluster.clone(),
-                leader: state.meta.leader,
-                interval_ms: settings.interval_ms,
-                timeout_ms: settings.timeout_ms(),
-                settings_version: state.meta.settings_version,
-                reconnect_spread_ms: spread_ms,
-                backoff_cap_ms: grace_ms / 2,
-                supers: supers(state),
-            };
-            (welcome, settings.port_rule())
-        });
+        let (welcome, port_rule) =
+            self.group.read(|state| (welcome(state, spread_ms), state.meta.settings.port_rule()));
         // Another key may have come from there while the join was under way.
         if port_rule && self.attached.is_port_taken(&node, ip, source_port) {
             self.metrics.refused(Refusal::PortTaken.code());
@@ -104,7 +93,8 @@ impl Supernode {
         }
         if answer.send(Ok(welcome)).is_ok() {
             let (port, version) = (source_port, hello.version);
-            let link = Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None };
+            let link =
+                Link { stream, out, ip, port, version, asked_us: 0, goodbye: false, alive_us: None, news: self.news };
             self.attached.attach(node, link, self.group.now_ms());
             self.attached_now(&node);
         }
@@ -151,6 +141,23 @@ impl Supernode {
         let followers = self.attached.count().max(self.group.read(|state| state.queue.len())) as u64;
         let spread = Duration::from_micros(followers.saturating_mul(HANDSHAKE_US) / self.cores);
         u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).clamp(*SPREAD_MS.start(), *SPREAD_MS.end())
+    }
+}
+
+/// What a super says to whom it welcomes, and again when something of it is new.
+pub(super) fn welcome(state: &State, spread_ms: u64) -> Welcome {
+    let settings = &state.meta.settings;
+    let grace_ms = grace_rounds(settings, spread_ms).saturating_mul(settings.interval_ms);
+    Welcome {
+        cluster: state.meta.cluster.clone(),
+        leader: state.meta.leader,
+        interval_ms: settings.interval_ms,
+        timeout_ms: settings.timeout_ms(),
+        settings_version: state.meta.settings_version,
+        reconnect_spread_ms: spread_ms,
+        backoff_cap_ms: grace_ms / 2,
+        supers: supers(state),
+        observers: u32::try_from(settings.observers).unwrap_or(u32::MAX),
     }
 }
 

@@ -126,6 +126,7 @@ fn a_welcome() -> impl Strategy<Value = Welcome> {
             reconnect_spread_ms: d,
             backoff_cap_ms: e,
             supers: supers.into_iter().map(|address| SuperAt { key: key(), address }).collect(),
+            observers: e as u32,
         }
     })
 }
@@ -274,11 +275,12 @@ fn the_bytes_on_the_wire_are_these() {
         reconnect_spread_ms: 1_000,
         backoff_cap_ms: 1_500,
         supers: vec![SuperAt { key: key(), address: "a:1".into() }],
+        observers: 2,
     };
     for (said, hex) in [
         (
             ToFollower::Welcome(welcome),
-            format!("0a7f0a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a31"),
+            format!("0a81010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a314802"),
         ),
         (
             ToFollower::Refused(Refusal::Banned { until: RoundId(9), until_ms: 10, reason: "m".into() }),

@@ -84,7 +84,7 @@ async fn a_super_is_added_promoted_and_removed_through_any_of_them() {
     let learner = first.get(MEMBERS).await.json()["members"][1].clone();
     assert_eq!(
         (&learner["state"], &learner["seat"], &learner["name"]),
-        (&json!("learner"), &Value::Null, &Value::Null),
+        (&json!("learner"), &Value::Null, &json!("super-1")),
         "{learner}"
     );
     assert_eq!(promote(&first, &second).await["replica"], replica);

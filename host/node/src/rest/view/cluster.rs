@@ -6,14 +6,14 @@ use utoipa::ToSchema;
 use kernel::state::State;
 use raft::Member;
 
-use super::name_of;
+use super::{name_of, text};
 
 /// A super of the group. What only the leader knows is null where another super answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MemberView {
     /// Its key.
     pub node: String,
-    /// Its display name; null for a learner, which the state does not know yet.
+    /// Its display name; null where it told none.
     pub name: Option<String>,
     /// `host:port` of its gRPC.
     pub address: String,
@@ -37,7 +37,7 @@ impl MemberView {
         let known = members.iter().any(|member| member.leader);
         let view = |member: &Member| Self {
             node: member.key.to_string(),
-            name: name_of(state, &member.key),
+            name: name_of(state, &member.key).or_else(|| text(&member.name)),
             address: member.address.clone(),
             replica: member.replica,
             seat: member.seat.map(|seat| seat.0),

@@ -68,7 +68,7 @@ pub async fn run(
 ) -> Ended {
     let lost = |why: String| Ended::Lost { why, welcomed: false };
     let (out, from) = mpsc::channel(OUT_ROOM);
-    let mut stream = Attached { shared, to, out };
+    let mut stream = Attached { shared, to, is_welcome: false, out };
     stream.say(FromFollower::Hello(hello(shared, port)));
     let mut client =
         NodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
@@ -124,6 +124,7 @@ fn hello(shared: &Shared, port: u16) -> Hello {
 struct Attached<'a> {
     shared: &'a Shared,
     to: &'a PeerAddress,
+    is_welcome: bool,
     out: mpsc::Sender<pb::FromFollower>,
 }
 
@@ -143,12 +144,12 @@ impl Attached<'_> {
         shared.interval.send_replace(Some(Duration::from_millis(welcome.interval_ms)));
         let was_out = shared.view.borrow().refused.is_some();
         shared.choose(|choice| choice.welcomed(self.to, &welcome));
-        tracing::info!(
-            address = dial::address(self.to),
-            cluster = %welcome.cluster,
-            interval_ms = welcome.interval_ms,
-            "attached: pinged once in each round"
-        );
+        let (address, interval_ms) = (dial::address(self.to), welcome.interval_ms);
+        if std::mem::replace(&mut self.is_welcome, true) {
+            tracing::debug!(address, interval_ms, "the super says what is new");
+        } else {
+            tracing::info!(address, cluster = %welcome.cluster, interval_ms, "attached: pinged once in each round");
+        }
         shared.view.send_modify(|view| {
             view.cluster = Some(welcome.cluster);
             view.leader = welcome.leader;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use wire::message::{SuperAt, Welcome};
 
 use super::wait::{Backoff, Dice};
-use super::{Link, dial};
+use super::{Link, OBSERVERS, dial};
 use crate::config::{self, PeerAddress};
 use crate::known::Known;
 
@@ -43,6 +43,8 @@ pub struct Choice {
     backoff: Backoff,
     dice: Dice,
     due: Instant,
+    /// To how many supers it attaches at once.
+    observers: usize,
 }
 
 impl Choice {
@@ -58,7 +60,8 @@ impl Choice {
             tried: false,
         };
         let rows = supers.iter().take(SUPERS).map(row).collect();
-        let mut choice = Self { me, rows, backoff: Backoff::default(), dice, due: Instant::now() };
+        let mut choice =
+            Self { me, rows, backoff: Backoff::default(), dice, due: Instant::now(), observers: OBSERVERS };
         choice.sort();
         choice
     }
@@ -77,6 +80,9 @@ impl Choice {
 
     /// Takes the next super.
     pub fn take(&mut self) -> Option<PeerAddress> {
+        if self.rows.iter().filter(|row| row.taken).count() >= self.observers {
+            return None;
+        }
         let row = self.rows.iter_mut().filter(|row| !row.taken).min_by_key(|row| row.tried)?;
         row.taken = true;
         Some(row.to.clone())
@@ -92,6 +98,10 @@ impl Choice {
     /// The taken super welcomed us: what it says of waits and supers counts.
     pub fn welcomed(&mut self, to: &PeerAddress, welcome: &Welcome) {
         self.backoff.welcomed(welcome);
+        // A super of an earlier release does not say.
+        if welcome.observers > 0 {
+            self.observers = usize::try_from(welcome.observers).unwrap_or(usize::MAX);
+        }
         self.rows.iter_mut().for_each(|row| row.tried = false);
         if let Some(row) = self.row(to) {
             row.attached = true;
@@ -239,6 +249,7 @@ mod tests {
             reconnect_spread_ms: 1_000,
             backoff_cap_ms: 1_500,
             supers: supers.collect(),
+            observers: 2,
         }
     }
 
@@ -270,7 +281,7 @@ mod tests {
         let wait = choice.failed(&third, false);
         assert!(wait >= Duration::from_millis(250), "{wait:?}");
         assert_eq!(choice.take().unwrap(), second, "from the beginning");
-        assert!(choice.take().is_some() && choice.take().is_none(), "the first one is taken");
+        assert!(choice.take().is_none(), "two are taken");
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,6 +295,18 @@ mod tests {
         let first = choice.take().unwrap();
         let banned = Refusal::Banned { until: RoundId(9), until_ms: 7_000, reason: String::new() };
         assert!(choice.refused(&first, &banned, 0) >= Duration::from_secs(7), "every super says the same");
+    }
+
+    #[test]
+    fn it_takes_as_many_supers_as_the_cluster_wants() {
+        let mut choice = choice(&[1, 2, 3, 4].map(at));
+        let first = choice.take().unwrap();
+        assert!(choice.take().is_some() && choice.take().is_none(), "two before anybody says another number");
+        choice.welcomed(&first, &Welcome { observers: 3, ..welcome(&[1, 2, 3, 4]) });
+        assert!(choice.take().is_some() && choice.take().is_none());
+        choice.free(&first);
+        choice.welcomed(&first, &Welcome { observers: 0, ..welcome(&[]) });
+        assert!(choice.take().is_some(), "what is not said changes nothing");
     }
 
     #[test]

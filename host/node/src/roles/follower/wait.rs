@@ -131,6 +131,7 @@ mod tests {
             reconnect_spread_ms,
             backoff_cap_ms,
             supers: Vec::new(),
+            observers: 0,
         }
     }
 
