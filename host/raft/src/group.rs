@@ -319,7 +319,7 @@ impl Inner {
             .get_or_try_init(|| async {
                 let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let stores = stores.ok_or(StartError::Begun)?;
-                let (core, end) = stores.run(identity, self.timing).await?;
+                let (core, end) = Box::pin(stores.run(identity, self.timing)).await?;
                 *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
                 Ok::<_, StartError>(core)
             })

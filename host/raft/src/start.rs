@@ -217,7 +217,7 @@ impl Group {
         if let Some(identity) = identity {
             // Who votes with others has to wait for them, also where the state does not know of them yet.
             let alone = if voters.is_empty() { founds } else { voters == [[identity.replica]] };
-            let begun = group.begin(&identity, founds, alone).await;
+            let begun = Box::pin(group.begin(&identity, founds, alone)).await;
             if let Err(error) = begun {
                 group.kill().await;
                 return Err(error);

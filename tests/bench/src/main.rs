@@ -47,7 +47,7 @@ enum Command {
     Load,
     /// Three supers over gRPC on loopback: commands that are acknowledged a second, asked on the leader and on another.
     Commits(commits::Options),
-    /// Many followers on one super of this machine: pongs counted, and what the super needs for them.
+    /// Many followers on one super or several of this machine: pongs counted, and what each super needs for them.
     Followers(followers::Options),
 }
 
@@ -56,6 +56,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let compiles = std::env::args().nth(1).is_some_and(|command| command == node::compiling::COMMAND);
     if compiles || std::env::var_os(process::AS_NODE).is_some() {
         return Ok(node::cli::main());
+    }
+    if let Ok(what) = std::env::var(followers::AS_FOLLOWERS) {
+        return followers::play(&what).map(|()| ExitCode::SUCCESS);
     }
     let met = match Cli::parse().command {
         Command::Settle(options) => settle::run(&options)?,

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use serde_json::Value;
 /// Set for the process that is to be the node.
 pub(crate) const AS_NODE: &str = "BENCH_AS_NODE";
 
-const CLUSTER: &str = "bench";
 /// For a super to answer after its start.
 const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
@@ -27,6 +26,8 @@ pub(crate) struct SuperProcess {
     /// Where followers attach.
     pub(crate) grpc: SocketAddr,
     rest: SocketAddr,
+    /// What its operator shows.
+    token: PathBuf,
 }
 
 /// A settled round, as the API shows it.
@@ -39,15 +40,52 @@ pub(crate) struct Round {
 }
 
 impl SuperProcess {
-    /// Starts one in a directory: the binary that is named, or this one in the node's part.
-    pub(crate) fn start(binary: Option<&Path>, dir: &Path, round_ms: u64) -> Result<Self> {
+    /// The id that its followers name.
+    pub(crate) const CLUSTER: &str = "bench";
+
+    /// Starts so many as one group, each in a directory of its own: the binary that is named, or this one in the node's part.
+    pub(crate) fn group(binary: Option<&Path>, dir: &Path, round_ms: u64, supers: u16) -> Result<Vec<Self>> {
+        let mut group: Vec<Self> = Vec::new();
+        for number in 1..=supers {
+            let dir = dir.join(format!("super-{number}"));
+            std::fs::create_dir(&dir)?;
+            let process = Self::start(binary, &dir, round_ms, number, group.first().map(|first| first.grpc))?;
+            if let Some(first) = group.first() {
+                first.takes_in(&process)?;
+            }
+            group.push(process);
+        }
+        Ok(group)
+    }
+
+    /// Adds a super that waits, and makes it a voter.
+    fn takes_in(&self, other: &Self) -> Result<()> {
+        let status = other.json("/v1/status")?;
+        let node = status.get("node").and_then(Value::as_str).context("no `node` in /v1/status")?;
+        let body = serde_json::json!({ "node": node, "address": other.grpc.to_string() }).to_string();
+        self.send("/v1/cluster/members", &body)?;
+        let (since, route) = (Instant::now(), format!("/v1/cluster/members/{node}/promote"));
+        while let Err(error) = self.send(&route, "{}") {
+            ensure!(since.elapsed() < START, "a super is no voter after {} s: {error}", START.as_secs());
+            std::thread::sleep(LOOK);
+        }
+        let since = Instant::now();
+        while other.get("/readyz").is_err() {
+            ensure!(since.elapsed() < START, "a super is not ready after {} s", START.as_secs());
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn start(binary: Option<&Path>, dir: &Path, round_ms: u64, number: u16, first: Option<SocketAddr>) -> Result<Self> {
         let (grpc, rest) = (free_address()?, free_address()?);
         let config = dir.join("node.toml");
+        let (names, cluster) = (first.unwrap_or(grpc), Self::CLUSTER);
         std::fs::write(
             &config,
             format!(
-                "[node]\nrole = \"super\"\nname = \"super-1\"\n\n[listen]\ngrpc = \"{grpc}\"\nrest = \"{rest}\"\n\n\
-                 [cluster]\nid = \"{CLUSTER}\"\nsupers = [\"{grpc}\"]\n\n\
+                "[node]\nrole = \"super\"\nname = \"super-{number}\"\n\n[listen]\ngrpc = \"{grpc}\"\nrest = \"{rest}\"\n\n\
+                 [cluster]\nid = \"{cluster}\"\nsupers = [\"{names}\"]\n\n\
                  [round]\ninterval_ms = {round_ms}\nrequire_declared_port = true\n"
             ),
         )?;
@@ -62,9 +100,11 @@ impl SuperProcess {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {}", binary.display()))?;
-        let mut process = Self { child, grpc, rest };
+        let mut process = Self { child, grpc, rest, token: dir.join("data").join("admin.token") };
         let since = Instant::now();
-        while process.get("/readyz").is_err() {
+        // One that waits to be added is not ready before it is.
+        let answers = if first.is_some() { "/livez" } else { "/readyz" };
+        while process.get(answers).is_err() {
             if let Some(status) = process.child.try_wait()? {
                 let said = std::fs::read_to_string(dir.join("super.log"))?;
                 bail!("the super ended ({status}):\n{said}");
@@ -73,11 +113,6 @@ impl SuperProcess {
             std::thread::sleep(LOOK);
         }
         Ok(process)
-    }
-
-    /// The id that its followers name.
-    pub(crate) const fn cluster(&self) -> &'static str {
-        CLUSTER
     }
 
     /// The last settled round.
@@ -153,17 +188,52 @@ impl SuperProcess {
         Ok(serde_json::from_str(&self.get(route)?)?)
     }
 
-    /// The body of an answer 200.
+    /// Round trips of the last pongs of all its followers, ms, ascending.
+    pub(crate) fn round_trips(&self) -> Result<Vec<f64>> {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.json(&format!("/v1/nodes?limit={PAGE}{after}"))?;
+            let nodes = page.get("nodes").and_then(Value::as_array).context("no `nodes` in /v1/nodes")?;
+            found.extend(
+                nodes.iter().filter_map(|node| node.get("rtt_us").and_then(Value::as_f64)).map(|us| us / 1_000.0),
+            );
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        found.sort_unstable_by(f64::total_cmp);
+        Ok(found)
+    }
+
+    /// An operator's decision.
+    fn send(&self, route: &str, body: &str) -> Result<String> {
+        let token = std::fs::read_to_string(&self.token)?;
+        let head = format!(
+            "POST {route} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.rest,
+            token.trim(),
+            body.len()
+        );
+        self.ask(route, &head)
+    }
+
+    /// The body of a good answer.
     fn get(&self, route: &str) -> Result<String> {
+        self.ask(route, &format!("GET {route} HTTP/1.0\r\nHost: {}\r\n\r\n", self.rest))
+    }
+
+    fn ask(&self, route: &str, request: &str) -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.rest, ANSWER)?;
         stream.set_read_timeout(Some(ANSWER))?;
         // HTTP/1.0: the body ends with the connection.
-        write!(stream, "GET {route} HTTP/1.0\r\nHost: {}\r\n\r\n", self.rest)?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("half an answer to {route}"))?;
         let status = head.split(' ').nth(1).unwrap_or_default();
-        ensure!(status == "200", "{route} answered {status}: {body}");
+        ensure!(status.starts_with('2'), "{route} answered {status}: {body}");
         Ok(body.to_owned())
     }
 }

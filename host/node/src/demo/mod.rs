@@ -76,7 +76,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let screen = Screen::new(io::stdout().is_terminal());
     screen.first(&cluster.rest_url())?;
     let starting = async {
-        cluster.start_supers(&options).await?;
+        Box::pin(cluster.start_supers(&options)).await?;
         cluster.start_followers(&options).await
     };
     let started = tokio::select! {
