@@ -94,3 +94,45 @@ fn a_taken_port_is_named_with_the_cure() {
     assert_eq!(code, 1);
     assert!(text.contains(&address) && text.contains("--rest"), "{text}");
 }
+
+#[test]
+fn a_group_of_three_loses_its_leader_is_cut_and_made_slow_and_nobody_is_struck() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut demo, api) = start(folder.path(), &["--supers", "3", "--followers", "4", "--flaky", "0"]);
+    settled(&api, 4);
+    let says = |demo: &mut Process, typed: &str, wanted: &[&str]| {
+        let from = demo.printed().len();
+        demo.types(typed);
+        let (line, _) = demo.line_after(from, &format!("{wanted:?} after `{typed}`"), |line| {
+            wanted.iter().all(|word| line.contains(word))
+        });
+        line
+    };
+    says(&mut demo, "kill super-1", &["killed super-1", "2 of 3 supers go on"]);
+    // The table names a super that runs.
+    let line = says(&mut demo, "status", &["http://", "followers running"]);
+    let api = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_string();
+    let round = || get(&api, "/v1/status?read=local")["round"].as_u64().unwrap();
+    let goes_on = || {
+        let goal = round() + 4;
+        until("four more rounds", || (round() >= goal).then_some(()));
+    };
+    goes_on();
+    says(&mut demo, "restart super-1", &["restarted super-1"]);
+    goes_on();
+    says(&mut demo, "partition super-1|super-2,super-3", &["cut between super-1 | super-2, super-3", "goes on"]);
+    goes_on();
+    says(&mut demo, "status", &["super-1", "out of reach"]);
+    says(&mut demo, "heal", &["the network is whole again"]);
+    says(&mut demo, "lag super-1 100ms", &["100 ms late"]);
+    goes_on();
+    says(&mut demo, "heal", &["the network is whole again"]);
+    goes_on();
+    let nodes = get(&api, "/v1/nodes?limit=100");
+    for node in nodes["nodes"].as_array().unwrap().iter().filter(|node| node["role"] == "follower") {
+        let detail = get(&api, &format!("/v1/nodes/{}", node["node"].as_str().unwrap()));
+        assert_eq!((&detail["standing"], &detail["strikes"]), (&"good".into(), &0.into()), "{detail}");
+    }
+    demo.types("quit");
+    assert!(demo.ends().success());
+}

@@ -190,7 +190,7 @@ impl Supernode {
     pub(super) fn tell_supers(&self, open: OpenRound) {
         for to in self.peers.others(self.node) {
             let telling = self.peers.clone().tell(to, open, self.patience());
-            self.tasks.spawn_connection("telling a super of a round", telling);
+            self.beside("telling a super of a round", telling);
         }
     }
 
@@ -200,8 +200,19 @@ impl Supernode {
             self.partial(signed);
         } else {
             let reporting = self.peers.clone().report(leader, open, signed, self.patience());
-            self.tasks.spawn_connection("handing in a report", reporting);
+            self.beside("handing in a report", reporting);
         }
+    }
+
+    /// Runs beside the loop, and ends when the node drains: a round that nobody settles any more is nothing to wait for.
+    fn beside(&self, what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let draining = self.tasks.draining();
+        self.tasks.spawn_connection(what, async move {
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     fn patience(&self) -> Duration {

@@ -210,3 +210,20 @@ async fn three_supers_observe_followers_and_lose_nobody_when_one_of_them_dies() 
         node.kill().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_the_lead_on_although_a_super_is_dead() {
+    let mut several = Several::of(3, 1_000).await;
+    let (at, _) = several.leading().await;
+    let dead = (at + 1) % 3;
+    several.kill(dead).await;
+    several.rounds(1).await;
+    // A round is open, and the dead one is told of it again and again.
+    several.supers[at].node.take().unwrap().stop().await.unwrap();
+    let (next, group) = several.leading().await;
+    assert!(next != at && next != dead);
+    // Two of three are a majority again.
+    several.start(dead).await;
+    let settled = group.read(|state| state.meta.settled.0);
+    until(&group, |state| state.meta.settled.0 > settled + 1).await;
+}
