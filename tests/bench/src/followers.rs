@@ -29,7 +29,7 @@ use crate::process::{Round, SuperProcess};
 /// Rounds after the last join before anything is counted: everybody has had its first turn.
 const FIRST_TURNS: u64 = 3;
 /// For all of them to attach and join.
-const ATTACH: Duration = Duration::from_secs(300);
+const ATTACH: Duration = Duration::from_secs(900);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
