@@ -139,7 +139,14 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     });
     let tasks = base.tasks.clone();
     let rest_address = base.rest_address;
-    let ready = Readying { group, policies, context: Arc::clone(&context), grpc: grpc_address, rest: rest_address };
+    let ready = Readying {
+        group,
+        policies,
+        context: Arc::clone(&context),
+        grpc: grpc_address,
+        rest: rest_address,
+        names_nobody: place.is_alone(),
+    };
     // Whoever is in a group of more does not make others wait for what it takes from them.
     if ready.group.read(State::is_founded) {
         ready.ready(config, founded).await?;
@@ -170,6 +177,8 @@ struct Readying {
     context: Arc<Context>,
     grpc: SocketAddr,
     rest: SocketAddr,
+    /// The config names no other super.
+    names_nobody: bool,
 }
 
 impl Readying {
@@ -178,7 +187,27 @@ impl Readying {
         self.policies.catch_up(&mut BTreeSet::new()).await?;
         let reload = self.policies.take_file(config).await?;
         every_slot_is_filled(&self.group, &reload)?;
+        self.warn_of_a_second_founding();
         announce(config, &self.context, self.grpc, self.rest, founded)
+    }
+}
+
+impl Readying {
+    /// A file that names nobody else was right for a founder. In a group it would found a second cluster on the day on which
+    /// the disk is lost.
+    fn warn_of_a_second_founding(&self) {
+        let ours = self.context.node;
+        let others: Vec<String> = self.group.read(|state| {
+            let others = state.meta.seats.iter().filter(|row| row.holder.node != ours);
+            others.map(|row| format!("\"{}@{}\"", row.holder.node, row.holder.address)).collect()
+        });
+        if self.names_nobody && !others.is_empty() {
+            tracing::warn!(
+                supers = format!("[{}]", others.join(", ")),
+                "cluster.supers of this file names no other super of the group: put them there, else this super founds a \
+                 second cluster should it ever lose its disk"
+            );
+        }
     }
 }
 
