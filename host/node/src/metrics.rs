@@ -146,6 +146,8 @@ pub struct Metrics {
     pub issued: Gauge,
     /// This node leads and may open rounds: 1, else 0.
     pub leading: Gauge,
+    /// 1 while this super is open for attaching.
+    pub open: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -188,6 +190,7 @@ impl Metrics {
             members: Family::default(),
             issued: Gauge::default(),
             leading: Gauge::default(),
+            open: Gauge::default(),
             registry: Registry::default(),
         };
         r.register("pings", "Pings that left", metrics.pings.clone());
@@ -224,6 +227,7 @@ impl Metrics {
         r.register("queue", "Members in the queue", metrics.queue.clone());
         r.register("members", "Members by standing, in the queue or not", metrics.members.clone());
         r.register("issued_points", "Points that were ever issued", metrics.issued.clone());
+        r.register("open", "1 while this super takes part in rounds, and followers may attach", metrics.open.clone());
         r.register("leading", "1 when this node leads and may open rounds", metrics.leading.clone());
         Self { registry: r, ..metrics }
     }

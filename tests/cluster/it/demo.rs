@@ -98,7 +98,8 @@ fn a_taken_port_is_named_with_the_cure() {
 #[test]
 fn a_group_of_three_loses_its_leader_is_cut_and_made_slow_and_nobody_is_struck() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut demo, api) = start(folder.path(), &["--supers", "3", "--followers", "4", "--flaky", "0"]);
+    let (mut demo, api) =
+        start(folder.path(), &["--supers", "3", "--followers", "4", "--flaky", "0", "--round-ms", "2000"]);
     settled(&api, 4);
     let says = |demo: &mut Process, typed: &str, wanted: &[&str]| {
         let from = demo.printed().len();

@@ -168,8 +168,14 @@ async fn super_checks(app: &App) -> Result<Vec<Check>, Problem> {
         format!("moves of the {slot} policy are held back; run `pingward policy accept {slot}` or `pingward policy rollback {slot}`")
     });
     let join = |all: Vec<String>| (!all.is_empty()).then(|| all.join("; "));
+    let closed = (app.context().metrics.open.get() == 0).then(|| {
+        "this super hears of no rounds and lets its followers go; is it a voter still, and does it reach the leader? \
+         `pingward cluster members` on another super says"
+            .to_string()
+    });
     Ok(vec![
         check("leader", leader),
+        check("takes_part", closed),
         check("policies_prepared", join(unprepared.collect())),
         check("nothing_held", join(held.collect())),
     ])

@@ -129,6 +129,7 @@ impl Supernode {
         let row = self.row();
         let was_open = self.attending.open_since_us().is_some();
         let is_open = self.attending.look(now_us, self.timing.interval_us, row.as_ref());
+        self.metrics.open.set(i64::from(is_open));
         let beat_us = now_us.saturating_add(self.timing.timeout_us / 2);
         let due_us = self.attending.due_us(self.timing.interval_us).unwrap_or(beat_us);
         self.attend_due_us = due_us.clamp(now_us + 1, beat_us.max(now_us + 1));

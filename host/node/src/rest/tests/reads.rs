@@ -325,6 +325,9 @@ async fn health_says_what_is_missing() {
     let failed: Vec<_> =
         checks.as_array().unwrap().iter().filter(|c| c["ok"] == false).map(|c| c["name"].clone()).collect();
     assert_eq!(failed, ["policies_prepared"]);
+    rig.app.context().metrics.open.set(0);
+    let why = rig.get("/readyz").await.json()["checks"][1].clone();
+    assert!(why["name"] == "takes_part" && why["why"].as_str().unwrap().contains("hears of no rounds"), "{why}");
     rig.settle(&[]).await;
     let metrics = rig.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));

@@ -25,7 +25,8 @@ struct Super {
 impl Several {
     /// A founder that is alone.
     async fn new(interval_ms: u64) -> Self {
-        let settings = Settings { interval_ms, ..Settings::default() };
+        // As long as may be: this process is busy with many nodes.
+        let settings = Settings { interval_ms, ping_timeout_ms: interval_ms / 2, ..Settings::default() };
         let mut several = Self { dir: tempfile::tempdir().unwrap(), supers: Vec::new(), settings };
         several.start_new().await;
         several
