@@ -120,6 +120,11 @@ impl SuperProcess {
         self.json("/v1/status")?.get("round").and_then(Value::as_u64).context("no `round` in /v1/status")
     }
 
+    /// Members that it knows.
+    pub(crate) fn members(&self) -> Result<u64> {
+        self.json("/v1/status")?.get("members").and_then(Value::as_u64).context("no `members` in /v1/status")
+    }
+
     /// Members in the queue.
     pub(crate) fn queue(&self) -> Result<u64> {
         self.metric("pingward_queue")
