@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 
 use crate::decide::{Description, Fault, Slot, Tariff};
-use crate::id::{ClusterId, Digest, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
+use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
 use crate::round::{Report, SignedPartial};
 use crate::settings::Settings;
 use crate::units::Points;
@@ -65,6 +65,13 @@ pub enum Command {
     /// The supers after a change of the group.
     #[n(11)]
     Supers(#[n(0)] Supers),
+    /// An operator's decision that counts only if what it is about is still as it was read.
+    #[n(12)]
+    OperateIf(#[n(0)] OperateIf),
+    /// Makes a state that was brought back from a backup a cluster of its own. Whoever brings it back applies it, before
+    /// there is a log; nobody proposes it.
+    #[n(13)]
+    Restore(#[n(0)] Box<Restore>),
 }
 
 /// See [`Command::Found`].
@@ -351,6 +358,31 @@ pub struct Operate {
     /// What.
     #[n(3)]
     pub what: Operation,
+}
+
+/// See [`Command::OperateIf`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OperateIf {
+    /// What was read: [`settings_tag`](crate::state::State::settings_tag) and its like.
+    #[n(0)]
+    pub tag: Digest,
+    /// What is decided.
+    #[n(1)]
+    pub operate: Operate,
+}
+
+/// See [`Command::Restore`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Restore {
+    /// Of the new cluster.
+    #[n(0)]
+    pub genesis: Genesis,
+    /// Who brings it back: it gets seat 0.
+    #[n(1)]
+    pub founder: Super,
+    /// Stamp.
+    #[n(2)]
+    pub now_ms: u64,
 }
 
 /// An operator's decisions.

@@ -7,7 +7,7 @@
 //! Read it in this order: the nouns ([`id`], [`units`], [`limits`], [`settings`]); what enters the replicated log and
 //! what comes out ([`command`], [`outcome`], [`state`]); the rules that `apply` calls: members ([`join`], [`members`],
 //! [`queue`]), supers ([`roster`]), rounds ([`settle`], [`judge`], [`standing`], [`guardrails`]), points ([`ledger`]), policies ([`stage`],
-//! [`policies`]) and operators ([`operate`]); what happens before a settlement, in memory only ([`round`]);
+//! [`policies`]) and operators ([`operate`], [`tags`], [`restore`]); what happens before a settlement, in memory only ([`round`]);
 //! what a policy is to the kernel ([`decide`]), and what it sees of a round ([`columns`]).
 //!
 //! Invariant: the kernel verifies signatures and never makes one.
@@ -40,6 +40,7 @@ pub mod state;
 pub mod join;
 pub mod members;
 pub mod queue;
+pub mod restore;
 pub mod roster;
 
 pub mod settle;
@@ -56,6 +57,7 @@ pub mod stage;
 pub mod policies;
 
 pub mod operate;
+pub mod tags;
 
 pub mod round;
 

@@ -272,6 +272,13 @@ pub enum Reject {
         #[n(2)]
         max: u64,
     },
+    /// What the decision is about is no longer as it was read. Nothing was done.
+    #[n(25)]
+    Changed {
+        /// Its tag now.
+        #[n(0)]
+        tag: Digest,
+    },
 }
 
 /// One row for the store. The first part is the state; the last is what is kept to be looked at and is no part of it.

@@ -217,6 +217,8 @@ impl State {
             Command::Stage(stage) => self.stage(stage, &mut fx),
             Command::Ready(ready) => self.ready(*ready, &mut fx),
             Command::Supers(supers) => self.supers(supers, &mut fx),
+            Command::OperateIf(only) => self.operate_if(only, &mut fx),
+            Command::Restore(restore) => self.restore(restore, &mut fx),
         };
         self.meta.applied = index;
         fx.writes.extend(self.blocks(&fx.blocks).into_iter().map(|(block, rows)| Write::Hot(block, rows)));

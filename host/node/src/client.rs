@@ -40,6 +40,7 @@ const CLAIM_MS: u64 = 10 * 60 * 1_000;
 pub struct Api {
     target: Target,
     token: Option<String>,
+    read: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +63,22 @@ impl Api {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("the host is missing"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
         let prefix = uri.path().trim_end_matches('/').to_string();
-        Ok(Self { target: Target::Tcp { host, port: uri.port_u16().unwrap_or(80), prefix }, token: None })
+        Ok(Self { target: Target::Tcp { host, port: uri.port_u16().unwrap_or(80), prefix }, token: None, read: None })
     }
 
     /// Over the admin socket.
     pub fn socket(path: &Path) -> Self {
-        Self { target: Target::Unix(path.into()), token: None }
+        Self { target: Target::Unix(path.into()), token: None, read: None }
     }
 
     /// With the admin token.
     pub fn with_token(self, token: String) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// Reads at that level; at the node's own default where none is named.
+    pub fn reading(self, read: Option<&'static str>) -> Self {
+        Self { read, ..self }
     }
 
     /// Where it is, for people.
@@ -93,7 +99,8 @@ impl Api {
 
     /// Reads a route.
     pub async fn get(&self, route: &str) -> Result<Value, Failure> {
-        self.request(Method::GET, route, None).await
+        let level = self.read.map(|read| format!("{route}{}read={read}", if route.contains('?') { '&' } else { '?' }));
+        self.request(Method::GET, level.as_deref().unwrap_or(route), None).await
     }
 
     /// Sends a body to a route.
@@ -135,6 +142,38 @@ impl Api {
             Ok(opened) => opened.map_err(|failure| failure.at(place)),
             Err(_) => Err(Failure::new("no answer", "the node is overloaded or stopped: look at its log").at(place)),
         }
+    }
+
+    /// Reads a route whose answer is bytes, which are handed over as they come. Gives how many.
+    pub async fn download(
+        &self,
+        route: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let place = self.place(&Method::GET, route);
+        let late = |_| Failure::new("no more bytes came", "the node is overloaded or stopped: look at its log");
+        let whole = async {
+            let response = timeout(ANSWER, self.open(Method::GET, route, None, "application/octet-stream"));
+            let response = response.await.map_err(late)??;
+            let status = response.status();
+            if !status.is_success() {
+                let bytes = timeout(ANSWER, collect(response)).await.map_err(late)??;
+                let failure = answer(status.as_u16(), &bytes).err();
+                return Err(failure.unwrap_or_else(|| Failure::plain(format!("answered {status}"))));
+            }
+            let (mut body, mut bytes) = (response.into_body(), 0);
+            while let Some(frame) = timeout(ANSWER, body.frame()).await.map_err(late)? {
+                let frame = frame.map_err(|error| {
+                    Failure::new(format!("the answer broke off: {error}"), "try again; the node's log may say more")
+                })?;
+                if let Some(piece) = frame.data_ref() {
+                    take(piece)?;
+                    bytes += piece.len() as u64;
+                }
+            }
+            Ok(bytes)
+        };
+        whole.await.map_err(|failure: Failure| if failure.place.is_some() { failure } else { failure.at(place) })
     }
 
     async fn open(

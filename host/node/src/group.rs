@@ -24,9 +24,9 @@ mod links;
 mod tests;
 
 /// The state's file in the data folder.
-const STATE_FILE: &str = "super.redb";
+pub(crate) const STATE_FILE: &str = "super.redb";
 /// The log's.
-const LOG_FILE: &str = "raft.redb";
+pub(crate) const LOG_FILE: &str = "raft.redb";
 /// For another super to take the lead of one that stops.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
@@ -78,6 +78,8 @@ pub struct Opening {
     pub may_found: bool,
     /// Its way to the other supers.
     pub links: Links,
+    /// Between two signs of life of the leader.
+    pub heartbeat: Duration,
     /// What it counts.
     pub metrics: Arc<Metrics>,
 }
@@ -88,7 +90,7 @@ pub struct Opening {
 /// # Errors
 /// [`StartError`].
 pub async fn open(opening: Opening, tasks: &Tasks) -> Result<(Group, bool), StartError> {
-    let Opening { disks, store, is_empty, found, may_found, links, metrics } = opening;
+    let Opening { disks, store, is_empty, found, may_found, links, heartbeat, metrics } = opening;
     let links = Arc::new(links);
     let parts = Parts {
         key: found.founder.node,
@@ -98,7 +100,7 @@ pub async fn open(opening: Opening, tasks: &Tasks) -> Result<(Group, bool), Star
         spools: disks.spools,
         connector: Arc::clone(&links) as Arc<dyn raft::Connector>,
         roster: links,
-        timing: Timing::default(),
+        timing: Timing::of(heartbeat),
         keeping: Keeping::default(),
         runs: Runs::OnThreads,
         watcher: Arc::new(Counting(metrics)),
@@ -152,6 +154,8 @@ pub(crate) async fn alone(
 ) -> Result<(Group, bool), StartError> {
     let links = Links::none();
     let is_empty = !store.load().map_err(raft::OpenError::from)?.is_founded();
-    let opening = Opening { disks: disks.clone(), store, is_empty, found, may_found: true, links, metrics };
+    let heartbeat = Timing::default().heartbeat;
+    let disks = disks.clone();
+    let opening = Opening { disks, store, is_empty, found, may_found: true, links, heartbeat, metrics };
     open(opening, tasks).await
 }

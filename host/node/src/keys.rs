@@ -284,10 +284,17 @@ pub fn private_dir(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// The disk's; `AlreadyExists` where there is a file.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = write_draft(path, bytes)?;
+    put_new(&write_draft(path, bytes)?, path)
+}
+
+/// Gives a file that is whole and on the disk its name, and fails where there is one; its first name goes.
+///
+/// # Errors
+/// The disk's; `AlreadyExists` where there is a file.
+pub fn put_new(draft: &Path, path: &Path) -> io::Result<()> {
     // A link, because it never replaces a file.
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
+    let linked = std::fs::hard_link(draft, path);
+    std::fs::remove_file(draft)?;
     linked?;
     sync_parent(path)
 }
@@ -297,8 +304,15 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The disk's; the file is then as before.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = write_draft(path, bytes)?;
-    std::fs::rename(&draft, path)?;
+    put_over(&write_draft(path, bytes)?, path)
+}
+
+/// Gives a file that is whole and on the disk the name of another one, which goes.
+///
+/// # Errors
+/// The disk's; the other file is then as before.
+pub fn put_over(draft: &Path, path: &Path) -> io::Result<()> {
+    std::fs::rename(draft, path)?;
     sync_parent(path)
 }
 
@@ -306,17 +320,26 @@ fn write_draft(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         private_dir(dir)?;
     }
-    let mut salt = [0; 8];
-    getrandom::fill(&mut salt).map_err(io::Error::other)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{:016x}", u64::from_le_bytes(salt)));
-    let draft = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let (draft, mut file) = draft(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
         let _best_effort = std::fs::remove_file(&draft);
     }
     written.map(|()| draft)
+}
+
+/// An empty file beside the one that it is to become, which only its owner may read.
+///
+/// # Errors
+/// The disk's.
+pub fn draft(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(io::Error::other)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}", u64::from_le_bytes(salt)));
+    let draft = path.with_file_name(name);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
+    Ok((draft, file))
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

@@ -33,6 +33,7 @@ pub mod mail;
 pub mod metrics;
 pub mod prepare;
 pub mod rest;
+pub mod restore;
 pub mod roles;
 pub mod server;
 pub mod streams;

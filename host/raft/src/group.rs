@@ -32,6 +32,7 @@ use crate::time::Time;
 use crate::types::{StoredMembership, Types};
 use crate::view::View;
 
+mod aside;
 pub(crate) mod hand_over;
 mod lead;
 mod log;
@@ -103,11 +104,19 @@ pub struct Timing {
     pub election_max: Duration,
 }
 
+impl Timing {
+    /// With this between two signs of life. A leader whose sign is not answered before the next one is due counts as without
+    /// an answer, so it has to be more than a round trip between two supers.
+    #[must_use]
+    pub fn of(heartbeat: Duration) -> Self {
+        Self { heartbeat, election_min: heartbeat * 6, election_max: heartbeat * 12 }
+    }
+}
+
 impl Default for Timing {
     /// Fast enough that a round of 10 s does not notice a change of leader, slow enough for a busy machine.
     fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self { heartbeat: ms(50), election_min: ms(300), election_max: ms(600) }
+        Self::of(Duration::from_millis(50))
     }
 }
 
@@ -245,6 +254,12 @@ impl Group {
     #[must_use]
     pub fn has_member(&self, key: &NodeId) -> bool {
         self.inner.core.get().is_some_and(|core| core.members().nodes().any(|(_, replica)| replica.key == *key))
+    }
+
+    /// Where this super's snapshots lie while they travel.
+    #[must_use]
+    pub fn spools(&self) -> &SpoolRoom {
+        &self.inner.spools
     }
 
     /// The number of this replica; `None` before it belongs to a group.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::id::NodeId;
+use kernel::id::{LogIndex, NodeId};
 use kernel::limits::SEATS;
 use openraft::ChangeMembers;
 use openraft::RaftMetrics;
@@ -48,7 +48,7 @@ pub enum ChangeError {
     #[error("{detail}")]
     Refused {
         /// A word: `already_member`, `unknown_member`, `full`, `unreachable`, `not_caught_up`, `quorum`, `busy`, `invitation`,
-        /// `twice`.
+        /// `twice`, `changed`.
         code: String,
         /// What, with the numbers, and how to mend it.
         detail: String,
@@ -67,7 +67,7 @@ impl Group {
     /// # Errors
     /// [`ChangeError`].
     pub async fn add(&self, key: NodeId, address: String) -> Result<u64, ChangeError> {
-        Inner::change(&self.inner, Change::Add { key, address }).await
+        self.change(Change::Add { key, address }, None).await
     }
 
     /// Makes a learner a voter, once it has caught up and stayed so. The kernel gives it the lowest free seat.
@@ -75,7 +75,7 @@ impl Group {
     /// # Errors
     /// [`ChangeError`].
     pub async fn promote(&self, key: NodeId) -> Result<u64, ChangeError> {
-        Inner::change(&self.inner, Change::Promote(key)).await
+        self.change(Change::Promote(key), None).await
     }
 
     /// Removes a super; of two with one key the older one. A leader that removes itself hands the lead on first.
@@ -83,13 +83,22 @@ impl Group {
     /// # Errors
     /// [`ChangeError`].
     pub async fn remove(&self, key: NodeId) -> Result<u64, ChangeError> {
-        Inner::change(&self.inner, Change::Remove(key)).await
+        self.change(Change::Remove(key), None).await
+    }
+
+    /// Changes the group; with a place in the log only while its last change stands there, see [`Group::members_at`]: so that
+    /// of two who decide on what they read the second one is told.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change(&self, change: Change, only_at: Option<LogIndex>) -> Result<u64, ChangeError> {
+        Inner::change(&self.inner, change, only_at.map(|at| at.0)).await
     }
 }
 
 impl Inner {
     /// Does it here or hands it to who leads.
-    async fn change(inner: &Arc<Self>, change: Change) -> Result<u64, ChangeError> {
+    async fn change(inner: &Arc<Self>, change: Change, only_at: Option<u64>) -> Result<u64, ChangeError> {
         let core = inner.core()?;
         let deadline = Instant::now() + WITHIN;
         let mut metrics = core.raft.server_metrics();
@@ -98,7 +107,8 @@ impl Inner {
             let changed = match to.take() {
                 Some(leader) => match core.replica(leader) {
                     Some(replica) => {
-                        match inner.calls.change(core.route(leader), &replica, change.clone(), deadline).await {
+                        let asked = (change.clone(), only_at);
+                        match inner.calls.change(core.route(leader), &replica, asked, deadline).await {
                             Ok(changed) => changed,
                             Err(CallError::Lost { .. }) => Led::Answer(Changed::Unknown),
                             Err(CallError::NotSent { .. } | CallError::Refused { .. }) => Led::NotLeader(None),
@@ -106,7 +116,7 @@ impl Inner {
                     }
                     None => Led::NotLeader(None),
                 },
-                None => Self::change_here(inner, change.clone()).await,
+                None => Self::change_here(inner, change.clone(), only_at).await,
             };
             match changed {
                 Led::Answer(Changed::Done(replica)) => return Ok(replica),
@@ -127,8 +137,14 @@ impl Inner {
         }
     }
 
-    /// Does it, if this replica leads.
-    pub(crate) async fn change_here(inner: &Arc<Self>, change: Change) -> Led<Changed> {
+    /// Does it, if this replica leads. Whoever asked may hang up meanwhile: the second step of a change is taken all the same.
+    pub(crate) async fn change_here(inner: &Arc<Self>, change: Change, only_at: Option<u64>) -> Led<Changed> {
+        let inner = Arc::clone(inner);
+        let whole = tokio::spawn(async move { Self::change_whole(&inner, change, only_at).await });
+        whole.await.unwrap_or(Led::Answer(Changed::Unknown))
+    }
+
+    async fn change_whole(inner: &Arc<Self>, change: Change, only_at: Option<u64>) -> Led<Changed> {
         let core = match inner.core() {
             Ok(core) => core,
             Err(_) => return Led::NotLeader(None),
@@ -146,6 +162,8 @@ impl Inner {
         };
         let editor = Editor { inner, core };
         let done = async {
+            // Nothing else changes the group until this is done, and another leader's change makes this one fail.
+            editor.is_unchanged(only_at)?;
             match change {
                 Change::Add { key, address } => editor.add(key, address).await,
                 Change::Promote(key) => editor.promote(key).await,
@@ -182,6 +200,16 @@ impl Editor<'_> {
 
     fn members(&self) -> Vec<Member> {
         status::members(self.inner, self.core, &self.metrics())
+    }
+
+    fn is_unchanged(&self, only_at: Option<u64>) -> Result<(), ChangeError> {
+        let now = status::changed_at(&self.metrics()).0;
+        match only_at {
+            Some(at) if at != now => {
+                refused("changed", format!("the group was last changed at entry {now} of the log, not at {at}"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn add(&self, key: NodeId, address: String) -> Result<u64, ChangeError> {

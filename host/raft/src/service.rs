@@ -208,9 +208,9 @@ impl pb::raft_server::Raft for Replies {
 
     async fn change(&self, request: Request<pb::ChangeRequest>) -> Result<Response<pb::ChangeAnswer>, Status> {
         let caller = caller(&request)?;
-        let (route, change) = convert::change(request.into_inner()).map_err(|error| unreadable(&error))?;
+        let (route, change, only_at) = convert::change(request.into_inner()).map_err(|error| unreadable(&error))?;
         self.check(caller, route).await?;
-        let changed = Inner::change_here(&self.inner, change).await;
+        let changed = Inner::change_here(&self.inner, change, only_at).await;
         Ok(Response::new(convert::changed_pb(changed)))
     }
 

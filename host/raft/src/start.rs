@@ -211,6 +211,7 @@ impl Group {
         });
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_answers(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_log(Arc::clone(&group.inner), parts.keeping.bytes));
         if let Some(identity) = identity {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::id::{NodeId, Seat};
+use kernel::id::{LogIndex, NodeId, Seat};
 use openraft::Instant as _;
 use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver as _;
@@ -37,10 +37,23 @@ impl Group {
     /// # Errors
     /// [`GroupError::NotInGroup`] or [`GroupError::Stopped`].
     pub fn members(&self) -> Result<Vec<Member>, GroupError> {
+        Ok(self.members_at()?.1)
+    }
+
+    /// The same, and where in the log the change stands that made it so: see [`Group::change`].
+    ///
+    /// # Errors
+    /// As [`Group::members`].
+    pub fn members_at(&self) -> Result<(LogIndex, Vec<Member>), GroupError> {
         let core = self.inner.core()?;
         let metrics = core.raft.metrics().borrow_watched().clone();
-        Ok(members(&self.inner, core, &metrics))
+        Ok((changed_at(&metrics), members(&self.inner, core, &metrics)))
     }
+}
+
+/// Where in the log the last change of the group stands.
+pub(crate) fn changed_at(metrics: &RaftMetrics<Types>) -> LogIndex {
+    LogIndex(metrics.membership_config.log_id().as_ref().map_or(0, |at| at.index))
 }
 
 /// All members as these numbers say. Who has not answered for the longest silence of a leader counts as not reachable.

@@ -56,6 +56,7 @@ pub use read::{LineKey, MoveKey, Page};
 pub use replay::{KEYFRAME_ROUNDS, keyframe_is_due};
 pub use rows::logged::{Logged, Payload};
 pub use rows::mark::{Mark, Membership, Place, Replica, Vote};
+pub use snapshot::Backup;
 pub use spool::{Spool, SpoolRoom};
 
 use error::disk;

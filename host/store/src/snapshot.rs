@@ -8,6 +8,7 @@
 //! happens, the store holds the old state or the new one.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Read};
 
 use kernel::id::ClusterId;
@@ -99,6 +100,22 @@ impl Store {
     /// [`StoreError::NotASnapshot`] leaves the store open; after [`StoreError::MustReopen`] it is shut.
     pub fn install(&self, spool: &Spool, cluster: &ClusterId, last: Option<Place>) -> Result<Mark, StoreError> {
         let head = check_for(spool, cluster, last)?;
+        self.replace(spool, head)
+    }
+
+    /// Puts what a backup holds into this store, which must be empty. It is then the state of the cluster of the backup and
+    /// has no log: an entry that makes it another cluster's comes next, with [`Store::commit`].
+    ///
+    /// # Errors
+    /// As [`Store::install`].
+    pub fn bring_back(&self, backup: &Backup) -> Result<Mark, StoreError> {
+        if self.mark()? != Mark::default() || !self.cluster()?.id.is_empty() {
+            return Err(not("the store that it is to be put into is not empty"));
+        }
+        self.replace(&backup.spool, backup.head.clone())
+    }
+
+    fn replace(&self, spool: &Spool, head: Head) -> Result<Mark, StoreError> {
         let transaction = crate::commit::begin(&self.database)?;
         let here = mark::read(&transaction.open_table(MARK).map_err(disk)?)?.and_then(|row| row.mark.applied);
         if head.mark.applied < here {
@@ -144,6 +161,62 @@ impl Store {
             each_named(&reader, table, |key, value| add(&mut digest, key, value))?;
         }
         Ok(kernel::id::Digest(digest.finalize().into()))
+    }
+}
+
+/// A snapshot in a file, which was read whole and has its digest.
+#[derive(Debug)]
+pub struct Backup {
+    spool: Spool,
+    head: Head,
+}
+
+impl Backup {
+    /// Reads all of a file.
+    ///
+    /// # Errors
+    /// [`StoreError::NotASnapshot`]: it is none, not whole, or of a later release.
+    pub fn read(file: File) -> Result<Self, StoreError> {
+        let spool = Spool::of_file(file).map_err(not)?;
+        let head = check(&spool)?;
+        if head.cluster.id.is_empty() {
+            return Err(not("it is of a super that belongs to no cluster"));
+        }
+        // What a row may not be is told before anything is written.
+        rows(&spool, &mut |table, _, _| {
+            if table < NUMBERED.len() + NAMED.len() { Ok(()) } else { Err(not("a table is not known")) }
+        })?;
+        Ok(Self { spool, head })
+    }
+
+    /// The cluster that it is of.
+    #[must_use]
+    pub const fn cluster(&self) -> &ClusterId {
+        &self.head.cluster
+    }
+
+    /// The release that made it.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.head.release
+    }
+
+    /// The last entry of the log that it holds.
+    #[must_use]
+    pub const fn applied(&self) -> Option<Place> {
+        self.head.mark.applied
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.spool.len()
+    }
+
+    /// Never: it has a head.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spool.is_empty()
     }
 }
 

@@ -88,6 +88,12 @@ impl Spool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The bytes of a file.
+    pub(crate) fn of_file(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self(Arc::new(Mutex::new(Inner { bytes: Bytes::File(file), len }))))
+    }
+
     /// Bytes that are there so far.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -13,6 +13,7 @@
 mod bombs;
 mod support;
 
+mod backup;
 mod capture;
 mod cli;
 mod demo;

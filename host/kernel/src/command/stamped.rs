@@ -19,13 +19,15 @@ impl Command {
             Self::Stage(_) => "stage",
             Self::Ready(_) => "ready",
             Self::Supers(_) => "supers",
+            Self::OperateIf(_) => "operate_if",
+            Self::Restore(_) => "restore",
         }
     }
 
     /// Only the leader itself proposes it, in its own term: nobody may hand it in.
     #[must_use]
     pub const fn is_leaders(&self) -> bool {
-        matches!(self, Self::Found(_) | Self::Lead(_) | Self::Settle(_) | Self::Supers(_))
+        matches!(self, Self::Found(_) | Self::Lead(_) | Self::Settle(_) | Self::Supers(_) | Self::Restore(_))
     }
 
     /// Puts a leader's time into what another super handed in (PROTOCOLS 8.4): its own clock counts for nothing.
@@ -41,6 +43,8 @@ impl Command {
             Self::Operate(operate) => &mut operate.now_ms,
             Self::Stage(stage) => &mut stage.now_ms,
             Self::Supers(supers) => &mut supers.now_ms,
+            Self::OperateIf(only) => &mut only.operate.now_ms,
+            Self::Restore(restore) => &mut restore.now_ms,
             Self::Chunk(_) | Self::Ready(_) => return,
         };
         *stamp = now_ms;

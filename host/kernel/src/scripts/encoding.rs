@@ -6,11 +6,11 @@ use minicbor::Encode;
 
 use super::world::{START_MS, Seen, World, node, policy};
 use crate::command::{
-    Amount, Claim, Command, Compensation, Lead, Leave, Operate, Operation, Operator, Outdated, Ready, SettingChange,
-    Super, Supers,
+    Amount, Claim, Command, Compensation, Lead, Leave, Operate, OperateIf, Operation, Operator, Outdated, Ready,
+    Restore, SettingChange, Super, Supers,
 };
 use crate::decide::{Fault, FaultKind, Slot};
-use crate::id::{Digest, LogIndex, MemberNumber, ProtocolVersion, RoundId, Seat, Term};
+use crate::id::{Digest, Genesis, LogIndex, MemberNumber, ProtocolVersion, RoundId, Seat, Term};
 use crate::ledger::{Account, Wallet};
 use crate::members::{ClaimAnswer, Hot, LastClaim, Place};
 use crate::outcome::{Author, Change, Kind, Line, Move, Reject, Write};
@@ -230,7 +230,10 @@ fn commands_have_these_bytes() {
     let lead = Lead { term: Term(1), leader: node, now_ms };
     let ready = Ready { seat: Seat(1), policy: policy("a") };
     let sits = Super { node, name: "name".into(), address: "a:1".into() };
+    let restore = Restore { genesis: Genesis([5; 16]), founder: sits.clone(), now_ms };
     let supers = Supers { changed: LogIndex(1), supers: vec![sits], now_ms };
+    let accept = Operate { by: Operator::Socket, reason: "why".into(), now_ms, what: Operation::AcceptRound };
+    let only = OperateIf { tag: policy("a"), operate: accept };
     check(&[
         ("operations", hash(&operations), "f21a306b"),
         ("claim", hash(&Command::Claim(claim)), "24c97f37"),
@@ -239,6 +242,8 @@ fn commands_have_these_bytes() {
         ("lead", hash(&Command::Lead(lead)), "81f19908"),
         ("ready", hash(&Command::Ready(ready)), "9d7c0844"),
         ("supers", hash(&Command::Supers(supers)), "9f867843"),
+        ("operate_if", hash(&Command::OperateIf(only)), "0c912461"),
+        ("restore", hash(&Command::Restore(restore.into())), "0d08f991"),
         ("fault", hash(&Fault::new(FaultKind::Points, "why")), "10969fc0"),
     ]);
 }

@@ -7,8 +7,8 @@ use super::rules::Rule;
 use super::shelf::{check_encoding, same};
 use super::world::{Seen, World, node, policy};
 use crate::command::{
-    Amount, Answer, Chunk, Claim, Command, Compensation, Found, Ip, Lead, Leave, Operate, Operation, Operator,
-    Outdated, Ready, SettingChange, Settle, Stage, Super, Supers,
+    Amount, Answer, Chunk, Claim, Command, Compensation, Found, Ip, Lead, Leave, Operate, OperateIf, Operation,
+    Operator, Outdated, Ready, SettingChange, Settle, Stage, Super, Supers,
 };
 use crate::decide::{Fault, FaultKind, Slot, Tariff};
 use crate::id::{ClusterId, Digest, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
@@ -229,7 +229,12 @@ impl Chance {
             82..95 => {
                 let what = self.operation(world);
                 let reason = if self.one_in(50) { "x".repeat(self.below(400) as usize) } else { "by chance".into() };
-                Command::Operate(Operate { by: Operator::Token, reason, now_ms, what })
+                let operate = Operate { by: Operator::Token, reason, now_ms, what };
+                match self.below(20) {
+                    0 => Command::OperateIf(OperateIf { tag: world.state.settings_tag(), operate }),
+                    1 => Command::OperateIf(OperateIf { tag: world.state.policies_tag(), operate }),
+                    _ => Command::Operate(operate),
+                }
             }
             95..99 => self.policy_command(now_ms),
             _ if self.one_in(3) => Command::Supers(Supers {

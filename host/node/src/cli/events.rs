@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::output::Format;
-use super::read::Source;
+use super::source::Source;
 use crate::client::printable;
 use crate::failure::Failure;
 use crate::text::{field, print, short, time};

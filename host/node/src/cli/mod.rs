@@ -5,7 +5,9 @@
 //! the command line was wrong. Every failure says what happened, where, and how to mend it.
 
 mod author;
+mod backup;
 mod capture;
+mod cluster;
 mod compensate;
 mod demo;
 mod events;
@@ -20,6 +22,7 @@ mod resolve;
 mod run;
 mod setup;
 mod sign;
+mod source;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -73,7 +76,7 @@ enum Command {
     Policy(policy::Policy),
     Compensate(operate::Compensate),
     #[command(subcommand)]
-    Cluster(operate::Cluster),
+    Cluster(cluster::Cluster),
     /// Compile one component for the process that starts this, which speaks with it over pipes; not for people
     #[command(name = compiling::COMMAND, hide = true)]
     CompileComponent,
@@ -171,7 +174,18 @@ mod tests {
         let mut reads = 0;
         walk(&Cli::command(), "pingward", &mut |command, path| {
             let path = path.trim_start_matches("pingward").trim();
-            let read = ["status", "queue", "nodes", "rewards", "bans", "rounds", "events", "accounts", "policy list"];
+            let read = [
+                "status",
+                "queue",
+                "nodes",
+                "rewards",
+                "bans",
+                "rounds",
+                "events",
+                "accounts",
+                "policy list",
+                "cluster members",
+            ];
             if read.contains(&path) {
                 reads += 1;
                 for option in ["output", "api"] {
@@ -179,7 +193,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(reads, 9);
+        assert_eq!(reads, 10);
     }
 
     #[test]
@@ -192,7 +206,7 @@ mod tests {
                 assert!(command.get_arguments().any(|arg| arg.get_long() == Some("api")), "{path}");
             }
         });
-        assert_eq!(changes, 9);
+        assert_eq!(changes, 14);
     }
 
     #[track_caller]
@@ -212,6 +226,8 @@ mod tests {
         usage("pingward claim --key k --amount 0", "1");
         usage("pingward bans lift --policy sha256:00", "--since");
         usage("pingward policy rollback signing", "reward");
+        usage("pingward cluster add 10.0.0.2:7001", "@host:port");
+        usage("pingward nodes --read now", "linearizable");
     }
 
     #[test]
@@ -261,7 +277,14 @@ mod tests {
             "policy accept ban --reason x",
             "policy rollback reward --reason x",
             "compensate lines.csv",
+            "nodes --read local",
             "cluster set round.interval_ms 1000 --reason faster",
+            "cluster members --read local --output json",
+            "cluster add 8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c@10.0.0.2:7001",
+            "cluster backup lab.backup --force --read local",
+            "cluster restore lab.backup --config node.toml",
+            "cluster promote super-2 --config node.toml",
+            "cluster remove 8a88e3dd --api 127.0.0.1:1 --token-file t",
             "completions bash",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("pingward").chain(line.split(' ')));

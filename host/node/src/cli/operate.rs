@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use http::Method;
 use kernel::limits::REASON_BYTES;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ impl Admin {
     }
 
     /// Decides, and says what became of it.
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         api: &Api,
         (method, route): (Method, &str),
@@ -341,20 +341,6 @@ impl Compensate {
     }
 }
 
-/// Change what holds for the whole cluster
-#[derive(Debug, Subcommand)]
-pub enum Cluster {
-    Set(Set),
-}
-
-impl Cluster {
-    pub async fn run(self) -> Result<(), Failure> {
-        match self {
-            Self::Set(set) => set.run().await,
-        }
-    }
-}
-
 /// Change a cluster setting
 ///
 /// It counts from two rounds after the last settled one; `cluster.accept_versions` at once. `pingward config show` lists
@@ -376,7 +362,7 @@ pub struct Set {
 }
 
 impl Set {
-    async fn run(self) -> Result<(), Failure> {
+    pub async fn run(self) -> Result<(), Failure> {
         // A slip is told before anybody is asked. Whether it fits to the other settings only the cluster knows.
         kernel::settings::Settings::default().put(&self.key, &self.value).map_err(|error| {
             Failure::usage(format!("{}: {error}", self.key), "`pingward config show` lists keys and values")

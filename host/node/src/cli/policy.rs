@@ -9,7 +9,7 @@ use super::author::{Bench, Build, Check, Inspect, New};
 use super::capture::Capture;
 use super::operate::{AcceptPolicy, Rollback};
 use super::play::Test;
-use super::read::Source;
+use super::source::Reading;
 use super::wait;
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, capture_hint, field, list};
@@ -52,13 +52,13 @@ impl Policy {
   pingward policy list --output json")]
 pub struct List {
     #[command(flatten)]
-    source: Source,
+    source: Reading,
 }
 
 impl List {
     async fn run(self) -> Result<(), Failure> {
         let answer = self.source.api()?.get("/v1/policies").await?;
-        self.source.output.print(&answer, list_text)
+        self.source.output().print(&answer, list_text)
     }
 }
 

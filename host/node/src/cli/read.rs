@@ -6,68 +6,14 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::operate;
-use super::output::{Format, Output, more};
+use super::output::{Format, more};
 use super::resolve;
-use crate::client::{Api, DEFAULT_URL};
+use super::source::{Page, Reading, Source};
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, ago, field, list, note, pairs, print, rtt, short, time};
 
 /// Nodes that `status` shows below a super's own lines.
 const STATUS_NODES: usize = 20;
-
-/// Where to read.
-#[derive(Clone, Debug, Args)]
-pub struct Source {
-    /// The node to ask
-    #[arg(long, value_name = "URL", default_value = DEFAULT_URL, env = "PINGWARD_API")]
-    pub api: String,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-impl Source {
-    /// The client.
-    pub fn api(&self) -> Result<Api, Failure> {
-        Api::url(&self.api)
-    }
-
-    async fn show(&self, route: &str, table: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
-        let answer = self.api()?.get(route).await?;
-        self.output.print(&answer, table)?;
-        if self.output.output == Format::Table {
-            more(&answer);
-        }
-        Ok(())
-    }
-}
-
-/// Which part of a list.
-#[derive(Clone, Debug, Args)]
-pub struct Page {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Those after this one: what the page before named as `next`
-    #[arg(long, value_name = "NEXT")]
-    pub after: Option<String>,
-}
-
-impl Page {
-    fn route(&self, route: &str) -> Result<String, Failure> {
-        let mut route = format!("{route}?limit={}", self.limit);
-        if let Some(after) = &self.after {
-            if after.is_empty() || !after.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_:.".contains(&b)) {
-                return Err(Failure::usage(
-                    format!("--after {after} is no place in a list"),
-                    "take it from `next` of the page before",
-                ));
-            }
-            route.push_str("&after=");
-            route.push_str(after);
-        }
-        Ok(route)
-    }
-}
 
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -93,7 +39,7 @@ impl Status {
         let output = self.source.output;
         output.print(&status, status_text)?;
         if output.output == Format::Table && field(&status, "role") == "super" {
-            let nodes = api.get(&format!("/v1/nodes?limit={STATUS_NODES}")).await?;
+            let nodes = api.get(&format!("/v1/nodes?limit={STATUS_NODES}&read=local")).await?;
             print(&format!("\n{}", nodes_text(&nodes, now_ms())))?;
             if nodes.get("next").is_some_and(|next| !next.is_null()) {
                 note("there are more: pingward nodes");
@@ -159,7 +105,7 @@ fn ago_of(value: &Value, name: &str) -> String {
   pingward queue --limit 1000")]
 pub struct Queue {
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     #[command(flatten)]
     page: Page,
 }
@@ -197,7 +143,7 @@ pub struct Nodes {
     /// Its key, at least 8 digits of it, or its name
     node: Option<String>,
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     #[command(flatten)]
     page: Page,
     #[command(subcommand)]
@@ -277,7 +223,7 @@ fn node_text(node: &Value) -> String {
   pingward rewards --output json")]
 pub struct Rewards {
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     #[command(flatten)]
     page: Page,
 }
@@ -315,7 +261,7 @@ fn rewards_text(answer: &Value) -> String {
 )]
 pub struct Bans {
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     #[command(flatten)]
     page: Page,
     #[command(subcommand)]
@@ -368,7 +314,7 @@ pub struct Rounds {
     /// Only this one, with what the guard saw and what each rule did
     round: Option<u64>,
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -464,7 +410,7 @@ pub struct Accounts {
     /// A key of 64 hex digits, at least 8 digits of a node's key, a node's name, or `treasury`
     key: String,
     #[command(flatten)]
-    source: Source,
+    source: Reading,
     #[command(flatten)]
     page: Page,
 }
@@ -475,7 +421,7 @@ impl Accounts {
         let key = if self.key == "treasury" { self.key } else { resolve::node(&api, &self.key).await?.to_string() };
         let account = api.get(&format!("/v1/accounts/{key}")).await?;
         let entries = api.get(&self.page.route(&format!("/v1/accounts/{key}/entries"))?).await?;
-        match self.source.output.output {
+        match self.source.output().output {
             Format::Json => {
                 let both = serde_json::json!({ "account": account, "entries": list(&entries, "entries"), "next": entries.get("next") });
                 print(&format!("{both:#}\n"))

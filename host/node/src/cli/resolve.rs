@@ -32,7 +32,23 @@ pub async fn node(api: &Api, text: &str) -> Result<NodeId, Failure> {
             None => break,
         }
     }
-    only(text, &matches)
+    only(text, &matches, "nodes")
+}
+
+/// The same of a super of the group; learners are in no other list.
+pub async fn member(api: &Api, text: &str) -> Result<NodeId, Failure> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return NodeId::parse(&text.to_lowercase()).map_err(|error| {
+            Failure::usage(format!("the super `{text}`: {error}"), "`pingward cluster members` lists the keys")
+        });
+    }
+    // Naming needs no more than what the asked super knows, and must work where nobody leads.
+    let answer = api.get("/v1/cluster/members?read=local").await?;
+    let mut matches: Vec<Value> =
+        crate::text::list(&answer, "members").iter().filter(|member| fits(member, text)).cloned().collect();
+    // Two replicas of one key are one super.
+    matches.dedup_by_key(|member| field(member, "node"));
+    only(text, &matches, "cluster members")
 }
 
 fn route(after: Option<&str>) -> String {
@@ -44,16 +60,16 @@ fn fits(node: &Value, text: &str) -> bool {
     is_prefix || node.get("name").and_then(Value::as_str) == Some(text)
 }
 
-fn only(text: &str, matches: &[Value]) -> Result<NodeId, Failure> {
+fn only(text: &str, matches: &[Value], list: &str) -> Result<NodeId, Failure> {
     match matches {
         [node] => NodeId::parse(&field(node, "node"))
             .map_err(|error| Failure::plain(format!("the node's answer names a key that is none: {error}"))),
         [] => {
             let is_short = text.len() < PREFIX_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
             let hint = if is_short {
-                format!("give at least {PREFIX_DIGITS} digits of the key; `pingward nodes` lists all")
+                format!("give at least {PREFIX_DIGITS} digits of the key; `pingward {list}` lists all")
             } else {
-                "`pingward nodes` lists names and keys".into()
+                format!("`pingward {list}` lists names and keys")
             };
             Err(Failure::new(format!("no node has the name or the key `{text}`"), hint))
         }
@@ -86,7 +102,7 @@ mod tests {
             json!({"node": B, "name": "twin"}),
         ];
         let matches: Vec<Value> = nodes.into_iter().filter(|node| fits(node, text)).collect();
-        only(text, &matches)
+        only(text, &matches, "nodes")
     }
 
     #[test]

@@ -6,8 +6,8 @@ use clap::Args;
 use kernel::command::Amount;
 use serde_json::Value;
 
-use super::read::Source;
 use super::resolve;
+use super::source::Source;
 use crate::client::claim;
 use crate::failure::Failure;
 use crate::keys::NodeKey;

@@ -98,6 +98,7 @@ impl Build<'_> {
             address: text("follower.address"),
             public_addresses: get(values, "rest.public_addresses") == Some(Value::Switch(true)),
             history_max_bytes: number(values, "history.max_bytes"),
+            heartbeat_ms: number(values, "cluster.heartbeat_ms"),
             missing: Vec::new(),
             notes: Vec::new(),
         }

@@ -160,6 +160,8 @@ pub struct Config {
     pub public_addresses: bool,
     /// Bound on the history kept on disk.
     pub history_max_bytes: u64,
+    /// Between two signs of life of the leading super.
+    pub heartbeat_ms: u64,
     /// Components that the file names and that are not there. No obstacle to a cluster that has its rules in the log; one
     /// to founding, and to `config check`.
     pub missing: Vec<Problem>,
@@ -192,6 +194,7 @@ impl Config {
             address: String::new(),
             public_addresses: false,
             history_max_bytes: 1 << 30,
+            heartbeat_ms: 50,
             missing: Vec::new(),
             notes: Vec::new(),
         }
@@ -215,6 +218,7 @@ impl Config {
             ("follower.connect_port", self.connect_port == new.connect_port),
             ("follower.address", self.address == new.address),
             ("rest.public_addresses", self.public_addresses == new.public_addresses),
+            ("cluster.heartbeat_ms", self.heartbeat_ms == new.heartbeat_ms),
             ("history.max_bytes", self.history_max_bytes == new.history_max_bytes),
         ];
         keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()

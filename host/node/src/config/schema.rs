@@ -211,6 +211,13 @@ fn build() -> Vec<Entry> {
         ALL,
         "instead of supers, for nodes that join; this release has no bootstrap nodes, so it stays empty",
     );
+    node(
+        "cluster.heartbeat_ms",
+        Kind::Number { min: 20, max: 5_000 },
+        Some("50"),
+        SUPER,
+        "between two signs of life of the leading super; more than a round trip between two supers takes, and the same on all. After 6 to 12 times as long without one another super leads",
+    );
     entries.push(Entry {
         name: Settings::ACCEPT_VERSIONS.into(),
         kind: Kind::Versions,

@@ -343,6 +343,7 @@ fn every_key_of_the_node_alone_is_named_when_it_differs() {
             "cluster.bootstrap" => continue,
             "follower.connect_port" => "9",
             "rest.public_addresses" => "true",
+            "cluster.heartbeat_ms" => "100",
             "history.max_bytes" => "2000000000",
             _ => "\"other\"",
         };

@@ -42,9 +42,9 @@ impl PathPart for Whose {
 pub async fn account(
     State(app): State<App>,
     Part(whose): Part<Whose>,
-    Params(_): Params<ReadQuery>,
+    Params(query): Params<ReadQuery>,
 ) -> Result<Read<AccountView>, Problem> {
-    let found = app.read(move |state| match whose {
+    let found = app.read(app.fresh(query.level()).await?, move |state| match whose {
         Whose::Treasury => Ok(AccountView::treasury(state)),
         Whose::Key(key) => AccountView::of(&key, state).ok_or_else(|| unknown(&key)),
     });
@@ -76,8 +76,10 @@ pub async fn entries(
     Params(query): Params<ListQuery>,
 ) -> Result<Read<Entries>, Problem> {
     let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<LineKey>()?);
+    let fresh = app.fresh(query.level()).await?;
     let Whose::Key(key) = whose else {
         let lines = app.history(
+            fresh,
             move |store| store.lines_of_treasury(after, limit),
             |page, state| Entries {
                 entries: page.items.iter().map(|line| EntryView::of(line, 0, state)).collect(),
@@ -86,13 +88,14 @@ pub async fn entries(
         );
         return lines.await;
     };
-    let known = app.read(move |state| {
+    let known = app.read(fresh, move |state| {
         let known = state.members.contains_key(&key) || state.wallets.contains_key(&key);
         let number = state.members.get(&key).map(|member| member.profile.number);
         known.then_some(number).ok_or_else(|| unknown(&key))
     });
     let number = known.await?.body?;
     app.history(
+        fresh,
         move |store| store.lines(key, number, after, limit),
         |page, state| Entries {
             entries: page.items.iter().map(|item| EntryView::of(&item.line, item.code, state)).collect(),

@@ -28,6 +28,7 @@ pub struct Bans {
 pub async fn bans(State(app): State<App>, Params(query): Params<ListQuery>) -> Result<Read<Bans>, Problem> {
     let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<MoveKey>()?);
     app.history(
+        app.fresh(query.level()).await?,
         move |store| store.moves_to(Standing::Banned, after, limit),
         |page, state| Bans {
             bans: page.items.iter().map(|moved| BanView::of(moved, state)).collect(),

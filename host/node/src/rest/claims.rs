@@ -114,7 +114,7 @@ async fn answer(app: &App, request: Request) -> Result<Answer, Problem> {
         now_ms: part.group.now_ms(),
     };
     // What would change nothing is answered from the state: strangers cannot fill the log.
-    let known = app.read(move |state| {
+    let known = app.read(app.current().await?, move |state| {
         (state.meta.cluster.clone(), state.answer_to_claim(&claim), state.meta.settings.interval_ms)
     });
     let (cluster, known, interval_ms) = known.await?.body;

@@ -17,6 +17,7 @@ use kernel::decide::Slot;
 use kernel::standing::Standing;
 
 use super::App;
+use super::answer::Fresh;
 use super::claims::{All, ClaimAmount, ClaimPayload};
 use super::input::ReadLevel;
 use super::problem::{self, Code, Problem, ProblemView};
@@ -145,12 +146,15 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
 async fn super_checks(app: &App) -> Result<Vec<Check>, Problem> {
     let part = app.part()?;
     let leadership = *part.group.leadership().borrow();
-    let leader = match (leadership.leader, leadership.ready) {
+    let ours = leadership.leader == Some(app.context().node);
+    let leader = match (leadership.leader, leadership.ready || !ours) {
         (None, _) => Some("there is no leader; wait, or see the log of the supers".to_string()),
         (Some(leader), false) => Some(format!("{leader} leads and has not taken over yet; wait")),
         (Some(_), true) => None,
     };
-    let slots = app.read(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.active, state.slot(slot).row.held)));
+    let slots = app.read(Fresh::LOCAL, |state| {
+        Slot::ALL.map(|slot| (slot, state.slot(slot).row.active, state.slot(slot).row.held))
+    });
     let slots = slots.await?.body;
     let unprepared = slots.iter().filter_map(|(slot, active, _)| {
         let digest = active.filter(|digest| part.policies.prepared(digest).is_none())?;
@@ -176,7 +180,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
         metrics.leading.set(i64::from(leadership.ready && leadership.leader == Some(app.context().node)));
         metrics.streams.set(i64::try_from(part.streams.count()).unwrap_or(i64::MAX));
         let to = metrics.clone();
-        app.read_in_turn(&app.places.counts, move |state| {
+        app.read_in_turn(Fresh::LOCAL, &app.places.counts, move |state| {
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             to.settled_round.set(number(state.meta.settled.0));
             to.queue.set(number(state.queue.len() as u64));

@@ -105,13 +105,14 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     }
 }
 
-/// How fresh a read must be. In a group of one both are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadLevel {
     /// What this super has applied.
     Local,
     /// Not older than any answer that anybody got before.
+    #[default]
     Linearizable,
 }
 
@@ -120,9 +121,16 @@ pub enum ReadLevel {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ReadQuery {
-    /// How fresh; the header `Pingward-Read` of the answer says which it was, and the applied index.
-    #[allow(dead_code, reason = "a group of one answers both levels alike; the type checks the word")]
+    /// How fresh, `linearizable` where nothing is said; the header `Pingward-Read` of the answer says which it was, and the
+    /// applied index.
     pub read: Option<ReadLevel>,
+}
+
+impl ReadQuery {
+    /// How fresh.
+    pub fn level(&self) -> ReadLevel {
+        self.read.unwrap_or_default()
+    }
 }
 
 /// Parameters of a list.
@@ -135,12 +143,17 @@ pub struct ListQuery {
     pub limit: Option<u16>,
     /// Go on after this: the `next` of the page before. For lists of the past, 0 begins with the oldest.
     pub after: Option<String>,
-    /// How fresh; the header `Pingward-Read` of the answer says which it was, and the applied index.
-    #[allow(dead_code, reason = "a group of one answers both levels alike; the type checks the word")]
+    /// How fresh, `linearizable` where nothing is said; the header `Pingward-Read` of the answer says which it was, and the
+    /// applied index.
     pub read: Option<ReadLevel>,
 }
 
 impl ListQuery {
+    /// How fresh.
+    pub fn level(&self) -> ReadLevel {
+        self.read.unwrap_or_default()
+    }
+
     /// How many items.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::access::By;
 use super::answer::Read;
-use super::input::{Params, Part};
+use super::input::{Params, Part, ReadLevel};
 use super::problem::{Code, Problem};
 use super::rounds::unknown;
 use super::view::{FaultSaid, InputRow, InputsView, JudgedView, PaidView, RowAnswer, TariffView, hex, text};
@@ -37,6 +37,9 @@ pub struct InputsQuery {
     pub slot: String,
     /// Only these members: keys of 64 hex digits with commas between; all of them when nothing is said.
     pub nodes: Option<String>,
+    /// How fresh, `linearizable` where nothing is said; the header `Pingward-Read` of the answer says which it was, and the
+    /// applied index.
+    pub read: Option<ReadLevel>,
 }
 
 /// What a slot's policy was called with in a round and what it answered, member by member, rebuilt from history and checked
@@ -53,6 +56,7 @@ pub async fn inputs(
     let slot: Slot = query.slot.parse().map_err(|_| Problem::of(Code::UnknownSlot))?;
     let nodes = query.nodes.as_deref().map(keys).transpose()?;
     let found = app.history(
+        app.fresh(query.read.unwrap_or_default()).await?,
         move |store| rebuild(store, round, slot, nodes.as_deref()),
         move |found, state| match found {
             Found::Inputs(view) => Ok(*view),

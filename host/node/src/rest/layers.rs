@@ -15,6 +15,7 @@ use super::App;
 use super::access::same_site;
 use super::places::Place;
 use super::problem::{Code, Problem};
+use super::tag::no_idle_condition;
 use crate::tasks::panic_text;
 
 /// An answer that has not begun by then is given up: longer than any commit, shorter than clients wait.
@@ -27,6 +28,7 @@ pub fn around(routes: Router<App>, app: &App) -> Router<App> {
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), bounded))
+        .layer(from_fn(no_idle_condition))
         .layer(from_fn(same_site))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), named_and_counted))

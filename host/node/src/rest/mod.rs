@@ -14,8 +14,10 @@ pub mod view;
 
 mod accounts;
 mod answer;
+mod backup;
 mod bans;
 mod claims;
+mod cluster;
 mod events;
 mod health;
 mod input;
@@ -33,6 +35,7 @@ pub mod serve;
 mod settings;
 mod signed;
 mod status;
+mod tag;
 
 #[cfg(test)]
 mod tests;
@@ -48,9 +51,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::context::{Context, SuperPart};
+use crate::group::GroupError;
 
 use access::{Admin, Caller};
-use answer::Read;
+use answer::{Fresh, Read};
+use input::ReadLevel;
 use order::Orders;
 use places::{Places, Turns, blocking};
 use problem::{Code, Problem};
@@ -127,6 +132,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operate::class))
         .routes(routes!(settings::settings, operate::set))
         .routes(routes!(settings::changes))
+        .routes(routes!(cluster::members, cluster::add))
+        .routes(routes!(backup::backup))
+        .routes(routes!(cluster::remove))
+        .routes(routes!(cluster::promote))
         .routes(routes!(events::events))
         .routes(routes!(health::problems))
         .routes(routes!(health::livez))
@@ -162,29 +171,55 @@ impl App {
         }
     }
 
+    /// Waits until this super may answer a read at that level.
+    async fn fresh(&self, level: ReadLevel) -> Result<Fresh, Problem> {
+        match level {
+            ReadLevel::Local => Ok(Fresh::LOCAL),
+            ReadLevel::Linearizable => self.current().await.map_err(|problem| {
+                if problem.code != Code::NoLeader {
+                    return problem;
+                }
+                problem.hint(
+                    "add ?read=local (on the command line: --read local) to see what this super has, which may be old",
+                )
+            }),
+        }
+    }
+
+    /// Waits until this super has applied all that was acknowledged anywhere.
+    async fn current(&self) -> Result<Fresh, Problem> {
+        let waiting = self.part()?.group.linearizable();
+        let waited = tokio::time::timeout(self.inner.answer_time / 6, waiting).await;
+        waited.unwrap_or(Err(GroupError::NoLeader))?;
+        Ok(Fresh::LINEARIZABLE)
+    }
+
     /// Reads a little of the state, on a thread that may wait: a commit holds it for as long as the disk takes.
     async fn read<T: Send + 'static>(
         &self,
+        fresh: Fresh,
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem> {
         let group = self.part()?.group.clone();
-        blocking(move || group.read(|state| Read { applied: state.meta.applied, body: look(state) })).await
+        blocking(move || group.read(|state| fresh.read(state, look))).await
     }
 
     /// Reads much of the state, in turn. Commands wait meanwhile, so what looks must be bounded.
     async fn read_in_turn<T: Send + 'static>(
         &self,
+        fresh: Fresh,
         turns: &Turns,
         look: impl FnOnce(&State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem> {
         let group = self.part()?.group.clone();
-        let look = move || group.read(|state| Read { applied: state.meta.applied, body: look(state) });
+        let look = move || group.read(|state| fresh.read(state, look));
         turns.run(self.patience(), look).await
     }
 
     /// Reads history, then the state to name what is in it.
     async fn history<H, T>(
         &self,
+        fresh: Fresh,
         read: impl FnOnce(&Store) -> Result<H, StoreError> + Send + 'static,
         look: impl FnOnce(H, &State) -> T + Send + 'static,
     ) -> Result<Read<T>, Problem>
@@ -195,7 +230,7 @@ impl App {
         let (group, store) = (part.group.clone(), Arc::clone(&part.store));
         let found = self.places.history.run(self.patience(), move || {
             let found = read(&store)?;
-            Ok(group.read(|state| Read { applied: state.meta.applied, body: look(found, state) }))
+            Ok(group.read(|state| fresh.read(state, |state| look(found, state))))
         });
         found.await?.map_err(store_failed)
     }

@@ -17,6 +17,7 @@ use super::access::Caller;
 use super::answer::Read;
 use super::input::{Cursor as _, HISTORY_PAGE, ListQuery, PAGE, Params, Part, ReadLevel, ReadQuery, after, limit};
 use super::problem::{Code, Problem};
+use super::tag::Tagged;
 use super::view::{MoveView, NodeDetail, NodeView, Seen, super_view};
 use crate::streams::Streams;
 
@@ -46,8 +47,8 @@ pub struct NodesQuery {
     pub standing: Option<String>,
     /// Only nodes of this role.
     pub role: Option<String>,
-    /// How fresh; the header `Pingward-Read` of the answer says which it was, and the applied index.
-    #[allow(dead_code, reason = "a group of one answers both levels alike; the type checks the word")]
+    /// How fresh, `linearizable` where nothing is said; the header `Pingward-Read` of the answer says which it was, and the
+    /// applied index.
     pub read: Option<ReadLevel>,
 }
 
@@ -128,7 +129,8 @@ pub async fn nodes(
     query.check()?;
     let (limit, after) = (limit(query.limit, PAGE)?, after::<NodeId>(query.after.as_deref())?);
     let eyes = eyes(&app, caller)?;
-    app.read_in_turn(&app.places.lists, move |state| page(state, &query, &eyes, after, limit, ROWS_READ)).await
+    let fresh = app.fresh(query.read.unwrap_or_default()).await?;
+    app.read_in_turn(fresh, &app.places.lists, move |state| page(state, &query, &eyes, after, limit, ROWS_READ)).await
 }
 
 /// A page, after at most so many rows of members.
@@ -168,25 +170,25 @@ pub fn page(
     Nodes { nodes: found.iter().map(view).collect(), next: next.map(|node| node.write()) }
 }
 
-/// All about one node.
+/// All about one node. The tag is that of its class, which people set; its other numbers are in no tag.
 #[utoipa::path(get, path = "/v1/nodes/{node}", tag = "read", params(("node" = String, Path, description = "Its key, 64 hex digits"), ReadQuery),
     responses((status = 200, body = NodeDetail)))]
 pub async fn node(
     State(app): State<App>,
     caller: Caller,
     Part(node): Part<NodeId>,
-    Params(_): Params<ReadQuery>,
-) -> Result<Read<NodeDetail>, Problem> {
+    Params(query): Params<ReadQuery>,
+) -> Result<Tagged<NodeDetail>, Problem> {
     let eyes = eyes(&app, caller)?;
-    let found = app.read(move |state| {
+    let found = app.read(app.fresh(query.level()).await?, move |state| {
         let seen = eyes.on(&node);
         let seat = || state.meta.seats.iter().find(|row| row.holder.node == node);
         match state.members.get(&node) {
-            Some(member) => Ok(NodeDetail::of(&node, member, &seen, None, state)),
-            None => seat().map(|row| NodeDetail::of_super(row, &seen, state)).ok_or_else(|| unknown(&node)),
+            Some(member) => Ok((state.class_tag(&node), NodeDetail::of(&node, member, &seen, None, state))),
+            None => seat().map(|row| (None, NodeDetail::of_super(row, &seen, state))).ok_or_else(|| unknown(&node)),
         }
     });
-    found.await?.transpose()
+    Ok(Tagged::live(found.await?.transpose()?))
 }
 
 /// A problem for a key that the cluster does not know.
@@ -214,6 +216,7 @@ pub async fn moves(
 ) -> Result<Read<Moves>, Problem> {
     let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<MoveKey>()?);
     app.history(
+        app.fresh(query.level()).await?,
         move |store| store.moves(Some(node), None, after, limit),
         |page, state| Moves {
             moves: page.items.iter().map(|moved| MoveView::of(moved, state)).collect(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use kernel::command::{Command, Compensation, Operate, Operation, SettingChange};
+use kernel::command::{Command, Compensation, Operate, OperateIf, Operation, SettingChange};
 use kernel::decide::Slot;
 use kernel::id::{NodeId, RoundId};
 use kernel::outcome::{Reject, Reply};
@@ -19,6 +19,7 @@ use super::answer::Done;
 use super::input::{COMPENSATION_BYTES, Json, Part, id};
 use super::nodes::unknown;
 use super::problem::{Code, Problem};
+use super::tag::Decider;
 use super::{App, unexpected};
 
 /// Why.
@@ -46,19 +47,24 @@ pub struct Changed {
     pub changed: u64,
 }
 
-async fn decide(app: &App, by: By, reason: String, what: Operation) -> Result<Reply, Problem> {
+async fn decide(app: &App, by: impl Into<Decider>, reason: String, what: Operation) -> Result<Reply, Problem> {
     let group = &app.part()?.group;
+    let Decider { by, only } = by.into();
     let operate = Operate { by: by.0, reason, now_ms: group.now_ms(), what };
-    Ok(group.propose(Command::Operate(operate)).await??)
+    let command = match only.digest() {
+        Some(tag) => Command::OperateIf(OperateIf { tag, operate }),
+        None => Command::Operate(operate),
+    };
+    Ok(group.propose(command).await??)
 }
 
-async fn changed(app: &App, by: By, reason: String, what: Operation) -> Result<Done<Changed>, Problem> {
+async fn changed(app: &App, by: impl Into<Decider>, reason: String, what: Operation) -> Result<Done<Changed>, Problem> {
     let reply = decide(app, by, reason, what).await?;
     let Reply::Changed { count } = reply else { return Err(unexpected(&reply)) };
     Ok(Done(StatusCode::OK, Changed { changed: count }))
 }
 
-async fn from(app: &App, by: By, reason: String, what: Operation) -> Result<Done<From>, Problem> {
+async fn from(app: &App, by: Decider, reason: String, what: Operation) -> Result<Done<From>, Problem> {
     let reply = decide(app, by, reason, what).await?;
     let Reply::From { round, memory_empty } = reply else { return Err(unexpected(&reply)) };
     Ok(Done(StatusCode::ACCEPTED, From { round: round.0, memory_empty }))
@@ -78,7 +84,7 @@ pub struct Accepted {
     responses((status = 200, body = Accepted)), security(("token" = [])))]
 pub async fn accept_round(by: By, State(app): State<App>, Json(body): Json<Reason>) -> Result<Done<Accepted>, Problem> {
     let Done(status, changed) = changed(&app, by, body.reason, Operation::AcceptRound).await?;
-    let round = app.read(|state| state.meta.trusted.0).await?.body;
+    let round = app.read(app.current().await?, |state| state.meta.trusted.0).await?.body;
     Ok(Done(status, Accepted { round, up: changed.changed }))
 }
 
@@ -91,10 +97,11 @@ pub struct SlotAccepted {
 
 /// What the policy decides is right: the count of moves over time begins anew, held ones take effect.
 #[utoipa::path(post, path = "/v1/policies/{slot}/accept", tag = "operator", request_body = Reason,
-    params(("slot" = String, Path, description = "`reward` or `ban`")),
+    params(("slot" = String, Path, description = "`reward` or `ban`"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 200, body = SlotAccepted)), security(("token" = [])))]
 pub async fn accept_policy(
-    by: By,
+    by: Decider,
     State(app): State<App>,
     Part(slot): Part<Slot>,
     Json(body): Json<Reason>,
@@ -106,10 +113,11 @@ pub async fn accept_policy(
 
 /// The previous policy counts again, or a scheduled one is taken back.
 #[utoipa::path(post, path = "/v1/policies/{slot}/rollback", tag = "operator", request_body = Reason,
-    params(("slot" = String, Path, description = "`reward` or `ban`")),
+    params(("slot" = String, Path, description = "`reward` or `ban`"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 202, body = From)), security(("token" = [])))]
 pub async fn rollback(
-    by: By,
+    by: Decider,
     State(app): State<App>,
     Part(slot): Part<Slot>,
     Json(body): Json<Reason>,
@@ -151,7 +159,7 @@ pub async fn ban(by: By, State(app): State<App>, Json(body): Json<BanBody>) -> R
     needed("reason", &body.reason)?;
     known(&app, vec![node]).await?;
     changed(&app, by, body.reason.clone(), Operation::Ban { node, rounds: body.rounds }).await?;
-    let until = app.read(move |state| {
+    let until = app.read(app.current().await?, move |state| {
         let until = state.members.get(&node).map_or(state.meta.settled, |member| member.hot.until);
         (until.0, state.until_ms(until))
     });
@@ -288,10 +296,11 @@ pub struct Class {
 
 /// Sets a member's class, a number that policies see.
 #[utoipa::path(put, path = "/v1/nodes/{node}/class", tag = "operator", request_body = ClassBody,
-    params(("node" = String, Path, description = "Its key, 64 hex digits")),
+    params(("node" = String, Path, description = "Its key, 64 hex digits"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 200, body = Class)), security(("token" = [])))]
 pub async fn class(
-    by: By,
+    by: Decider,
     State(app): State<App>,
     Part(node): Part<NodeId>,
     Json(body): Json<ClassBody>,
@@ -329,8 +338,9 @@ impl SetBody {
 
 /// Changes settings, all or none. They count from two rounds after the last settled one, accepted versions at once.
 #[utoipa::path(put, path = "/v1/settings", tag = "operator", request_body = SetBody,
+    params(("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 202, body = From)), security(("token" = [])))]
-pub async fn set(by: By, State(app): State<App>, Json(body): Json<SetBody>) -> Result<Done<From>, Problem> {
+pub async fn set(by: Decider, State(app): State<App>, Json(body): Json<SetBody>) -> Result<Done<From>, Problem> {
     let changes = body.changes()?;
     from(&app, by, body.reason, Operation::Set(changes)).await
 }
@@ -344,7 +354,7 @@ fn needed(field: &str, text: &str) -> Result<(), Problem> {
 
 /// The kernel refuses a decision about an unknown node without naming it; here it is named.
 async fn known(app: &App, nodes: Vec<NodeId>) -> Result<(), Problem> {
-    let missing = app.read(move |state| {
+    let missing = app.read(app.current().await?, move |state| {
         let node = nodes.into_iter().find(|node| !state.members.contains_key(node))?;
         let is_super = state.meta.seats.iter().any(|row| row.holder.node == node);
         Some(if is_super { Reject::WrongRole.into() } else { unknown(&node) })

@@ -31,6 +31,8 @@ pub struct Places {
     pub history: Turns,
     /// Counts of all members.
     pub counts: Turns,
+    /// The one backup that is under way: it holds a copy of the state on the disk.
+    pub backups: Arc<Semaphore>,
 }
 
 impl Default for Places {
@@ -42,6 +44,7 @@ impl Default for Places {
             lists: Turns::of(cores - 1),
             history: Turns::of(cores / 2),
             counts: Turns::of(1),
+            backups: Arc::new(Semaphore::new(1)),
         }
     }
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use kernel::members::Refusal;
 use kernel::outcome::Reject;
 
+use super::tag::Tag;
 use crate::group::GroupError;
 
 /// The media type of a problem.
@@ -186,6 +187,31 @@ codes! {
     SlowDown "slow_down" 429 "too much in one round",
         "the joins of this round, or the claims of this key in it, are used up; nothing of it counts",
         "try again after the next round, a signed request as it is";
+    Changed "changed" 412 "it changed since it was read",
+        "the tag in If-Match is not the one that it has: somebody else changed it",
+        "read it again, decide again, and send the new tag in If-Match; it stands in `etag`";
+    BadIfMatch "bad_if_match" 400 "the condition is not understood",
+        "If-Match has several tags, or the route changes what has no tag",
+        "send the one tag of the read, or leave the header out";
+    AlreadyMember "already_member" 409 "the super is in the group already",
+        "a replica of that key answers, or it is a voter already", "`pingward cluster members` lists the group";
+    UnknownMember "unknown_member" 404 "the super is not in the group",
+        "no replica of the group has that key", "`pingward cluster members` lists the group; `pingward cluster add` adds one";
+    GroupFull "group_full" 409 "the group of supers is full",
+        "all seats or all places of replicas are taken", "remove a super first";
+    GroupBusy "group_busy" 409 "the group is being changed",
+        "another change is under way, and there is one at a time", "ask again when it is done";
+    Unreachable "unreachable" 409 "the super does not answer",
+        "it is not running, is cut off, or has another key or address", "start it, and check its key and address";
+    NotCaughtUp "not_caught_up" 409 "the super has not caught up",
+        "it still lacks entries of the log", "ask again later; `pingward cluster members` shows how many it lacks";
+    Quorum "quorum" 409 "the group would lose its quorum",
+        "too few voters answer, before or after the change", "bring one back first, or add and promote another one";
+    Invitation "invitation" 409 "the super does not join",
+        "it is not empty, belongs to another cluster, or does not name this group",
+        "give it an empty data_dir, the group's cluster.id, and supers of the group in cluster.supers";
+    ChangeRefused "change_refused" 409 "the group was not changed",
+        "the group's own rules refuse it", "see `detail`";
     NotReady "not_ready" 503 "this node is not ready",
         "see `checks`", "see the hint of each check";
 }
@@ -284,6 +310,10 @@ impl Problem {
             let wait_s = self.more.get("retry_ms").and_then(Value::as_u64).map_or(1, |ms| ms.div_ceil(1_000).max(1));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         }
+        let tag = self.more.get("etag").and_then(Value::as_str).and_then(|tag| HeaderValue::from_str(tag).ok());
+        if let Some(tag) = tag {
+            headers.insert(header::ETAG, tag);
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -365,6 +395,7 @@ impl From<Reject> for Problem {
             }
             Reject::BadChunk { received, why } => Self::new(Code::BadChunk, why).with("received", received),
             Reject::NothingSettled => Self::of(Code::NothingSettled),
+            Reject::Changed { tag } => Tag::from(tag).changed("what this decides about"),
             Reject::OutOfBounds { what, min, max } => {
                 Self::new(Code::OutOfBounds, format!("{what} must be from {min} to {max}"))
                     .with("field", what)

@@ -52,6 +52,7 @@ pub async fn queue(
 ) -> Result<Read<Queue>, Problem> {
     let (limit, after) = (query.limit(PAGE)?, query.after::<Place>()?);
     let addresses = app.shows_addresses(caller);
+    let fresh = app.fresh(query.level()).await?;
     let orders = &app.inner.orders;
     let (round, order) = match after {
         Some(place) => (place.round, orders.of(place.round).ok_or_else(too_late)?),
@@ -61,7 +62,7 @@ pub async fn queue(
             (newest.round, newest.nodes)
         }
     };
-    app.read_in_turn(&app.places.lists, move |state| page(state, round, &order, after, limit, addresses)).await
+    app.read_in_turn(fresh, &app.places.lists, move |state| page(state, round, &order, after, limit, addresses)).await
 }
 
 fn too_late() -> Problem {

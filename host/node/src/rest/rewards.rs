@@ -36,7 +36,8 @@ pub async fn rewards(
 ) -> Result<Read<Rewards>, Problem> {
     let (limit, after) = (query.limit(PAGE)?, query.after::<NodeId>()?);
     let addresses = app.shows_addresses(caller);
-    app.read_in_turn(&app.places.lists, move |state| {
+    let fresh = app.fresh(query.level()).await?;
+    app.read_in_turn(fresh, &app.places.lists, move |state| {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut members: Vec<_> = state.members.range((from, Bound::Unbounded)).take(limit + 1).collect();
         let more = members.len() > limit;

@@ -27,6 +27,7 @@ pub struct Rounds {
 pub async fn rounds(State(app): State<App>, Params(query): Params<ListQuery>) -> Result<Read<Rounds>, Problem> {
     let (limit, after) = (query.limit(HISTORY_PAGE)?, query.after::<RoundId>()?);
     app.history(
+        app.fresh(query.level()).await?,
         move |store| store.rounds(after, limit),
         |page, _| Rounds {
             rounds: page.items.iter().map(RoundSummary::of).collect(),
@@ -42,9 +43,10 @@ pub async fn rounds(State(app): State<App>, Params(query): Params<ListQuery>) ->
 pub async fn round(
     State(app): State<App>,
     Part(round): Part<RoundId>,
-    Params(_): Params<ReadQuery>,
+    Params(query): Params<ReadQuery>,
 ) -> Result<Read<RoundView>, Problem> {
     let found = app.history(
+        app.fresh(query.level()).await?,
         move |store| store.round(round),
         move |found, state| found.as_ref().map(RoundView::of).ok_or_else(|| unknown(round, state.meta.settled)),
     );
@@ -84,6 +86,7 @@ pub async fn members(
     // Members are named by numbers, which are whole numbers as rounds are.
     let (limit, after) = (query.limit(PAGE)?, query.after::<RoundId>()?);
     let found = app.history(
+        app.fresh(query.level()).await?,
         move |store| store.round(round),
         move |found, state| {
             let record = found.ok_or_else(|| unknown(round, state.meta.settled))?;

@@ -12,6 +12,7 @@ use kernel::members::Refusal;
 use kernel::standing::Standing;
 
 use super::App;
+use super::answer::Fresh;
 use super::input::{Params, ReadQuery};
 use super::problem::{Problem, ProblemView};
 use super::view;
@@ -103,7 +104,7 @@ pub struct OwnStatus {
     pub failed: Option<String>,
 }
 
-/// What this node is, and how it stands.
+/// What this node is, and how it stands: always what this one knows, whatever level is asked for.
 #[utoipa::path(get, path = "/v1/status", tag = "read", params(ReadQuery), responses((status = 200, body = Status)))]
 pub async fn status(State(app): State<App>, Params(_): Params<ReadQuery>) -> Result<Response, Problem> {
     let context = app.context();
@@ -113,7 +114,7 @@ pub async fn status(State(app): State<App>, Params(_): Params<ReadQuery>) -> Res
             let (streams, in_memory) = (part.streams.clone(), part.in_memory);
             let clock_off_ms = part.group.stamp().off_ms;
             let base = base(context);
-            let read = app.read(move |state| {
+            let read = app.read(Fresh::LOCAL, move |state| {
                 let meta = &state.meta;
                 let settled = view::round(meta.settled);
                 Status {

@@ -70,6 +70,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         found: founding(config, node, &place.address)?,
         may_found: place.is_alone(),
         links: links.clone(),
+        heartbeat: Duration::from_millis(config.heartbeat_ms),
         metrics: Arc::clone(&base.metrics),
     };
     let (group, founded) = group::open(opening, &base.tasks).await?;

@@ -8,6 +8,7 @@ use tokio::time::Duration;
 use crate::{ChangeError, Group, GroupError, Keeping, Lane, StartError};
 use rig::{Home, Node, Switchboard, enter, group, join, key, leader, parts, patient, promote};
 
+mod aside;
 mod carry;
 mod change;
 mod hand_over;

@@ -109,10 +109,10 @@ impl Calls {
         &self,
         route: Route,
         to: &Replica,
-        change: Change,
+        (change, only_at): (Change, Option<u64>),
         until: Instant,
     ) -> Result<Led<Changed>, CallError> {
-        let message = convert::change_pb(route, change);
+        let message = convert::change_pb(route, change, only_at);
         let call = |mut client: RaftClient<Channel>| async move { client.change(message).await };
         let answer = self.call(route.to, to, until, call).await?;
         readable(to, convert::changed(answer))

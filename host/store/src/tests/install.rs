@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use kernel::id::{ClusterId, NodeId};
+use kernel::command::{Command, Entry, Restore, Super};
+use kernel::id::{ClusterId, Genesis, LogIndex, NodeId};
 use redb::ReadableDatabase as _;
 
 use super::draw::Draw;
@@ -11,7 +12,7 @@ use super::player::{Player, Step};
 use super::{PLENTY, commit};
 use crate::lossy::{Failure, Lossy, Power};
 use crate::rows::about::{self, About};
-use crate::{Disk, Mark, Membership, Place, Replica, Spool, SpoolRoom, Store, StoreError};
+use crate::{Backup, Disk, Mark, Membership, Place, Replica, Spool, SpoolRoom, Store, StoreError};
 
 fn mark(term: u64, index: u64) -> Mark {
     let replica = |n| {
@@ -133,14 +134,14 @@ fn a_snapshot_carries_everything() {
     assert_eq!(to.load().unwrap(), before);
     assert!(!to.is_without_log().unwrap());
     // History and its count came with it, and the past is told from a keyframe of before.
-    let index = kernel::id::LogIndex(before.meta.applied.0 - 30);
+    let index = LogIndex(before.meta.applied.0 - 30);
     assert!(to.state_at(index).unwrap().is_some());
     assert_eq!(to.state_at(index).unwrap(), from.state_at(index).unwrap());
     assert_eq!(to.entry(index).unwrap(), from.entry(index).unwrap());
     // It goes on as the one that it was taken from.
     let next = player.settle();
     for store in [&from, &to] {
-        let missing = kernel::id::LogIndex(before.meta.applied.0 + 1);
+        let missing = LogIndex(before.meta.applied.0 + 1);
         if std::ptr::eq(store, &raw const to) {
             let command = from.entry(missing).unwrap().unwrap();
             let mut state = before.clone();
@@ -242,4 +243,48 @@ fn a_power_cut_in_the_middle_leaves_the_old_or_the_new_one() {
         seen[usize::from(is_new)] += 1;
     }
     assert!(seen[0] > 3 && seen[1] > 0, "{seen:?} of {operations}");
+}
+
+#[test]
+fn a_backup_becomes_the_state_of_another_cluster_without_a_log() {
+    let (store, player) = played(6, 20);
+    let (mark, spool) = store.snapshot(&SpoolRoom::memory()).unwrap();
+    let bytes = bytes(&spool);
+    let file = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        file
+    };
+    let mut damaged = bytes.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    for wrong in [&b""[..], b"something else", &bytes[..bytes.len() - 1], &damaged] {
+        assert!(matches!(Backup::read(file(wrong)), Err(StoreError::NotASnapshot { .. })), "{} bytes", wrong.len());
+    }
+    let backup = Backup::read(file(&bytes)).unwrap();
+    assert_eq!((backup.cluster(), backup.applied()), (&cluster(&player), mark.applied));
+
+    let other = Store::open(&Disk::memory(), PLENTY).unwrap();
+    other.bring_back(&backup).unwrap();
+    let mut state = other.load().unwrap();
+    assert_eq!(state, player.state);
+    let index = LogIndex(mark.applied.unwrap().index + 1);
+    let founder = Super { node: NodeId([9; 32]), name: "new".into(), address: "b:1".into() };
+    let restore = Restore { genesis: Genesis([99; 16]), founder: founder.clone(), now_ms: 0 };
+    let command = Command::Restore(Box::new(restore));
+    let outcome = state.apply(index, &command);
+    assert!(outcome.reply.is_ok());
+    other.commit(&[Entry { index, command }], &outcome.writes).unwrap();
+    assert!(other.is_without_log().unwrap());
+    assert_eq!(other.load().unwrap(), state);
+    let mark = other.mark().unwrap();
+    assert_eq!(mark.applied, Some(Place { term: state.meta.term.0, index: index.0 }));
+    assert_eq!(
+        mark.membership.replicas,
+        [(0, Replica { key: founder.node, address: "b:1".into(), name: String::new() })]
+    );
+    assert_eq!(other.cluster().unwrap().genesis, Genesis([99; 16]));
+    let again = other.bring_back(&backup);
+    assert!(matches!(again, Err(StoreError::NotASnapshot { .. })), "{again:?}");
+    assert_eq!(other.load().unwrap(), state, "what is there is never overwritten");
 }

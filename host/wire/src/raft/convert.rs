@@ -312,30 +312,30 @@ pub fn read_until_pb(from: Led<Option<Place>>) -> pb::ReadIndexAnswer {
     pb::ReadIndexAnswer { what: Some(what) }
 }
 
-/// Reads a change of the group.
+/// Reads a change of the group, and where the last one must stand for it to count.
 ///
 /// # Errors
 /// [`Malformed`].
-pub fn change(from: pb::ChangeRequest) -> Result<(Route, Change), Malformed> {
+pub fn change(from: pb::ChangeRequest) -> Result<(Route, Change, Option<u64>), Malformed> {
     use pb::change_request::What;
     let change = match from.what.ok_or(Malformed("a change that is not known here"))? {
         What::Add(add) => Change::Add { key: key(&add.key)?, address: text(add.address, ADDRESS_BYTES)? },
         What::Promote(of) => Change::Promote(key(&of)?),
         What::Remove(of) => Change::Remove(key(&of)?),
     };
-    Ok((route(from.route)?, change))
+    Ok((route(from.route)?, change, from.only_at))
 }
 
 /// Writes it.
 #[must_use]
-pub fn change_pb(by: Route, from: Change) -> pb::ChangeRequest {
+pub fn change_pb(by: Route, from: Change, only_at: Option<u64>) -> pb::ChangeRequest {
     use pb::change_request::{Add, What};
     let what = match from {
         Change::Add { key, address } => What::Add(Add { key: key.0.to_vec(), address }),
         Change::Promote(key) => What::Promote(key.0.to_vec()),
         Change::Remove(key) => What::Remove(key.0.to_vec()),
     };
-    pb::ChangeRequest { route: Some(route_pb(by)), what: Some(what) }
+    pb::ChangeRequest { route: Some(route_pb(by)), what: Some(what), only_at }
 }
 
 /// Reads the answer.

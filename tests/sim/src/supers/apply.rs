@@ -113,6 +113,8 @@ impl World {
             | Command::Outdated(_)
             | Command::Claim(_)
             | Command::Operate(_)
+            | Command::OperateIf(_)
+            | Command::Restore(_)
             | Command::Chunk(_)
             | Command::Stage(_)
             | Command::Ready(_) => {}

@@ -171,9 +171,18 @@ async fn addresses_are_for_operators_unless_the_node_shows_them() {
 async fn a_read_says_how_fresh_it_is() {
     let rig = Rig::new().await;
     let applied = rig.fingerprint().0;
-    for query in ["", "?read=local", "?read=linearizable"] {
-        let answer = rig.get(&format!("/v1/status{query}")).await;
-        assert_eq!(answer.headers["pingward-read"], format!("linearizable; applied={applied}"));
+    for (path, level) in [
+        ("/v1/status", "local"),
+        ("/v1/status?read=linearizable", "local"),
+        ("/v1/nodes", "linearizable"),
+        ("/v1/nodes?read=local", "local"),
+        ("/v1/settings?read=linearizable", "linearizable"),
+        ("/v1/policies?read=local", "local"),
+        ("/v1/rounds?read=local", "local"),
+        ("/v1/rounds", "linearizable"),
+    ] {
+        let answer = rig.get(path).await;
+        assert_eq!(answer.headers["pingward-read"], format!("{level}; applied={applied}"), "{path}");
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         assert_eq!(answer.headers["x-request-id"].len(), 36);
     }

@@ -16,6 +16,7 @@ use kernel::outcome::{Notice, Reply};
 use kernel::round::{Bits, Report, SeatReport};
 use kernel::settings::Settings;
 use serde_json::Value;
+use store::Store;
 use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 
@@ -88,8 +89,12 @@ impl Rig {
     }
 
     pub async fn with_addresses(public_addresses: bool) -> Self {
+        Self::on(&Disks::memory(), public_addresses).await
+    }
+
+    /// On these disks: a cluster is founded where there is none.
+    pub async fn on(disks: &Disks, public_addresses: bool) -> Self {
         let (metrics, tasks) = (Arc::new(Metrics::new()), Tasks::new());
-        let disks = Disks::memory();
         let store = Arc::new(disks.open(64 << 20).unwrap());
         let node = key(200).id();
         let found = Found {
@@ -99,33 +104,23 @@ impl Rig {
             now_ms: 0,
         };
         let (group, founded) =
-            group::alone(&disks, Arc::clone(&store), found, Arc::clone(&metrics), &tasks).await.unwrap();
-        assert!(founded);
+            group::alone(disks, Arc::clone(&store), found, Arc::clone(&metrics), &tasks).await.unwrap();
         let (order, watched) = watch::channel(Order::default());
         let events = Events::new(RUN);
         let context = Context {
-            node,
-            name: "super-1".into(),
-            role: Role::Super,
-            started: Instant::now(),
             metrics,
             events: events.clone(),
             public_addresses,
-            part: Part::Super(SuperPart {
-                group: group.clone(),
-                store,
-                streams: Streams::default(),
-                order: watched,
-                policies: Policies::new(group.clone(), node, policy::Engine::new().unwrap()),
-                in_memory: true,
-            }),
+            ..a_super(node, "super-1", group.clone(), store, watched)
         };
         let (context, admin) = (Arc::new(context), Admin::with_token(TOKEN));
         let Entrances { tcp, socket } = entrances(Arc::clone(&context), admin.clone());
         let app = app(context, admin, Duration::from_millis(20));
         let rig = Self { router: tcp, socket, app, notices: group.notices(), group, events, order, _tasks: tasks };
-        for slot in Slot::ALL {
-            rig.install(slot).await;
+        if founded {
+            for slot in Slot::ALL {
+                rig.install(slot).await;
+            }
         }
         rig
     }
@@ -246,6 +241,27 @@ impl Rig {
     /// All that an error must leave as it was: the log's end and the books.
     pub fn fingerprint(&self) -> (u64, i128, u64) {
         self.group.read(|state| (state.meta.applied.0, state.sum(), state.meta.settled.0))
+    }
+}
+
+/// What the interface of a super works on.
+pub fn a_super(node: NodeId, name: &str, group: Group, store: Arc<Store>, order: watch::Receiver<Order>) -> Context {
+    Context {
+        node,
+        name: name.into(),
+        role: Role::Super,
+        started: Instant::now(),
+        metrics: Arc::new(Metrics::new()),
+        events: Events::new(RUN),
+        public_addresses: false,
+        part: Part::Super(SuperPart {
+            policies: Policies::new(group.clone(), node, policy::Engine::new().unwrap()),
+            group,
+            store,
+            streams: Streams::default(),
+            order,
+            in_memory: true,
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Unknown is `null`, never 0: a presence that nobody saw, a round trip that nobody measured, an address that the reader
 //! may not see. Times are whole ms since 1970, points are whole numbers, nodes and wallets are 64 hex digits.
 
+mod cluster;
 mod history;
 mod inputs;
 mod ledger;
@@ -18,6 +19,7 @@ use kernel::command::{Ip, Operator};
 use kernel::id::{NodeId, RoundId};
 use kernel::state::State;
 
+pub use cluster::MemberView;
 pub use history::{
     BanView, ChangeView, FaultView, MarksView, MoveView, RoundMember, RoundSummary, RoundView, SlotPart,
 };

@@ -12,8 +12,11 @@ use kernel::command::{Command, Found, Ip, Join, Super};
 use kernel::id::{ClusterId, Genesis, NodeId, ProtocolVersion};
 use kernel::settings::Settings;
 use store::{Disk, Replica, SpoolRoom, Store};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex,
+};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -63,6 +66,7 @@ pub(crate) struct Switchboard {
     doors: Mutex<BTreeMap<String, (NodeId, mpsc::Sender<Pipe>)>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
     lines: Mutex<Vec<(NodeId, NodeId, Lane, CancellationToken)>>,
+    late: Mutex<Option<(NodeId, Duration)>>,
 }
 
 impl Switchboard {
@@ -78,6 +82,15 @@ impl Switchboard {
         });
     }
 
+    /// All that this one says and hears is so late, on lines that are there and on new ones.
+    pub(crate) fn lag(&self, node: NodeId, late: Duration) {
+        *self.late.lock().unwrap() = Some((node, late));
+    }
+
+    fn late(&self, a: NodeId, b: NodeId) -> Duration {
+        self.late.lock().unwrap().filter(|(node, _)| [a, b].contains(node)).map_or(Duration::ZERO, |(_, late)| late)
+    }
+
     pub(crate) fn heal(&self) {
         self.cut.lock().unwrap().clear();
     }
@@ -85,6 +98,40 @@ impl Switchboard {
     /// Lines of a kind that were ever made to a replica.
     pub(crate) fn count(&self, to: NodeId, of: Lane) -> usize {
         self.lines.lock().unwrap().iter().filter(|(_, at, lane, _)| *at == to && *lane == of).count()
+    }
+}
+
+/// Carries bytes in one direction, late where they are to be, until either end is gone. Then the other direction ends too.
+async fn carry(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    board: Arc<Switchboard>,
+    (a, b): (NodeId, NodeId),
+    line: CancellationToken,
+) {
+    let _ends = line.clone().drop_guard();
+    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
+    let read = async {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let due = Instant::now() + board.late(a, b);
+            if sender.send((due, buffer[..count].to_vec())).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+    };
+    let write = async {
+        while let Some((due, piece)) = pieces.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&piece).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = line.cancelled() => {}
+        ((), ()) = async { tokio::join!(read, write) } => {}
     }
 }
 
@@ -106,15 +153,14 @@ impl Connector for Line {
             let Some((_, door)) = door.filter(|(key, _)| *key == to.key) else {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             };
-            let ((ours, mut a), (mut b, theirs)) = (duplex(64 << 10), duplex(64 << 10));
+            let ((ours, a), (b, theirs)) = (duplex(64 << 10), duplex(64 << 10));
             let line = CancellationToken::new();
             board.lines.lock().unwrap().push((me, to.key, lane, line.clone()));
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = line.cancelled() => {}
-                    _ = copy_bidirectional(&mut a, &mut b) => {}
-                }
-            });
+            let ((from_a, to_a), (from_b, to_b)) = (tokio::io::split(a), tokio::io::split(b));
+            for (from, into) in [(from_a, to_b), (from_b, to_a)] {
+                let carrying = carry(from, into, Arc::clone(&board), (me, to.key), line.clone());
+                tokio::spawn(carrying);
+            }
             let pipe = Pipe { caller: Caller(me), io: Box::new(theirs) };
             door.send(pipe).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             Ok(Box::new(ours) as Box<dyn Io>)

@@ -70,7 +70,10 @@ proptest! {
     fn what_operators_change_is_read_back(route in a_route(), number in any::<u64>(), text in "[ -~]{0,200}") {
         let add = Change::Add { key: a_key(), address: text.clone() };
         for ours in [add, Change::Promote(a_key()), Change::Remove(a_key())] {
-            prop_assert_eq!(change(through(&change_pb(route, ours.clone()))), Ok((route, ours)));
+            for only_at in [None, Some(number)] {
+                let asked = through(&change_pb(route, ours.clone(), only_at));
+                prop_assert_eq!(change(asked), Ok((route, ours.clone(), only_at)));
+            }
         }
         let refused = Changed::Refused { code: "quorum".into(), detail: text.clone() };
         for ours in [Changed::Done(number), refused, Changed::Unknown] {
@@ -108,8 +111,8 @@ fn what_is_beyond_its_bound_is_malformed() {
     let head = SnapshotHead { route, vote, mark };
     assert!(snapshot_part(snapshot_part_pb(SnapshotPart::Head(head))).is_err());
     let add = Change::Add { key: a_key(), address: "a".repeat(ADDRESS_BYTES + 1) };
-    assert!(change(change_pb(route, add)).is_err());
-    assert!(change(change_pb(route, Change::Promote(NodeId([0; 32])))).is_err(), "no usable key");
+    assert!(change(change_pb(route, add, None)).is_err());
+    assert!(change(change_pb(route, Change::Promote(NodeId([0; 32])), None)).is_err(), "no usable key");
     let two = forwarded_pb(Led::Answer(vec![Answer::Unknown, Answer::Unknown]));
     assert!(forwarded(two, 3).is_err(), "an answer is missing");
 }
