@@ -2,16 +2,17 @@
 //! books close.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use node::client::Api;
 use node::keys::NodeKey;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use crate::load::Load;
-use crate::supers::{Supers, read, until};
+use crate::supers::{Supers, get, read, until};
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(20);
@@ -20,39 +21,36 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Stalls {
     worst_us: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
 }
 
 impl Stalls {
     /// Looks from now on.
-    ///
-    /// # Errors
-    /// The system has no thread for it.
-    pub fn watch() -> Result<Self> {
-        let (worst_us, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (worst, stopped) = (Arc::clone(&worst_us), Arc::clone(&stop));
-        let look = move || {
-            while !stopped.load(Ordering::Relaxed) {
+    #[must_use]
+    pub fn watch() -> Self {
+        let worst_us = Arc::new(AtomicU64::new(0));
+        let worst = Arc::clone(&worst_us);
+        let task = tokio::spawn(async move {
+            loop {
                 let since = Instant::now();
-                std::thread::sleep(TICK);
+                tokio::time::sleep(TICK).await;
                 let late = since.elapsed().saturating_sub(TICK);
                 worst.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
-        };
-        std::thread::Builder::new().name("stalls".into()).spawn(look)?;
-        Ok(Self { worst_us, stop })
+        });
+        Self { worst_us, task }
     }
 
-    /// The longest one.
+    /// The longest one since it was asked last.
     #[must_use]
-    pub fn worst(&self) -> Duration {
-        Duration::from_micros(self.worst_us.load(Ordering::Relaxed))
+    pub fn take(&self) -> Duration {
+        Duration::from_micros(self.worst_us.swap(0, Ordering::Relaxed))
     }
 }
 
 impl Drop for Stalls {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.task.abort();
     }
 }
 
@@ -64,7 +62,7 @@ impl Drop for Stalls {
 pub async fn struck(api: &Api, after: u64) -> Result<(u64, Vec<String>)> {
     let (mut last, mut wrong) = (after, Vec::new());
     loop {
-        let page = api.get(&format!("/v1/rounds?limit=1000&after={last}")).await?;
+        let page = get(api, &format!("/v1/rounds?limit=1000&after={last}")).await?;
         let rounds = page["rounds"].as_array().context("rounds")?;
         for round in rounds {
             last = round["round"].as_u64().context("round")?;
@@ -76,7 +74,7 @@ pub async fn struck(api: &Api, after: u64) -> Result<(u64, Vec<String>)> {
             break;
         }
     }
-    let nodes = api.get("/v1/nodes?limit=1000").await?;
+    let nodes = get(api, "/v1/nodes?limit=1000").await?;
     for node in nodes["nodes"].as_array().context("nodes")? {
         if node["role"] == "follower" && node["standing"] != "good" {
             wrong.push(format!("{} is {}: {node}", node["name"], node["standing"]));
@@ -92,7 +90,7 @@ pub async fn struck(api: &Api, after: u64) -> Result<(u64, Vec<String>)> {
 pub async fn clean(api: &Api, keys: &[NodeKey]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for key in keys {
-        let node = api.get(&format!("/v1/nodes/{}?read=local", key.id())).await?;
+        let node = get(api, &format!("/v1/nodes/{}?read=local", key.id())).await?;
         if node["standing"] != "good" || node["strikes"] != 0 {
             wrong.push(format!("{} is {} with {} strikes", node["name"], node["standing"], node["strikes"]));
         }
@@ -129,10 +127,10 @@ pub async fn same_state(supers: &Supers, load: &Load) -> Result<Option<String>> 
 /// # Errors
 /// The API does not answer.
 pub async fn books(api: &Api, keys: &[NodeKey]) -> Result<Option<String>> {
-    let treasury = api.get("/v1/accounts/treasury").await?["balance"].as_i64().context("balance")?;
+    let treasury = get(api, "/v1/accounts/treasury").await?["balance"].as_i64().context("balance")?;
     let mut sum = treasury;
     for key in keys {
-        let account = api.get(&format!("/v1/accounts/{}?read=local", key.id())).await?;
+        let account = get(api, &format!("/v1/accounts/{}?read=local", key.id())).await?;
         sum += account["earned"].as_i64().context("earned")? + account["wallet"].as_i64().context("wallet")?;
     }
     Ok((sum != 0).then(|| format!("the books do not close: the sum is {sum}")))

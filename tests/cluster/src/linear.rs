@@ -17,7 +17,7 @@ mod tests;
 /// Steps of the search, over a whole history.
 const STEPS: u64 = 20_000_000;
 /// States that are kept at one time.
-const STATES: usize = 200_000;
+const STATES: usize = 50_000;
 /// Answers before the one that nothing explains, and states before it, that a verdict shows.
 const SHOWN: usize = 8;
 
@@ -113,8 +113,7 @@ impl<'a, M: Model> Search<'a, M> {
         let answer = |(at, operation): (usize, &'a Operation<M::Call, M::Answer>)| {
             operation.answered.as_ref().map(|(_, us)| (*us, Moment::Answer(at)))
         };
-        let mut moments: Vec<(u64, Moment)> =
-            calls.chain(self.history.iter().enumerate().filter_map(answer)).collect();
+        let mut moments: Vec<(u64, Moment)> = calls.chain(self.history.iter().enumerate().filter_map(answer)).collect();
         moments.sort_unstable();
         for (_, moment) in moments {
             match moment {

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::dice::Dice;
 use crate::linear::{Operation, check};
+use crate::supers::get;
 use crate::wallet::{Answer, Call, Wallet};
 
 /// Clients.
@@ -196,7 +197,7 @@ async fn lines(object: &Object, history: &[Row], api: &Api) -> Result<Option<Str
     let account = format!("wallet:{key}");
     let (mut count, mut points, mut after) = (0, 0, Some(String::from("0")));
     while let Some(place) = after {
-        let page = api.get(&format!("/v1/accounts/{key}/entries?limit=1000&after={place}")).await?;
+        let page = get(api, &format!("/v1/accounts/{key}/entries?limit=1000&after={place}")).await?;
         let entries = page["entries"].as_array().context("entries")?;
         let claims = entries.iter().filter(|entry| entry["kind"] == "claim" && entry["to"] == account);
         for claim in claims {
@@ -228,8 +229,8 @@ impl Shared {
     }
 
     async fn account(&self, key: &NodeKey, api: &Api) -> Option<Value> {
-        let asked = api.get(&format!("/v1/accounts/{}?read=linearizable", key.id()));
-        tokio::time::timeout(ANSWER, asked).await.ok()?.ok()
+        let route = format!("/v1/accounts/{}?read=linearizable", key.id());
+        tokio::time::timeout(ANSWER, api.get(&route)).await.ok()?.ok()
     }
 
     async fn balance(&self, by: &str, object: &Object, api: &Api) -> Option<Row> {
@@ -379,9 +380,9 @@ async fn attempt(api: &Api, body: &Value) -> Attempt {
             Some("stale_sequence") => Attempt::Answer(Answer::Stale),
             Some("slow_down") => Attempt::SlowDown,
             Some("no_leader" | "not_in_group" | "starting") => Attempt::Nothing,
-            Some("overclaim" | "nothing_to_pay" | "bad_payload" | "bad_signature" | "wrong_cluster" | "unknown_node") => {
-                Attempt::Wrong(failure.to_string())
-            }
+            Some(
+                "overclaim" | "nothing_to_pay" | "bad_payload" | "bad_signature" | "wrong_cluster" | "unknown_node",
+            ) => Attempt::Wrong(failure.to_string()),
             // No code: no answer, or none that could be read.
             Some(_) | None => Attempt::Unknown,
         },

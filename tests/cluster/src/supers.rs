@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use http::Method;
 use kernel::id::NodeId;
 use node::client::Api;
@@ -46,6 +46,14 @@ pub async fn read(api: &Api, route: &str) -> Option<Value> {
     tokio::time::timeout(ANSWER, api.get(route)).await.ok()?.ok()
 }
 
+/// Reads what must be there.
+///
+/// # Errors
+/// What the API says.
+pub async fn get(api: &Api, route: &str) -> Result<Value> {
+    api.get(route).await.map_err(|failure| anyhow!("{failure}"))
+}
+
 /// All supers, whether they run or not.
 #[derive(Debug)]
 pub struct Supers {
@@ -76,7 +84,7 @@ impl Super {
     /// # Errors
     /// None that is expected.
     pub fn api(&self) -> Result<Api> {
-        Ok(Api::url(&format!("http://{}", self.place.rest))?)
+        Api::url(&format!("http://{}", self.place.rest)).map_err(|failure| anyhow!("{failure}"))
     }
 
     /// Its API for its operator.
@@ -174,8 +182,7 @@ impl Supers {
         let key = NodeKey::load_or_create(&folder.join("node.key"))?.0.id();
         let others = self.supers.iter().filter(|one| one.is_member);
         let others = others.map(|one| format!("\"{}@{}\"", one.key, one.place.reached));
-        let supers: Vec<String> =
-            std::iter::once(format!("\"{key}@{}\"", place.reached)).chain(others).collect();
+        let supers: Vec<String> = std::iter::once(format!("\"{key}@{}\"", place.reached)).chain(others).collect();
         let (name, round_ms) = (format!("super-{}", at + 1), self.round_ms);
         // One miss is a strike, and one strike a warning: nothing that is undeserved stays unseen. All followers are of one
         // network group here.
@@ -219,7 +226,8 @@ impl Supers {
         self.net.runs(at, child.id());
         self.one_mut(at)?.child = Some(child);
         let api = self.one(at)?.api()?;
-        let alive = until("a super to be alive", async || read(&api, "/livez").await.or(read(&api, "/v1/status").await));
+        let alive =
+            until("a super to be alive", async || read(&api, "/livez").await.or(read(&api, "/v1/status").await));
         let alive = alive.await.map(drop);
         alive.with_context(|| self.one(at).map(Super::last_words).unwrap_or_default())
     }
@@ -294,7 +302,8 @@ impl Supers {
     /// Asks members until the change is done: what has no known end is asked again, and `done` says that it was.
     async fn change(&self, method: Method, route: &str, body: &Value, done: &str) -> Result<()> {
         let mut last = String::new();
-        let changed = until(&format!("{method} {route}"), async || {
+        let what = format!("{method} {route}");
+        let changed = until(&what, async || {
             for at in self.members() {
                 let admin = self.supers.get(at)?.admin();
                 match tokio::time::timeout(PATIENCE, admin.send(method.clone(), route, body)).await {

@@ -137,7 +137,10 @@ mod tests {
             ("paid twice", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Balance, Some(Answer::Balance(6)))]),
             ("forgotten", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Balance, Some(Answer::Balance(0)))]),
             ("one sequence twice", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (claim(0, 1, 2), Some(Answer::Paid(5)))]),
-            ("a sequence lost", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Next { claimer: 0 }, Some(Answer::Next(1)))]),
+            (
+                "a sequence lost",
+                &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Next { claimer: 0 }, Some(Answer::Next(1)))],
+            ),
             ("no answer, twice", &[(claim(0, 1, 3), None), (Call::Balance, Some(Answer::Balance(6)))]),
         ];
         for (name, rows) in wrong {

@@ -157,9 +157,9 @@ fn caller_of(peer: SocketAddr, pids: &BTreeMap<u32, usize>) -> End {
     let socket = format!("socket:[{}]", row.get(9)?);
     let has = |pid: u32| {
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.into_iter().any(|file| {
-            std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == socket.as_str())
-        })
+        files
+            .into_iter()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == socket.as_str()))
     };
     pids.iter().find(|(pid, _)| has(**pid)).map(|(_, at)| *at)
 }
