@@ -102,10 +102,13 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    fn on(&self, node: &NodeId) -> Seen {
+    fn on(&self, node: &NodeId, state: &Cluster) -> Seen {
         let stream = self.streams.get(node);
+        let others = state.meta.seats.iter().filter(|row| row.holder.node != self.ours);
+        let others = others.fold(0, |bits, row| bits | 1_u8.checked_shl(row.seat.0.into()).unwrap_or(0));
         Seen {
             connected: stream.is_some() || *node == self.ours,
+            others,
             last_pong_ms: stream.as_ref().and_then(|stream| stream.last_pong_ms),
             rtt_us: stream.as_ref().and_then(|stream| stream.rtt_us),
             addresses: self.addresses,
@@ -164,8 +167,8 @@ pub fn page(
     found.truncate(limit);
     let next = if more { found.last().map(|(node, _)| *node) } else { stopped };
     let view = |(node, row): &(NodeId, Row<'_>)| match row {
-        Row::Member(member) => NodeView::of(node, member, &eyes.on(node)),
-        Row::Super(seat) => super_view(seat, &eyes.on(node)),
+        Row::Member(member) => NodeView::of(node, member, &eyes.on(node, state)),
+        Row::Super(seat) => super_view(seat, &eyes.on(node, state)),
     };
     Nodes { nodes: found.iter().map(view).collect(), next: next.map(|node| node.write()) }
 }
@@ -181,7 +184,7 @@ pub async fn node(
 ) -> Result<Tagged<NodeDetail>, Problem> {
     let eyes = eyes(&app, caller)?;
     let found = app.read(app.fresh(query.level()).await?, move |state| {
-        let seen = eyes.on(&node);
+        let seen = eyes.on(&node, state);
         let seat = || state.meta.seats.iter().find(|row| row.holder.node == node);
         match state.members.get(&node) {
             Some(member) => Ok((state.class_tag(&node), NodeDetail::of(&node, member, &seen, None, state))),

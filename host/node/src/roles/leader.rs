@@ -18,6 +18,7 @@ use kernel::id::{Digest, RoundId};
 use kernel::outcome::{Reject, Reply};
 use kernel::round::SignedPartial;
 use kernel::round::lead::{Gathered, Stamp, Step};
+use kernel::round::merge::PartialError;
 use kernel::round::opening::policies;
 use policy::Prepared;
 use tokio::sync::oneshot;
@@ -40,7 +41,12 @@ impl Supernode {
     pub(super) fn partial(&mut self, signed: SignedPartial) {
         let Some(lead) = &mut self.lead else { return };
         if let Err(error) = self.group.read(|state| lead.partial(signed, state)) {
-            tracing::warn!(%error, "a partial report says nothing");
+            // What comes late or twice, or from a seat that is too new, is no fault of anybody's.
+            if matches!(error, PartialError::NotOpen { .. } | PartialError::Again | PartialError::TooNew { .. }) {
+                tracing::debug!(%error, "a partial report says nothing");
+            } else {
+                tracing::warn!(%error, "a partial report says nothing");
+            }
         }
         self.lead();
     }

@@ -196,7 +196,7 @@ mod tests {
             let mark = any(&mut Draw(seed)).mark;
             assert_eq!(Mark::of_bytes(&mark.to_bytes().unwrap()).unwrap(), mark);
         }
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "0afb88133891a2e0");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "a9a7816bd1944dbe");
         let vote = |draw: &mut Draw| Vote { term: draw.number(), replica: draw.number(), committed: draw.coin() };
         check::row(vote, |row| encode(TABLE, row), |bytes| decode(TABLE, KEY, bytes), "6d90cdf0e39759f0");
     }

@@ -281,7 +281,7 @@ fn a_backup_becomes_the_state_of_another_cluster_without_a_log() {
     assert_eq!(mark.applied, Some(Place { term: state.meta.term.0, index: index.0 }));
     assert_eq!(
         mark.membership.replicas,
-        [(0, Replica { key: founder.node, address: "b:1".into(), name: String::new() })]
+        [(0, Replica { key: founder.node, address: "b:1".into(), name: "new".into() })]
     );
     assert_eq!(other.cluster().unwrap().genesis, Genesis([99; 16]));
     let again = other.bring_back(&backup);

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use kernel::id::NodeId;
 use kernel::members::{Member, Place};
-use kernel::round::SeatRow;
+use kernel::round::{Presence, SeatRow};
 use kernel::standing::Standing;
 use kernel::state::State;
 
@@ -16,6 +16,8 @@ use super::{ip, round, text};
 pub struct Seen {
     /// It has a stream here.
     pub connected: bool,
+    /// Seats of the other supers, one bit each.
+    pub others: u8,
     /// When its last pong came, ms since 1970.
     pub last_pong_ms: Option<u64>,
     /// Round trip of its last pong, µs.
@@ -76,7 +78,7 @@ pub struct NodeView {
     pub software: Option<String>,
     /// `good`, `warned`, `suspended`, `banned`, `probation`; null for a super, which nobody judges.
     pub standing: Option<&'static str>,
-    /// It has a stream to this super.
+    /// It has a stream to this super, or answered another one in the last settled round.
     pub connected: bool,
     /// It is in the queue.
     pub queued: bool,
@@ -95,6 +97,7 @@ impl NodeView {
     #[must_use]
     pub fn of(node: &NodeId, member: &Member, seen: &Seen) -> Self {
         let (profile, hot) = (&member.profile, &member.hot);
+        let is_up = hot.place.is_queued() && hot.presence == Presence::Up;
         let settled_rtt = (hot.rtt_us != 0).then_some(hot.rtt_us);
         Self {
             node: node.to_string(),
@@ -107,7 +110,7 @@ impl NodeView {
             version: Some(profile.version.to_string()),
             software: text(&profile.software),
             standing: Some(hot.standing.name()),
-            connected: seen.connected,
+            connected: seen.connected || is_up && hot.asked_seats & seen.others != 0,
             queued: hot.place.is_queued(),
             presence: if hot.place.is_queued() { hot.presence.name() } else { None },
             joined_round: round(profile.joined),
