@@ -5,7 +5,7 @@
 //! ```text
 //! cargo run --release --bin faults -- --kills 100 --pauses 20 --partitions 10 --followers 1000
 //! ```
-#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -34,7 +34,13 @@ fn main() -> anyhow::Result<ExitCode> {
     let Cli { options } = Cli::parse();
     spaces::enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(run(&options))?;
+    let report = match runtime.block_on(run(&options)) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     println!("{}", report.text());
     Ok(match report.wrong.is_empty() {
         false => ExitCode::FAILURE,

@@ -155,7 +155,6 @@ async fn run_in(dir: &Path, options: &Options) -> Result<Report> {
     let stalls = Stalls::watch();
     let mut run = Run { supers, load, dice, report: &mut report, stalls, patience, checked: 0 };
     let done = run.all(options).await;
-    let done = done.with_context(|| run.supers.all_last_words());
     let Run { supers, mut load, .. } = run;
     done?;
     finish(&mut report, &supers, &mut load, followers).await?;
@@ -254,7 +253,7 @@ impl Run<'_> {
     /// What followers missed while this process did not run is their own.
     fn excuse(&mut self, struck: Vec<String>, stall: Duration) -> Vec<String> {
         for missed in &struck {
-            say(&format!("not counted, because this process with all followers did not run for {stall:.0?}: {missed}"));
+            say(&format!("not counted, because this process with all followers did not run for {stall:.2?}: {missed}"));
         }
         self.report.excused += struck.len();
         Vec::new()

@@ -111,7 +111,8 @@ impl Super {
     pub fn last_words(&self) -> String {
         let text = std::fs::read(self.folder.join("super.log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
+        // A standing is told for each follower, and shown elsewhere.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": standing ")).collect();
         lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
     }
 }
@@ -323,27 +324,46 @@ impl Supers {
     /// # Errors
     /// They do not.
     pub async fn well(&self) -> Result<()> {
-        let members = self.members();
-        let well = until("all members to be well", async || {
-            let leader = self.supers.get(self.leader().await.ok()?)?;
-            let list = read(&leader.admin(), "/v1/cluster/members?read=local").await?;
-            let list = list["members"].as_array()?;
-            let is_well = |row: &Value| {
-                row["state"] == "voter"
-                    && (row["leader"] == true || row["reachable"] == true && row["lag"].as_u64() < Some(64))
-            };
-            if list.len() != members.len() || !list.iter().all(is_well) {
-                return None;
+        let mut why = String::new();
+        let well = until("all members to be well", async || match self.ailing().await {
+            Ok(None) => Some(()),
+            Ok(Some(ailing)) => {
+                why = ailing;
+                None
             }
-            for at in &members {
-                read(&self.supers.get(*at)?.api().ok()?, "/v1/status").await?;
+            Err(error) => {
+                why = format!("{error:#}");
+                None
             }
-            Some(())
         });
-        well.await.with_context(|| self.all_last_words())?;
+        let well = well.await;
+        well.with_context(|| format!("{why}\n{}", self.all_last_words()))?;
         let now = self.settled().await?;
         let settled = until("two more rounds", async || (self.settled().await.ok()? >= now + 2).then_some(()));
         settled.await.with_context(|| self.all_last_words())
+    }
+
+    /// What is not as it should be.
+    async fn ailing(&self) -> Result<Option<String>> {
+        let members = self.members();
+        let leader = self.one(self.leader().await?)?;
+        let Some(list) = read(&leader.admin(), "/v1/cluster/members?read=local").await else {
+            return Ok(Some("the leader does not tell its members".into()));
+        };
+        let rows = list["members"].as_array().context("members")?;
+        let is_well = |row: &Value| {
+            row["state"] == "voter"
+                && (row["leader"] == true || row["reachable"] == true && row["lag"].as_u64() < Some(64))
+        };
+        if rows.len() != members.len() || !rows.iter().all(is_well) {
+            return Ok(Some(format!("the leader says of the members: {list}")));
+        }
+        for at in members {
+            if read(&self.one(at)?.api()?, "/v1/status").await.is_none() {
+                return Ok(Some(format!("super-{} does not answer", at + 1)));
+            }
+        }
+        Ok(None)
     }
 
     /// What each super printed last.
