@@ -212,6 +212,7 @@ impl Group {
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_answers(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_joint(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_log(Arc::clone(&group.inner), parts.keeping.bytes));
         if let Some(identity) = identity {
@@ -303,7 +304,8 @@ fn config(timing: Timing, keeping: Keeping) -> Result<Arc<Config>, StartError> {
     // Silence is told in two parts: openraft lets the leader's lease run out, which is its longest election timeout, and
     // counts the drawn timeout only from then on.
     let lease = timing.election_max / 2;
-    let drawn = timing.election_min.saturating_sub(lease).max(timing.heartbeat * 2);
+    // It is also the time that a vote may take, which waits for a disk.
+    let drawn = lease * 2 / 3;
     let config = Config {
         cluster_name: "pingward".into(),
         heartbeat_interval: ms(timing.heartbeat),

@@ -30,6 +30,6 @@ fn a_group_that_is_killed_paused_cut_off_grown_and_shrunk_under_load_loses_nothi
 
 #[test]
 fn the_same_holds_where_the_network_is_one_of_proxies() {
-    let said = hurt(&["--kills", "1", "--pauses", "0", "--partitions", "2", "--followers", "20", "--most", "3"], false);
+    let said = hurt(&["--kills", "1", "--pauses", "0", "--partitions", "1", "--followers", "10", "--most", "3"], false);
     assert!(said.contains("user-space proxies"), "{said}");
 }

@@ -353,6 +353,7 @@ impl Supers {
         let rows = list["members"].as_array().context("members")?;
         let is_well = |row: &Value| {
             row["state"] == "voter"
+                && row["seat"].is_u64()
                 && (row["leader"] == true || row["reachable"] == true && row["lag"].as_u64() < Some(64))
         };
         if rows.len() != members.len() || !rows.iter().all(is_well) {
