@@ -114,7 +114,8 @@ async fn a_super_is_added_promoted_and_removed_through_any_of_them() {
     let [one, two] = [&first, &second].map(|one| one.operate("GET", "/v1/cluster/state", &Value::Null));
     let (one, two) = (one.await.json(), two.await.json());
     assert_eq!(one, two);
-    assert_eq!((one["round"].clone(), one["digest"].as_str().unwrap().len()), (Value::Null, 64));
+    assert_eq!(one["round"], Value::Null);
+    assert!(one["digest"].as_str().unwrap().starts_with("sha256:"), "{one}");
 
     let removed = second.operate("DELETE", &format!("{MEMBERS}/{}", second.key), &json!({})).await;
     assert_eq!(
