@@ -59,6 +59,8 @@ pub mod policies;
 pub mod operate;
 pub mod tags;
 
+pub mod agreed;
+
 pub mod round;
 
 pub mod columns;

@@ -34,6 +34,7 @@ use crate::view::View;
 
 mod aside;
 pub(crate) mod hand_over;
+mod joint;
 mod lead;
 mod log;
 mod stop;

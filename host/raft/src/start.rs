@@ -212,6 +212,7 @@ impl Group {
         let group = Self { inner };
         tokio::spawn(Inner::watch_lead(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_answers(Arc::clone(&group.inner)));
+        tokio::spawn(Inner::watch_joint(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_members(Arc::clone(&group.inner)));
         tokio::spawn(Inner::watch_log(Arc::clone(&group.inner), parts.keeping.bytes));
         if let Some(identity) = identity {
@@ -300,11 +301,16 @@ impl Stores {
 
 fn config(timing: Timing, keeping: Keeping) -> Result<Arc<Config>, StartError> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // Silence is told in two parts: openraft lets the leader's lease run out, which is its longest election timeout, and
+    // counts the drawn timeout only from then on.
+    let lease = timing.election_max / 2;
+    // It is also the time that a vote may take, which waits for a disk.
+    let drawn = lease * 2 / 3;
     let config = Config {
         cluster_name: "pingward".into(),
         heartbeat_interval: ms(timing.heartbeat),
-        election_timeout_min: ms(timing.election_min),
-        election_timeout_max: ms(timing.election_max),
+        election_timeout_min: ms(drawn),
+        election_timeout_max: ms(lease),
         enable_pre_vote: Some(true),
         // A start is another term: what was observed before it counts for nothing.
         enable_leader_restore: Some(false),
@@ -321,4 +327,21 @@ fn config(timing: Timing, keeping: Keeping) -> Result<Arc<Config>, StartError> {
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_replica_wants_to_lead_after_the_silence_that_the_timing_names() {
+        let ms = Duration::from_millis;
+        for heartbeat in [ms(50), ms(20), ms(500)] {
+            let timing = Timing::of(heartbeat);
+            let config = config(timing, Keeping::default()).unwrap();
+            let lease = config.election_timeout_max;
+            assert!(ms(lease + config.election_timeout_min) >= timing.election_min, "{timing:?}");
+            assert!(ms(lease + config.election_timeout_max) <= timing.election_max, "{timing:?}");
+        }
+    }
 }

@@ -23,3 +23,4 @@ mod lives;
 mod readme;
 mod refusals;
 mod rules;
+mod supers;

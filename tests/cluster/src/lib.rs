@@ -1,2 +1,16 @@
-//! Nothing but a home for the end-to-end tests in `it/`.
+//! Groups of supers under real faults: processes that are killed, paused and cut off while others ask them, and what must
+//! hold of all that was answered.
+//!
+//! [`linear`] says whether a history is one that a single object could have had, [`wallet`] what such an object does;
+//! [`faults`] runs a group ([`supers`], [`net`], [`followers`]), asks it ([`load`]), hurts it, and looks ([`audit`]).
 #![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod dice;
+pub mod faults;
+pub mod followers;
+pub mod linear;
+pub mod load;
+pub mod net;
+pub mod supers;
+pub mod wallet;

@@ -90,7 +90,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
     ("tests/sim", &["kernel"]),
-    ("tests/cluster", &["kernel", "wire", "store", "policy", "node"]),
+    ("tests/cluster", &["kernel", "wire", "store", "policy", "raft", "node"]),
     (
         "tests/bench",
         &[

@@ -11,11 +11,11 @@ use wire::raft::Change;
 
 use super::App;
 use super::access::By;
-use super::answer::Done;
+use super::answer::{Done, Read};
 use super::input::{Json, Params, Part, ReadQuery, id};
 use super::problem::{Code, Problem};
 use super::tag::{Decider, Tag, Tagged};
-use super::view::MemberView;
+use super::view::{MemberView, round};
 use crate::config::{self, PeerAddress};
 
 /// The group of supers.
@@ -110,6 +110,30 @@ pub async fn remove(
     Part(node): Part<NodeId>,
 ) -> Result<Done<MemberChanged>, Problem> {
     changed(&app, by, StatusCode::OK, node, Change::Remove(node)).await
+}
+
+/// All that the supers agree on, in a few bytes.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Agreed {
+    /// The last entry of the log that this super has applied.
+    pub applied: u64,
+    /// The last settled round; null before the first.
+    pub round: Option<u64>,
+    /// SHA-256 over the state after that entry: two supers that have applied the same entry and show different ones do not
+    /// agree, and one of them is broken.
+    pub digest: String,
+}
+
+/// What this super has of all that the supers agree on, to be compared with another's at the same entry of the log.
+#[utoipa::path(get, path = "/v1/cluster/state", tag = "cluster", params(ReadQuery),
+    responses((status = 200, body = Agreed)), security(("token" = [])))]
+pub async fn state(_: By, State(app): State<App>, Params(query): Params<ReadQuery>) -> Result<Read<Agreed>, Problem> {
+    let look = |state: &kernel::state::State| Agreed {
+        applied: state.meta.applied.0,
+        round: round(state.meta.settled),
+        digest: state.digest().to_string(),
+    };
+    app.read_in_turn(app.fresh(query.level()).await?, &app.places.counts, look).await
 }
 
 async fn changed(

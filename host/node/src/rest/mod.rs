@@ -133,6 +133,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(settings::settings, operate::set))
         .routes(routes!(settings::changes))
         .routes(routes!(cluster::members, cluster::add))
+        .routes(routes!(cluster::state))
         .routes(routes!(backup::backup))
         .routes(routes!(cluster::remove))
         .routes(routes!(cluster::promote))

@@ -8,35 +8,9 @@ use crate::raft::Id;
 /// Between two comparisons that follow no settlement.
 const EVERY: u64 = 8;
 
-/// Everything that replicas must agree on.
-fn bytes(state: &State) -> Vec<u8> {
-    fn add<T: minicbor::Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
-        minicbor::encode(value, bytes).expect("memory can be written to");
-    }
-    let mut all = Vec::with_capacity(1 << 14);
-    add(&mut all, &state.meta);
-    for (node, member) in &state.members {
-        add(&mut all, node);
-        add(&mut all, &member.profile);
-        add(&mut all, &member.hot);
-    }
-    state.wallets.iter().for_each(|(node, wallet)| add(&mut all, &(*node, *wallet)));
-    for slot in &state.slots {
-        add(&mut all, &slot.row);
-        for memory in [&slot.memory, &slot.saved] {
-            memory.blocks.iter().for_each(|(block, bytes)| add(&mut all, &(*block, bytes)));
-        }
-    }
-    state.policies.iter().for_each(|(digest, row)| {
-        add(&mut all, digest);
-        add(&mut all, row);
-    });
-    all
-}
-
-/// A hash over it.
+/// A hash over all that replicas must agree on.
 fn hash(state: &State) -> u64 {
-    let all = bytes(state);
+    let all = state.agreed();
     let (words, rest) = all.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
@@ -49,7 +23,7 @@ fn hash(state: &State) -> u64 {
 impl Oracle {
     /// Size of the state.
     pub(crate) fn state_bytes(&self) -> u64 {
-        bytes(&self.state).len() as u64
+        self.state.agreed().len() as u64
     }
 
     /// The own state is as after this entry.

@@ -110,6 +110,12 @@ async fn a_super_is_added_promoted_and_removed_through_any_of_them() {
         let settings = one.get("/v1/settings").await.json();
         assert_eq!(settings["next"]["settings"]["round.interval_ms"], 5_000, "{settings}");
     }
+    // Both have the same, and anyone who may can see that.
+    let [one, two] = [&first, &second].map(|one| one.operate("GET", "/v1/cluster/state", &Value::Null));
+    let (one, two) = (one.await.json(), two.await.json());
+    assert_eq!(one, two);
+    assert_eq!(one["round"], Value::Null);
+    assert!(one["digest"].as_str().unwrap().starts_with("sha256:"), "{one}");
 
     let removed = second.operate("DELETE", &format!("{MEMBERS}/{}", second.key), &json!({})).await;
     assert_eq!(

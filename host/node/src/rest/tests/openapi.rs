@@ -53,6 +53,7 @@ async fn the_description_is_served_and_names_every_route_of_the_contract() {
         "GET /v1/changes",
         "GET /v1/cluster/members",
         "POST /v1/cluster/members",
+        "GET /v1/cluster/state",
         "GET /v1/cluster/backup",
         "DELETE /v1/cluster/members/{node}",
         "POST /v1/cluster/members/{node}/promote",

@@ -1,5 +1,7 @@
 //! Who belongs to the group.
 
+use openraft::async_runtime::WatchReceiver as _;
+
 use super::*;
 use crate::Connector as _;
 
@@ -186,4 +188,46 @@ async fn a_leader_that_left_the_group_stops_proposing() {
     patient(core.raft.change_membership(vote, false)).await.unwrap();
     // Others tell the state who belongs to the group now.
     is_gone(&nodes.remove(0), &nodes).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_its_leader_did_not_finish_is_finished_by_the_next_one() {
+    let (board, mut nodes) = group(3).await;
+    let fourth = Node::start(&board, &Home::new(3), false).await;
+    patient(nodes[0].group.add(key(3), fourth.home.address())).await.unwrap();
+    patient(fourth.group.joined()).await.unwrap();
+    let steps = |node: &Node| {
+        let core = node.group.inner.core().unwrap();
+        let members = Arc::clone(&core.raft.server_metrics().borrow_watched().membership_config);
+        let voters = members.membership().voter_ids().count();
+        (members.membership().get_joint_config().len(), voters)
+    };
+    let between = async {
+        let mut metrics = nodes[1].group.inner.core().unwrap().raft.server_metrics();
+        while steps(&nodes[1]).0 < 2 {
+            metrics.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = promote(&nodes[0], key(3)) => panic!("both steps were seen at once"),
+        () = patient(between) => nodes[0].isolate(),
+    }
+    nodes.push(fourth);
+    let gone = nodes.remove(0);
+    let at = leader(&nodes).await;
+    let mut metrics = nodes[at].group.inner.core().unwrap().raft.server_metrics();
+    patient(async {
+        while steps(&nodes[at]) != (1, 4) {
+            metrics.changed().await.unwrap();
+        }
+    })
+    .await;
+    let mut applied = nodes[at].group.applied();
+    patient(async {
+        while nodes[at].group.read(|state| state.meta.seats.len()) != 4 {
+            applied.changed().await.unwrap();
+        }
+    })
+    .await;
+    drop(gone);
 }

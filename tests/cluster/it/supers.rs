@@ -1,0 +1,35 @@
+//! A group of supers under faults, in short: the command `faults` does it, with few followers and few faults.
+
+use std::process::{Command, Stdio};
+
+/// Exit code of whoever found nothing wrong and took longer than a quiet machine should.
+const SLOW: i32 = 3;
+
+/// What the command printed. It must find nothing wrong, however fast it is.
+fn hurt(arguments: &[&str], own_network: bool) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faults"));
+    command.args(arguments).stdin(Stdio::null());
+    if !own_network {
+        command.env("FAULTS_NO_NETWORK", "1");
+    }
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let code = output.status.code();
+    assert!(code == Some(0) || code == Some(SLOW), "{arguments:?} ended with {code:?}\n{out}\n{err}");
+    assert!(out.contains("all histories are linearizable"), "{out}");
+    out.to_string()
+}
+
+#[test]
+fn a_group_that_is_killed_paused_cut_off_grown_and_shrunk_under_load_loses_nothing_and_strikes_nobody() {
+    let said = hurt(&["--kills", "3", "--pauses", "1", "--partitions", "1", "--followers", "20"], true);
+    for what in ["killed super-", "paused super-", "the leader was cut off", "super-5 belongs", "was removed"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[test]
+fn the_same_holds_where_the_network_is_one_of_proxies() {
+    let said = hurt(&["--kills", "1", "--pauses", "0", "--partitions", "1", "--followers", "10", "--most", "3"], false);
+    assert!(said.contains("user-space proxies"), "{said}");
+}

@@ -1,0 +1,66 @@
+//! Many followers in this process: the node's own, each with its key, its connections and its declared port.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use node::config::PeerAddress;
+use node::keys::NodeKey;
+use node::known::Known;
+use node::roles::follower::{FollowerFaults, FollowerView, Settings, run};
+use node::wires::Wires;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Followers that run.
+#[derive(Debug)]
+pub struct Followers {
+    /// Their keys.
+    pub keys: Vec<NodeKey>,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Followers {
+    /// Starts so many followers of these supers; they learn of others by themselves.
+    ///
+    /// # Errors
+    /// The machine has no room for them.
+    pub fn start(count: usize, cluster: &str, supers: &[PeerAddress]) -> Result<Self> {
+        let descriptors = node::listen::descriptors();
+        let wanted = count as u64 * 2 + 200;
+        ensure!(descriptors >= wanted, "only {descriptors} files may be open at once: `ulimit -n {wanted}`");
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let keys = (0..count).map(|_| NodeKey::generate()).collect::<Result<Vec<_>, _>>()?;
+        for (number, key) in keys.iter().enumerate() {
+            let settings = Settings {
+                key: key.clone(),
+                known: Known::in_memory(),
+                cluster: cluster.into(),
+                name: format!("follower-{}", number + 1),
+                supers: supers.to_vec(),
+                connect_port: 0,
+                address: String::new(),
+                rest: None,
+                once: false,
+                wires: Wires::default(),
+                faults: Arc::new(FollowerFaults::default()),
+            };
+            let (view, stop) = (watch::Sender::new(FollowerView::default()), stop.clone());
+            tasks.spawn(async move { run(settings, view, stop).await.context("a follower gave up") });
+        }
+        Ok(Self { keys, stop, tasks })
+    }
+
+    /// Lets all say goodbye.
+    ///
+    /// # Errors
+    /// One gave up before.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
