@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn what_a_wallet_must_not_do_is_found() {
-        let wrong: [(&str, &[(Call, Option<Answer>)]); 5] = [
+        type History<'a> = &'a [(Call, Option<Answer>)];
+        let wrong: [(&str, History<'_>); 5] = [
             ("paid twice", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Balance, Some(Answer::Balance(6)))]),
             ("forgotten", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (Call::Balance, Some(Answer::Balance(0)))]),
             ("one sequence twice", &[(claim(0, 1, 3), Some(Answer::Paid(3))), (claim(0, 1, 2), Some(Answer::Paid(5)))]),
