@@ -250,7 +250,8 @@ async fn here(core: &Core, commands: &[Arc<Command>], deadline: Instant) -> Vec<
     let unknown = || Attempt::Done(Err(GroupError::Unknown));
     let written = core.raft.client_write_many(commands.iter().map(ours::proposed)).await;
     let mut written = match written {
-        Ok(written) => written,
+        // A core that ends gives an error, and then nothing for the rest.
+        Ok(written) => written.fuse(),
         Err(_stopped) => return commands.iter().map(|_| Attempt::Done(Err(GroupError::Stopped))).collect(),
     };
     let mut attempts = Vec::with_capacity(commands.len());

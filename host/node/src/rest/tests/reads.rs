@@ -336,7 +336,7 @@ async fn health_says_what_is_missing() {
     {
         assert!(metrics.text.contains(line), "{line} is not in {}", metrics.text);
     }
-    assert!(metrics.text.contains("route=\"/readyz\",status=\"503\"} 1"), "{}", metrics.text);
+    assert!(metrics.text.contains("route=\"/readyz\",status=\"503\"} 2"), "{}", metrics.text);
     let index = rig.get("/").await;
     assert!(index.text.contains("/v1/status") && index.headers.contains_key("content-security-policy"));
 }

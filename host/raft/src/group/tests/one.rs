@@ -75,6 +75,26 @@ async fn commands_after_the_end_are_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commands_that_wait_when_the_core_ends_are_all_told_so() {
+    let mut stopped = 0;
+    // It ends at another moment each time: some find it with commands that wait.
+    for turns in 0..20 {
+        let board = Arc::new(Switchboard::default());
+        let node = Node::start(&board, &Home::new(0), true).await;
+        let group = node.group.clone();
+        let asked = tokio::spawn(async move { group.propose_many((0..50).map(join).collect()).await });
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        node.kill().await;
+        let answers = patient(asked).await.expect("no panic");
+        assert_eq!(answers.len(), 50);
+        stopped += answers.iter().filter(|answer| answer.is_err()).count();
+    }
+    assert!(stopped > 0, "nothing waited when the core ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_state_of_a_release_without_a_log_goes_on() {
     let home = Home::new(0);
     {
