@@ -313,6 +313,21 @@ impl Inner {
         }
     }
 
+    /// Waits until this replica runs; `None` where it never will.
+    pub(crate) async fn running(&self) -> Option<&Core> {
+        let mut running = self.running.subscribe();
+        running.wait_for(|running| *running).await.ok()?;
+        self.core.get()
+    }
+
+    /// Runs something beside the core until the group stops.
+    pub(crate) async fn until_stopping(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.stopping.cancelled() => {}
+            () = work => {}
+        }
+    }
+
     /// Begins to be a replica, once.
     pub(crate) async fn run(&self, identity: &Identity) -> Result<&Core, StartError> {
         let core = self

@@ -19,12 +19,8 @@ const SILENCES: u32 = 4;
 impl Inner {
     /// Runs until the group stops.
     pub(crate) async fn watch_answers(inner: Arc<Self>) {
-        let mut running = inner.running.subscribe();
         let run = async {
-            if running.wait_for(|running| *running).await.is_err() {
-                return;
-            }
-            let Some(core) = inner.core.get() else { return };
+            let Some(core) = inner.running().await else { return };
             let silence = inner.timing.election_max;
             let (mut lead, mut asked) = (None, None);
             loop {
@@ -59,10 +55,7 @@ impl Inner {
                 sleep(patience).await;
             }
         };
-        tokio::select! {
-            () = inner.stopping.cancelled() => {}
-            () = run => {}
-        }
+        inner.until_stopping(run).await;
     }
 }
 

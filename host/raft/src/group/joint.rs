@@ -15,12 +15,8 @@ use super::Inner;
 impl Inner {
     /// Runs until the group stops.
     pub(crate) async fn watch_joint(inner: Arc<Self>) {
-        let mut running = inner.running.subscribe();
         let run = async {
-            if running.wait_for(|running| *running).await.is_err() {
-                return;
-            }
-            let Some(core) = inner.core.get() else { return };
+            let Some(core) = inner.running().await else { return };
             let mut metrics = core.raft.server_metrics();
             loop {
                 let is_between = {
@@ -45,9 +41,6 @@ impl Inner {
                 }
             }
         };
-        tokio::select! {
-            () = inner.stopping.cancelled() => {}
-            () = run => {}
-        }
+        inner.until_stopping(run).await;
     }
 }

@@ -14,12 +14,8 @@ use super::{Core, GroupError, Inner, Leadership};
 impl Inner {
     /// Runs until the group stops.
     pub(crate) async fn watch_lead(inner: Arc<Self>) {
-        let mut running = inner.running.subscribe();
         let run = async {
-            if running.wait_for(|running| *running).await.is_err() {
-                return;
-            }
-            let Some(core) = inner.core.get() else { return };
+            let Some(core) = inner.running().await else { return };
             let mut metrics = core.raft.server_metrics();
             loop {
                 let (leads, term, leader) = {
@@ -65,22 +61,15 @@ impl Inner {
                 }
             }
         };
-        tokio::select! {
-            () = inner.stopping.cancelled() => {}
-            () = run => {}
-        }
+        inner.until_stopping(run).await;
         let now = *inner.leadership.borrow();
         inner.tell(Leadership { ready: false, leader: None, ..now });
     }
 
     /// Has connections go to where the replicas are now. Runs until the group stops.
     pub(crate) async fn watch_members(inner: Arc<Self>) {
-        let mut running = inner.running.subscribe();
         let run = async {
-            if running.wait_for(|running| *running).await.is_err() {
-                return;
-            }
-            let Some(core) = inner.core.get() else { return };
+            let Some(core) = inner.running().await else { return };
             let mut metrics = core.raft.server_metrics();
             loop {
                 let members = Arc::clone(&metrics.borrow_and_update().membership_config);
@@ -90,10 +79,7 @@ impl Inner {
                 }
             }
         };
-        tokio::select! {
-            () = inner.stopping.cancelled() => {}
-            () = run => {}
-        }
+        inner.until_stopping(run).await;
     }
 
     fn tell(&self, now: Leadership) {

@@ -10,12 +10,8 @@ impl Inner {
     /// Has the older half of the log purged when it has more than so many bytes. Only what is in a snapshot goes, and a
     /// snapshot costs nothing: it is a view. Runs until the group stops.
     pub(crate) async fn watch_log(inner: Arc<Self>, most: u64) {
-        let mut running = inner.running.subscribe();
         let run = async {
-            if running.wait_for(|running| *running).await.is_err() {
-                return;
-            }
-            let Some(core) = inner.core.get() else { return };
+            let Some(core) = inner.running().await else { return };
             let mut metrics = core.raft.data_metrics();
             // What was asked of openraft last, which it does when it can.
             let (mut taken, mut purged) = (None, None);
@@ -47,9 +43,6 @@ impl Inner {
                 }
             }
         };
-        tokio::select! {
-            () = inner.stopping.cancelled() => {}
-            () = run => {}
-        }
+        inner.until_stopping(run).await;
     }
 }

@@ -37,10 +37,7 @@ impl Group {
     /// Waits until the group cannot go on, and says why. One that ends because it was told to never gets there.
     pub async fn failed(&self) -> String {
         let inner = &self.inner;
-        let mut running = inner.running.subscribe();
-        if running.wait_for(|running| *running).await.is_ok()
-            && let Some(core) = inner.core.get()
-        {
+        if let Some(core) = inner.running().await {
             let mut metrics = core.raft.metrics();
             loop {
                 let state = metrics.borrow_and_update().running_state.clone();
