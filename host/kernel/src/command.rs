@@ -72,6 +72,9 @@ pub enum Command {
     /// there is a log; nobody proposes it.
     #[n(13)]
     Restore(#[n(0)] Box<Restore>),
+    /// A super cannot run a policy.
+    #[n(14)]
+    Unready(#[n(0)] Unready),
 }
 
 /// See [`Command::Found`].
@@ -103,6 +106,14 @@ pub struct Super {
     /// `host:port` of its gRPC.
     #[n(2)]
     pub address: String,
+}
+
+impl Super {
+    /// Its name for people, or its key where it has none.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.name.is_empty() { alloc::format!("{}", self.node) } else { self.name.clone() }
+    }
 }
 
 /// See [`Command::Lead`].
@@ -469,6 +480,29 @@ pub enum Operation {
         #[n(1)]
         policy: Digest,
     },
+    /// The same as [`Operation::Activate`], without the notice that the settings ask for.
+    #[n(13)]
+    Emergency {
+        /// The slot.
+        #[n(0)]
+        slot: Slot,
+        /// The policy.
+        #[n(1)]
+        policy: Digest,
+        /// From when.
+        #[n(2)]
+        round: Option<RoundId>,
+    },
+    /// A staged policy runs beside the active one from now on, without effect.
+    #[n(14)]
+    Shadow {
+        /// The slot.
+        #[n(0)]
+        slot: Slot,
+        /// The policy; `None` = none any more.
+        #[n(1)]
+        policy: Option<Digest>,
+    },
     /// All settings that the config file says. What it says otherwise than the last time is changed as by
     /// [`Operation::Set`], and a key that it says no longer goes back to its default; the rest stays as the log left it.
     #[n(12)]
@@ -552,6 +586,20 @@ pub struct Ready {
     /// The policy.
     #[n(1)]
     pub policy: Digest,
+}
+
+/// See [`Command::Unready`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Unready {
+    /// Who cannot.
+    #[n(0)]
+    pub seat: Seat,
+    /// The policy.
+    #[n(1)]
+    pub policy: Digest,
+    /// Why, for people; what is beyond [`REASON_BYTES`](crate::limits::REASON_BYTES) is cut.
+    #[n(2)]
+    pub why: String,
 }
 
 /// See [`Command::Supers`]. The leader proposes it after every change of the group that is committed, and once in each of

@@ -66,5 +66,7 @@ pub mod round;
 pub mod columns;
 pub mod decide;
 
+pub mod shadow;
+
 #[cfg(test)]
 mod scripts;

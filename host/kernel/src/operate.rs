@@ -16,7 +16,7 @@ use crate::ledger::Account;
 use crate::limits::{COMPENSATION_POINTS, COMPENSATIONS, LIFTS, NOTICE_ROUNDS, REASON_BYTES, SETTING_CHANGES};
 use crate::members::Member;
 use crate::outcome::{Author, Change, Kind, Line, Move, Notice, Reject, Reply, Write};
-use crate::policies::{SlotRow, name_of, same_schema};
+use crate::policies::{EMERGENCY, Shadowed, SlotRow, name_of, same_schema};
 use crate::round::Presence;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -46,21 +46,73 @@ impl State {
             Operation::SetClass { node, class } => self.set_class(*node, *class, decision, fx),
             Operation::Set(changes) => self.set(changes, decision, fx),
             Operation::FileSettings(said) => self.file_settings(said, decision, fx),
-            Operation::Activate { slot, policy, round } => {
-                let before = self.slot(*slot).row.active;
-                let reply = self.activate(*slot, *policy, *round, decision.by, fx)?;
-                Ok(decision.scheduled(*slot, (before, Some(*policy)), reply, fx))
-            }
+            Operation::Activate { slot, policy, round } => self.put(*slot, *policy, (*round, false), decision, fx),
+            Operation::Emergency { slot, policy, round } => self.put(*slot, *policy, (*round, true), decision, fx),
+            Operation::Shadow { slot, policy } => self.shadow(*slot, *policy, decision, fx),
             Operation::Rollback(slot) => {
                 let before = self.slot(*slot).row.clone();
                 let reply = self.rollback(*slot, decision.by, fx)?;
                 let scheduled = self.slot(*slot).row.scheduled.filter(|_| self.slot(*slot).row != before);
                 let after = scheduled.map_or(before.active, |s| s.policy);
-                Ok(decision.scheduled(*slot, (before.active, after), reply, fx))
+                Ok(decision.scheduled(*slot, (before.active, after), reply, false, fx))
             }
             Operation::SetBuiltin { slot, policy } => self.set_builtin(*slot, *policy, decision, fx),
             Operation::FileSaid { slot, policy } => self.file_said(*slot, *policy, decision, fx),
         }
+    }
+
+    /// Activates a policy, with notice or as an emergency.
+    fn put(
+        &mut self,
+        slot: Slot,
+        policy: Digest,
+        (round, emergency): (Option<RoundId>, bool),
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        let before = self.slot(slot).row.active;
+        let reply = self.activate(slot, policy, (round, emergency), decision.by, fx)?;
+        Ok(decision.scheduled(slot, (before, Some(policy)), reply, emergency, fx))
+    }
+
+    /// Lets a staged policy run beside the active one, or none any more.
+    fn shadow(
+        &mut self,
+        slot: Slot,
+        policy: Option<Digest>,
+        decision: Decision<'_>,
+        fx: &mut Effects,
+    ) -> Result<Reply, Reject> {
+        if policy.is_some_and(|policy| self.policies.get(&policy).is_none_or(|row| row.slot != slot)) {
+            return Err(Reject::UnknownPolicy);
+        }
+        let (since, settled) = (fx.index, self.meta.settled);
+        let memory_empty = policy.map_or(0, |policy| self.memory_empty(slot, policy));
+        let row = &mut self.slot_mut(slot).row;
+        if policy.is_some() && policy == row.active {
+            let what = "digest: this policy decides already; name one that is staged";
+            return Err(Reject::Malformed { what: what.into() });
+        }
+        let reply = Reply::From { round: settled.next(), memory_empty };
+        let before = row.shadow.map(|shadow| shadow.policy);
+        // Asked again: it goes on.
+        if before == policy {
+            return Ok(reply);
+        }
+        let old = SlotRow { shadow: row.shadow, ..SlotRow::default() };
+        row.shadow = policy.map(|policy| Shadowed { policy, since, round: settled });
+        fx.writes.push(Write::Slot(slot, Box::new(row.clone())));
+        self.note_unused(slot, &old, fx);
+        let shown = |policy: Option<Digest>| policy.map_or_else(String::new, |policy| policy.to_string());
+        decision.change(format!("policy {slot} shadow"), shown(before), shown(policy), fx);
+        fx.notices.push(Notice::Policy {
+            slot,
+            policy: policy.or(before),
+            what: if policy.is_some() { "shadow" } else { "shadow_ended" },
+            round: settled.next(),
+            detail: String::new(),
+        });
+        Ok(reply)
     }
 
     /// Those up in the last settled round become the trusted presence, and the count of suspect rounds begins anew.
@@ -412,12 +464,14 @@ impl Decision<'_> {
         slot: Slot,
         (from, to): (Option<Digest>, Option<Digest>),
         reply: Reply,
+        emergency: bool,
         fx: &mut Effects,
     ) -> Reply {
         if let Reply::From { round, .. } = &reply
             && from != to
         {
-            self.change(format!("policy {slot} from round {round}"), name_of(from), name_of(to), fx);
+            let how = if emergency { format!("; {EMERGENCY}") } else { String::new() };
+            self.change(format!("policy {slot} from round {round}{how}"), name_of(from), name_of(to), fx);
         }
         reply
     }

@@ -577,7 +577,7 @@ pub enum Notice {
         slot: Slot,
         /// Which.
         policy: Option<Digest>,
-        /// `staged`, `scheduled`, `active`, `returned`, `fault`, `held`, `neutral`.
+        /// `staged`, `ready`, `unready`, `scheduled`, `active`, `returned`, `fault`, `held`, `neutral`, `shadow`, `shadow_ended`.
         what: &'static str,
         /// The round from which it counts, or in which it happened.
         round: RoundId,

@@ -12,10 +12,13 @@ use minicbor::{Decode, Encode};
 
 use crate::command::Operator;
 use crate::decide::{Description, Fault, FaultKind, Slot};
-use crate::id::{Digest, MemberNumber, RoundId, Seat};
+use crate::id::{Digest, LogIndex, MemberNumber, RoundId, Seat};
 use crate::limits::{BLOCK_MEMBERS, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
 use crate::state::{Effects, State};
+
+/// How the change log and events name an activation without notice.
+pub(crate) const EMERGENCY: &str = "emergency: without the notice that the settings ask for";
 
 /// A policy that is staged or in use.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -45,6 +48,10 @@ pub struct PolicyRow {
     #[n(7)]
     #[cbor(default)]
     pub unused_since: RoundId,
+    /// Seats that cannot run it, and why, in order of seat.
+    #[n(8)]
+    #[cbor(default)]
+    pub unready: Vec<(Seat, String)>,
 }
 
 /// A slot.
@@ -80,6 +87,25 @@ pub struct SlotRow {
     /// Moves up to this round do not count towards the cap over time: an operator accepted them.
     #[n(9)]
     pub moves_accepted: RoundId,
+    /// Runs beside the active one, without effect.
+    #[n(10)]
+    #[cbor(default)]
+    pub shadow: Option<Shadowed>,
+}
+
+/// A policy that runs beside the active one. What it would have done is no part of the state: each super works it out for
+/// itself, from this entry of the log on ([`shadow`](crate::shadow)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Shadowed {
+    /// Which.
+    #[n(0)]
+    pub policy: Digest,
+    /// The entry that began it.
+    #[n(1)]
+    pub since: LogIndex,
+    /// The round that was settled last then.
+    #[n(2)]
+    pub round: RoundId,
 }
 
 /// A policy that will become active.
@@ -94,6 +120,18 @@ pub struct Scheduled {
     /// The one that it replaces is not kept as previous: it failed.
     #[n(2)]
     pub returned: bool,
+    /// It was activated without the notice that the settings ask for.
+    #[n(3)]
+    #[cbor(default)]
+    pub emergency: bool,
+}
+
+impl Scheduled {
+    /// So that it decides from `round` on, as an operator wants.
+    #[must_use]
+    pub const fn from(round: RoundId, policy: Digest) -> Self {
+        Self { policy: Some(policy), round, returned: false, emergency: false }
+    }
 }
 
 /// What a policy remembers: one row of fixed size a member, in blocks of 256 members by number. A block that is absent is
@@ -176,8 +214,7 @@ impl State {
     /// Whether something in the slot refers to a policy.
     pub(crate) fn refers(&self, slot: Slot, policy: &Digest) -> bool {
         let row = &self.slot(slot).row;
-        let scheduled = row.scheduled.and_then(|s| s.policy);
-        [row.active, row.previous, row.builtin, scheduled].contains(&Some(*policy))
+        row.policies().any(|used| used == *policy)
     }
 
     /// Members whose memory would start empty if `policy` became active in the slot; 0 = memory is kept.
@@ -190,11 +227,24 @@ impl State {
         if kept || self.slot(slot).memory.blocks.is_empty() { 0 } else { self.members.len() as u64 }
     }
 
+    /// The earliest round from which an activation counts, from now.
+    fn notice(&self, slot: Slot, emergency: bool) -> Result<RoundId, Reject> {
+        let settings = &self.meta.settings;
+        if emergency && settings.notice_always == 1 {
+            let what =
+                "emergency: the setting guardrails.notice_always allows none; leave it out, or change the setting";
+            return Err(Reject::Malformed { what: what.into() });
+        }
+        // Where nothing decides yet, nobody is taken by surprise.
+        let asked = if emergency || self.slot(slot).row.active.is_none() { 0 } else { settings.notice_rounds };
+        Ok(self.meta.settled.plus(asked.max(NOTICE_ROUNDS)))
+    }
+
     pub(crate) fn activate(
         &mut self,
         slot: Slot,
         policy: Digest,
-        round: Option<RoundId>,
+        (round, emergency): (Option<RoundId>, bool),
         by: Operator,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
@@ -208,7 +258,8 @@ impl State {
         // is to be decided by the founder's rules.
         let next = self.meta.settled.next();
         let founding = next == RoundId(1) && self.slot(slot).row.active.is_none();
-        let earliest = if founding { next } else { self.meta.settled.plus(NOTICE_ROUNDS) };
+        let earliest = self.notice(slot, emergency)?;
+        let earliest = if founding { next } else { earliest };
         let round = round.unwrap_or(earliest);
         if round < earliest {
             return Err(Reject::TooEarly { earliest });
@@ -219,7 +270,7 @@ impl State {
             return Err(Reject::OutOfBounds { what, min: earliest.0, max: back.round.0 });
         }
         let memory_empty = self.memory_empty(slot, policy);
-        self.schedule(slot, Scheduled { policy: Some(policy), round, returned: false }, Some(by), fx);
+        self.schedule(slot, Scheduled { emergency, ..Scheduled::from(round, policy) }, Some(by), fx);
         if founding {
             // Where it waits for a later round, nothing happens yet.
             self.switch(slot, next, fx);
@@ -245,7 +296,7 @@ impl State {
             return Ok(Reply::From { round: back.round, memory_empty: 0 });
         }
         let memory_empty = if self.slot(slot).saved.blocks.is_empty() { self.memory_empty(slot, previous) } else { 0 };
-        self.schedule(slot, Scheduled { policy: Some(previous), round, returned: false }, Some(by), fx);
+        self.schedule(slot, Scheduled::from(round, previous), Some(by), fx);
         Ok(Reply::From { round, memory_empty })
     }
 
@@ -274,7 +325,7 @@ impl State {
             policy: scheduled.policy,
             what: if scheduled.returned { "returned" } else { "scheduled" },
             round: scheduled.round,
-            detail: String::new(),
+            detail: if scheduled.emergency { EMERGENCY.into() } else { String::new() },
         });
     }
 
@@ -324,7 +375,7 @@ impl State {
                 reason: detail,
                 ..Change::default()
             });
-            self.schedule(slot, Scheduled { policy: target, round: from, returned: true }, None, fx);
+            self.schedule(slot, Scheduled { policy: target, round: from, returned: true, emergency: false }, None, fx);
         }
     }
 
@@ -359,6 +410,8 @@ impl State {
         }
         state.row.active = scheduled.policy;
         state.row.scheduled = None;
+        // What decides needs no shadow.
+        state.row.shadow.take_if(|shadow| Some(shadow.policy) == scheduled.policy);
         state.row.faults.clear();
         state.row.deadline_faults = 0;
         state.row.held = false;
@@ -376,6 +429,14 @@ impl State {
         self.note_unused(slot, &row, fx);
         let what = if scheduled.policy.is_some() { "active" } else { "neutral" };
         fx.notices.push(Notice::Policy { slot, policy: scheduled.policy, what, round: next, detail: String::new() });
+    }
+}
+
+impl SlotRow {
+    /// All policies that the slot refers to; one may come twice.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = Digest> {
+        let (scheduled, shadow) = (self.scheduled.and_then(|s| s.policy), self.shadow.map(|s| s.policy));
+        [self.active, self.previous, self.builtin, scheduled, shadow].into_iter().flatten()
     }
 }
 

@@ -43,8 +43,11 @@ impl State {
             member.hot.asked_seats = 0;
             fx.hot(member.profile.number);
         }
-        for (digest, row) in self.policies.iter_mut().filter(|(_, row)| !row.ready.is_empty()) {
+        for (digest, row) in
+            self.policies.iter_mut().filter(|(_, row)| !row.ready.is_empty() || !row.unready.is_empty())
+        {
             row.ready.clear();
+            row.unready.clear();
             fx.writes.push(Write::Policy(*digest, Some(Box::new(row.clone()))));
         }
         // What was under way was under way there.

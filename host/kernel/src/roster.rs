@@ -30,7 +30,7 @@ impl State {
             seats.into_iter().partition(|row| roster.supers.iter().any(|new| new.node == row.holder.node));
         for row in &gone {
             fx.change(told(now_ms, "removed", row));
-            self.unready(row.seat, fx);
+            self.forget_replica(row.seat, fx);
         }
         // The latest to go are the last to give way.
         self.meta.left.extend(gone);
@@ -101,17 +101,22 @@ impl State {
         }
     }
 
-    /// What a removed super acknowledged is not ready on whoever gets its seat.
-    fn unready(&mut self, seat: Seat, fx: &mut Effects) {
-        for (digest, row) in self.policies.iter_mut().filter(|(_, row)| row.ready.contains(&seat)) {
+    /// What a removed super said of policies says nothing of whoever gets its seat.
+    fn forget_replica(&mut self, seat: Seat, fx: &mut Effects) {
+        for (digest, row) in &mut self.policies {
+            let before = row.ready.len() + row.unready.len();
             row.ready.retain(|ready| *ready != seat);
+            row.unready.retain(|(unready, _)| *unready != seat);
+            if row.ready.len() + row.unready.len() == before {
+                continue;
+            }
             fx.writes.push(Write::Policy(*digest, Some(Box::new(row.clone()))));
         }
     }
 }
 
 fn told(now_ms: u64, what: &str, row: &SeatRow) -> Change {
-    let name = if row.holder.name.is_empty() { row.holder.node.to_string() } else { row.holder.name.clone() };
+    let name = row.holder.shown();
     let (seat, free) = (format!("seat {}", row.seat), String::new());
     let (from, to) = if what == "removed" { (seat, free) } else { (free, seat) };
     Change { now_ms, what: format!("super {name} {what}"), from, to, ..Change::default() }

@@ -5,9 +5,10 @@
 mod encoding;
 mod print;
 mod random;
-mod rules;
+pub(crate) mod rules;
 mod run;
 mod shelf;
+mod undone;
 pub(crate) mod world;
 
 use std::path::{Path, PathBuf};

@@ -36,7 +36,7 @@ macro_rules! settings {
         /// All settings. Numbers are stored as u64 whatever their unit; `section.name` and bounds are in [`Settings::KEYS`].
         #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
         pub struct Settings {
-            $(#[doc = $doc] #[n($n)] pub $field: u64,)*
+            $(#[doc = $doc] #[n($n)] #[cbor(default)] pub $field: u64,)*
             /// Protocol versions that may attach: `accept_versions` of `[cluster]`. In force at once.
             #[n(100)]
             pub accept_versions: VersionRange,
@@ -108,6 +108,8 @@ settings! {
     35 delta_base_bytes: "policy_limits.delta_base_bytes", number, 65_536, 16_777_216, 262_144, "encoded change of memory a round, bytes";
     36 delta_member_bytes: "policy_limits.delta_member_bytes", number, 0, 4_096, 32, "and a member besides";
     37 return_faults: "policy_limits.return_faults", number, 1, 10, 3, "deterministic faults within 10 rounds that bring the previous policy back";
+    38 notice_rounds: "guardrails.notice_rounds", number, 0, 1_000_000, 0, "rounds between an activation and the first round that the policy decides; never less than 2";
+    39 notice_always: "guardrails.notice_always", switch, 0, 1, 0, "not even an emergency activation may go without that notice";
 }
 
 fn default_versions() -> VersionRange {

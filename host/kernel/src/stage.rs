@@ -4,14 +4,14 @@
 //! Invariant: every row is bounded: so many uploads, so many candidates a slot, and what nothing refers to goes in time.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::command::{Chunk, Ready, Stage};
+use crate::command::{Chunk, Ready, Stage, Unready};
 use crate::decide::Slot;
-use crate::id::{Digest, RoundId};
-use crate::limits::{CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, STAGED, STAGED_ROUNDS, UPLOADS};
+use crate::id::{Digest, RoundId, Seat};
+use crate::limits::{CHUNK_BYTES, COMPONENT_BYTES, CONFIG_BYTES, REASON_BYTES, STAGED, STAGED_ROUNDS, UPLOADS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
 use crate::policies::{PolicyRow, SlotRow};
 use crate::state::{Effects, State};
@@ -88,7 +88,8 @@ impl State {
         if self.policies.get(&policy).is_some_and(|row| row.description != stage.description) {
             return Err(Reject::Malformed { what: "this policy described itself otherwise before".into() });
         }
-        let ready = self.policies.get(&policy).map(|row| row.ready.clone()).unwrap_or_default();
+        let known = self.policies.get(&policy);
+        let (ready, unready) = known.map(|row| (row.ready.clone(), row.unready.clone())).unwrap_or_default();
         let row = PolicyRow {
             slot: stage.slot,
             component: stage.component,
@@ -98,6 +99,7 @@ impl State {
             ready,
             staged: self.meta.settled,
             unused_since: self.meta.settled,
+            unready,
         };
         self.meta.loose.retain(|(component, _)| *component != stage.component);
         let gone = if self.policies.contains_key(&policy) { None } else { self.make_room(stage.slot, fx) };
@@ -132,9 +134,57 @@ impl State {
         if !row.ready.contains(&ready.seat) {
             row.ready.push(ready.seat);
             row.ready.sort();
+            row.unready.retain(|(seat, _)| *seat != ready.seat);
+            let slot = row.slot;
             fx.writes.push(Write::Policy(ready.policy, Some(Box::new(row.clone()))));
+            self.note_replica(slot, (ready.policy, "ready"), ready.seat, "", fx);
         }
         Ok(Reply::Done)
+    }
+
+    /// A super says that it cannot run a policy. Whoever could before counts no more for its activation; what decides goes
+    /// on all the same.
+    pub(crate) fn unready(&mut self, unready: &Unready, fx: &mut Effects) -> Result<Reply, Reject> {
+        if !self.meta.seats.iter().any(|row| row.seat == unready.seat) {
+            return Err(Reject::UnknownNode);
+        }
+        let row = self.policies.get_mut(&unready.policy).ok_or(Reject::UnknownPolicy)?;
+        let why = cut(&unready.why, REASON_BYTES);
+        let said = (unready.seat, why.to_string());
+        if row.unready.contains(&said) {
+            return Ok(Reply::Done);
+        }
+        row.ready.retain(|seat| *seat != unready.seat);
+        row.unready.retain(|(seat, _)| *seat != unready.seat);
+        row.unready.push(said);
+        row.unready.sort();
+        let slot = row.slot;
+        fx.writes.push(Write::Policy(unready.policy, Some(Box::new(row.clone()))));
+        self.note_replica(slot, (unready.policy, "unready"), unready.seat, why, fx);
+        Ok(Reply::Done)
+    }
+
+    /// Whether it would change nothing: it was said before, or there is no such policy any more.
+    #[must_use]
+    pub fn knows(&self, said: &Unready) -> bool {
+        let why = cut(&said.why, REASON_BYTES);
+        let row = self.policies.get(&said.policy);
+        row.is_none_or(|row| row.unready.iter().any(|(seat, known)| *seat == said.seat && known == why))
+    }
+
+    /// Tells watchers what became of a policy on a super.
+    fn note_replica(
+        &self,
+        slot: Slot,
+        (policy, what): (Digest, &'static str),
+        seat: Seat,
+        why: &str,
+        fx: &mut Effects,
+    ) {
+        let row = self.meta.seats.iter().find(|row| row.seat == seat);
+        let who = row.map_or_else(String::new, |row| row.holder.shown());
+        let detail = if why.is_empty() { who } else { alloc::format!("{who}: {why}") };
+        fx.notices.push(Notice::Policy { slot, policy: Some(policy), what, round: self.meta.settled, detail });
     }
 
     fn is_loose(&self, component: &Digest) -> bool {
@@ -164,8 +214,7 @@ impl State {
     /// Nothing in the slot refers any more to what `before` referred to: its time as a candidate begins anew.
     pub(crate) fn note_unused(&mut self, slot: Slot, before: &SlotRow, fx: &mut Effects) {
         let settled = self.meta.settled;
-        let scheduled = before.scheduled.and_then(|s| s.policy);
-        for policy in [before.active, before.previous, before.builtin, scheduled].into_iter().flatten() {
+        for policy in before.policies() {
             if self.refers(slot, &policy) {
                 continue;
             }
@@ -215,6 +264,15 @@ impl State {
             fx.writes.push(Write::Component(component, None));
         }
     }
+}
+
+/// The beginning of a text, at most so many bytes of it.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ impl State {
             Command::Chunk(chunk) => self.chunk(chunk, &mut fx),
             Command::Stage(stage) => self.stage(stage, &mut fx),
             Command::Ready(ready) => self.ready(*ready, &mut fx),
+            Command::Unready(unready) => self.unready(unready, &mut fx),
             Command::Supers(supers) => self.supers(supers, &mut fx),
             Command::OperateIf(only) => self.operate_if(only, &mut fx),
             Command::Restore(restore) => self.restore(restore, &mut fx),

@@ -45,6 +45,8 @@ impl State {
             Operation::Set(_) | Operation::FileSettings(_) => Some(self.settings_tag()),
             Operation::AcceptPolicy(_)
             | Operation::Activate { .. }
+            | Operation::Emergency { .. }
+            | Operation::Shadow { .. }
             | Operation::Rollback(_)
             | Operation::SetBuiltin { .. }
             | Operation::FileSaid { .. } => Some(self.policies_tag()),

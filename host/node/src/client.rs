@@ -30,6 +30,8 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 const CONNECT: Duration = Duration::from_secs(5);
 /// Long enough for a claim that waits for a slow disk.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Long enough for compiling a component, or for a hundred rounds of a large cluster.
+const UPLOADED: Duration = Duration::from_secs(90);
 /// A page of 1,000 nodes is below half a MiB.
 const ANSWER_BYTES: usize = 16 << 20;
 /// Long enough for clocks that differ, short enough that a lost claim is not paid tomorrow.
@@ -108,7 +110,23 @@ impl Api {
         self.request(method, route, Some(body)).await
     }
 
+    /// Sends a form of files to a route. `parts` are the name of a part and its bytes.
+    pub async fn upload(&self, route: &str, parts: &[(&str, &[u8])]) -> Result<Value, Failure> {
+        let sent = form(parts);
+        self.exchanged(Method::POST, route, Some(sent), UPLOADED).await
+    }
+
     async fn request(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.exchanged(method, route, body.map(Sent::json), ANSWER).await
+    }
+
+    async fn exchanged(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<Sent>,
+        within: Duration,
+    ) -> Result<Value, Failure> {
         let place = self.place(&method, route);
         let asked = async {
             let response = self.open(method, route, body, "application/json").await?;
@@ -116,10 +134,10 @@ impl Api {
             let bytes = collect(response).await?;
             answer(status.as_u16(), &bytes)
         };
-        match timeout(ANSWER, asked).await {
+        match timeout(within, asked).await {
             Ok(answer) => answer.map_err(|failure| failure.at(place)),
             Err(_) => Err(Failure::new(
-                format!("no answer within {} s", ANSWER.as_secs()),
+                format!("no answer within {} s", within.as_secs()),
                 "the node is overloaded or stopped: look at its log; what was sent may still be done",
             )
             .at(place)),
@@ -180,7 +198,7 @@ impl Api {
         &self,
         method: Method,
         route: &str,
-        body: Option<&Value>,
+        body: Option<Sent>,
         accept: &str,
     ) -> Result<Response<Incoming>, Failure> {
         let (host, path) = match &self.target {
@@ -197,8 +215,8 @@ impl Api {
         }
         let bytes = match body {
             Some(body) => {
-                request = request.header(CONTENT_TYPE, "application/json");
-                Bytes::from(body.to_string())
+                request = request.header(CONTENT_TYPE, body.kind);
+                body.bytes
             }
             None => Bytes::new(),
         };
@@ -302,6 +320,38 @@ async fn collect(response: Response<Incoming>) -> Result<Bytes, Failure> {
     })
 }
 
+/// A body that is sent.
+struct Sent {
+    kind: String,
+    bytes: Bytes,
+}
+
+impl Sent {
+    fn json(body: &Value) -> Self {
+        Self { kind: "application/json".into(), bytes: Bytes::from(body.to_string()) }
+    }
+}
+
+/// A form of files (RFC 7578). The line between the parts must be in none of them.
+fn form(parts: &[(&str, &[u8])]) -> Sent {
+    let mut line = String::from("pingward-part");
+    while parts.iter().any(|(_, bytes)| bytes.windows(line.len()).any(|window| window == line.as_bytes())) {
+        line.push('-');
+    }
+    let mut bytes = Vec::new();
+    for (name, part) in parts {
+        let head = format!(
+            "--{line}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(part);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("--{line}--\r\n").as_bytes());
+    Sent { kind: format!("multipart/form-data; boundary={line}"), bytes: bytes.into() }
+}
+
 /// A success's body, or the failure that an RFC 9457 problem tells.
 fn answer(status: u16, bytes: &[u8]) -> Result<Value, Failure> {
     let success = (200..300).contains(&status);
@@ -380,6 +430,15 @@ mod tests {
             serde_json::from_str::<Value>(&without).unwrap(),
             json!({ "cluster": cluster.to_string(), "sequence": 7, "expires_ms": 9, "amount": "all" })
         );
+    }
+
+    #[test]
+    fn a_form_has_a_line_that_is_in_none_of_its_parts() {
+        let sent = form(&[("component", b"\0asm pingward-part pingward-part-"), ("config", b"{}")]);
+        assert_eq!(sent.kind, "multipart/form-data; boundary=pingward-part--");
+        let text = String::from_utf8(sent.bytes.to_vec()).unwrap();
+        assert_eq!(text.matches("--pingward-part--\r\n").count(), 2, "{text}");
+        assert!(text.ends_with("{}\r\n--pingward-part----\r\n"), "{text}");
     }
 
     async fn served(answer: &'static [u8]) -> Result<Value, Failure> {

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::prepare::Policies;
 use crate::roles::follower::FollowerView;
 use crate::roles::supernode::Order;
+use crate::shadow::Shadows;
 use crate::streams::Streams;
 
 /// A running node. Shared by reference; nothing in it owns a task.
@@ -56,6 +57,8 @@ pub struct SuperPart {
     pub order: watch::Receiver<Order>,
     /// Policies: what is prepared here, and how to bring in another one.
     pub policies: Policies,
+    /// What shadowed policies would have done.
+    pub shadows: Shadows,
     /// Nothing survives a restart: "acknowledged means durable" does not hold (PROTOCOLS 1.4).
     pub in_memory: bool,
 }

@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use kernel::decide::Slot;
+use kernel::id::Digest;
 use kernel::outcome::{Change, Move, Notice, Told};
+use kernel::shadow::Round;
 use kernel::standing::Standing;
 use kernel::state::State;
 
@@ -39,6 +42,8 @@ pub enum Kind {
     Claim,
     /// A policy was staged, scheduled, came into force, failed, or came back by itself.
     Policy,
+    /// What a shadowed policy did otherwise in a round.
+    Shadow,
     /// Another leader.
     Leader,
     /// Settings changed.
@@ -53,12 +58,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Round,
         Self::Standing,
         Self::Ban,
         Self::Claim,
         Self::Policy,
+        Self::Shadow,
         Self::Leader,
         Self::Settings,
         Self::Change,
@@ -75,6 +81,7 @@ impl Kind {
             Self::Ban => "ban",
             Self::Claim => "claim",
             Self::Policy => "policy",
+            Self::Shadow => "shadow",
             Self::Leader => "leader",
             Self::Settings => "settings",
             Self::Change => "change",
@@ -254,6 +261,17 @@ impl Events {
             // Streams are closed by the supers; the standing event says why.
             Notice::Closed(_) => {}
         }
+    }
+
+    /// What a shadowed policy did otherwise in a round.
+    pub fn shadow(&self, slot: Slot, policy: Digest, round: &Round, now_ms: u64) {
+        let data = json!({
+            "slot": slot.name(), "policy": policy.to_string(), "round": round.round.0,
+            "paid_otherwise": round.paid_otherwise, "placed_otherwise": round.placed_otherwise,
+            "points": round.real_points.0, "shadow_points": round.own_points.0,
+            "fault": round.fault.as_ref().map(ToString::to_string),
+        });
+        self.publish(Kind::Shadow, now_ms, data);
     }
 
     /// This machine's clock is off by so much.

@@ -36,6 +36,7 @@ pub mod rest;
 pub mod restore;
 pub mod roles;
 pub mod server;
+pub mod shadow;
 pub mod streams;
 pub mod tasks;
 pub mod text;

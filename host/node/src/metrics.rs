@@ -87,6 +87,13 @@ pub struct BySlotAndKind {
     kind: &'static str,
 }
 
+/// Two labels, `slot` and `place`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BySlotAndPlace {
+    slot: &'static str,
+    place: &'static str,
+}
+
 /// One label, `standing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByStanding {
@@ -121,6 +128,14 @@ pub struct Metrics {
     suspect_rounds: Family<ByCause, Counter>,
     policy_faults: Family<BySlotAndKind, Counter>,
     policy_seconds: Seconds<BySlot>,
+    policy_calls: Family<BySlot, Counter>,
+    policy_fuel: Family<BySlot, Counter>,
+    decisions_limited: Family<BySlotAndKind, Counter>,
+    policy_ready: Family<BySlotAndPlace, Gauge>,
+    policy_prepared: Family<BySlotAndPlace, Gauge>,
+    shadow_rounds: Family<BySlot, Counter>,
+    shadow_differences: Family<BySlotAndKind, Counter>,
+    shadow_faults: Family<BySlot, Counter>,
     /// From the last partial report to the applied settlement.
     pub settle_seconds: Histogram,
     /// One durable transaction.
@@ -177,6 +192,14 @@ impl Metrics {
             suspect_rounds: Family::default(),
             policy_faults: Family::default(),
             policy_seconds: Family::new_with_constructor(seconds),
+            policy_calls: Family::default(),
+            policy_fuel: Family::default(),
+            decisions_limited: Family::default(),
+            policy_ready: Family::default(),
+            policy_prepared: Family::default(),
+            shadow_rounds: Family::default(),
+            shadow_differences: Family::default(),
+            shadow_faults: Family::default(),
             settle_seconds: seconds(),
             commit_seconds: seconds(),
             commit_commands: Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0]),
@@ -206,6 +229,30 @@ impl Metrics {
         r.register("suspect_rounds", "Suspect rounds by cause", metrics.suspect_rounds.clone());
         r.register("policy_faults", "Policy faults by slot and kind", metrics.policy_faults.clone());
         r.register_with_unit("policy", "One policy call", Unit::Seconds, metrics.policy_seconds.clone());
+        r.register("policy_calls", "Policy calls of settled rounds, by slot", metrics.policy_calls.clone());
+        r.register("policy_fuel", "Fuel that the policies of settled rounds used", metrics.policy_fuel.clone());
+        r.register(
+            "decisions_limited",
+            "Decisions that a guardrail changed: held, deferred or clamped",
+            metrics.decisions_limited.clone(),
+        );
+        r.register(
+            "policy_ready",
+            "Supers that have acknowledged a slot's policy, by its place",
+            metrics.policy_ready.clone(),
+        );
+        r.register(
+            "policy_prepared",
+            "1 when a slot's policy can run on this super now, by its place",
+            metrics.policy_prepared.clone(),
+        );
+        r.register("shadow_rounds", "Rounds that a shadow followed, by slot", metrics.shadow_rounds.clone());
+        r.register(
+            "shadow_differences",
+            "Members that a shadow paid or placed otherwise, summed over rounds",
+            metrics.shadow_differences.clone(),
+        );
+        r.register("shadow_faults", "Rounds in which a shadowed policy failed", metrics.shadow_faults.clone());
         r.register_with_unit("settle", "Settling a round", Unit::Seconds, metrics.settle_seconds.clone());
         r.register_with_unit("commit", "One durable transaction", Unit::Seconds, metrics.commit_seconds.clone());
         r.register("commit_commands", "Commands in a durable transaction", metrics.commit_commands.clone());
@@ -253,6 +300,44 @@ impl Metrics {
     /// A policy failed.
     pub fn fault(&self, slot: Slot, kind: FaultKind) {
         self.policy_faults.get_or_create(&BySlotAndKind { slot: slot.name(), kind: kind.name() }).inc();
+    }
+
+    /// A policy was called for a round that was settled, and used so much fuel.
+    pub fn policy_called(&self, slot: Slot, fuel: u64) {
+        let slot = BySlot { slot: slot.name() };
+        self.policy_calls.get_or_create(&slot).inc();
+        self.policy_fuel.get_or_create(&slot).inc_by(fuel);
+    }
+
+    /// A guardrail changed so many decisions of a slot: `held`, `deferred` or `clamped`.
+    pub fn limited(&self, slot: Slot, kind: &'static str, decisions: u32) {
+        self.decisions_limited.get_or_create(&BySlotAndKind { slot: slot.name(), kind }).inc_by(decisions.into());
+    }
+
+    /// How many supers have acknowledged a slot's policy, and whether it can run here now; `None` where the slot has none in
+    /// that place.
+    pub fn readiness(&self, slot: Slot, place: &'static str, ready: Option<(usize, bool)>) {
+        let label = BySlotAndPlace { slot: slot.name(), place };
+        match ready {
+            Some((supers, here)) => {
+                self.policy_ready.get_or_create(&label).set(i64::try_from(supers).unwrap_or(i64::MAX));
+                self.policy_prepared.get_or_create(&label).set(i64::from(here));
+            }
+            None => {
+                self.policy_ready.remove(&label);
+                self.policy_prepared.remove(&label);
+            }
+        }
+    }
+
+    /// A shadow followed a round in which it paid and placed so many members otherwise.
+    pub fn shadow(&self, slot: Slot, paid: u32, placed: u32, failed: bool) {
+        let (slot, by) = (slot.name(), BySlot { slot: slot.name() });
+        self.shadow_rounds.get_or_create(&by).inc();
+        for (kind, members) in [("paid", paid), ("placed", placed)] {
+            self.shadow_differences.get_or_create(&BySlotAndKind { slot, kind }).inc_by(members.into());
+        }
+        self.shadow_faults.get_or_create(&by).inc_by(failed.into());
     }
 
     /// A policy was called and took so long.
@@ -311,6 +396,12 @@ mod tests {
         metrics.fault(Slot::Ban, FaultKind::Fuel);
         metrics.policy(Slot::Reward, 0.001);
         metrics.claim("overclaim");
+        metrics.policy_called(Slot::Ban, 7);
+        metrics.limited(Slot::Ban, "held", 2);
+        metrics.readiness(Slot::Ban, "active", Some((3, true)));
+        metrics.readiness(Slot::Ban, "scheduled", Some((2, false)));
+        metrics.readiness(Slot::Ban, "scheduled", None);
+        metrics.shadow(Slot::Reward, 4, 0, true);
         metrics.request("GET", "/v1/nodes/{node}", 404);
         metrics.members(Standing::Banned, 2);
         let text = metrics.text();
@@ -323,12 +414,21 @@ mod tests {
             "pingward_suspect_rounds_total{cause=\"leader_change\"} 1",
             "pingward_policy_faults_total{slot=\"ban\",kind=\"fuel\"} 1",
             "pingward_policy_seconds_count{slot=\"reward\"} 1",
+            "pingward_policy_calls_total{slot=\"ban\"} 1",
+            "pingward_policy_fuel_total{slot=\"ban\"} 7",
+            "pingward_decisions_limited_total{slot=\"ban\",kind=\"held\"} 2",
+            "pingward_policy_ready{slot=\"ban\",place=\"active\"} 3",
+            "pingward_policy_prepared{slot=\"ban\",place=\"active\"} 1",
+            "pingward_shadow_rounds_total{slot=\"reward\"} 1",
+            "pingward_shadow_differences_total{slot=\"reward\",kind=\"paid\"} 4",
+            "pingward_shadow_faults_total{slot=\"reward\"} 1",
             "pingward_claims_total{outcome=\"overclaim\"} 1",
             "pingward_requests_total{method=\"GET\",route=\"/v1/nodes/{node}\",status=\"404\"} 1",
             "pingward_members{standing=\"banned\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("place=\"scheduled\""), "what is not there any more is not told: {text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, Stage};
+use kernel::command::{Chunk, Command, Operate, Operation, Operator, Ready, Stage, Unready};
 use kernel::decide::{LimitSettings, Slot};
 use kernel::id::{Digest, NodeId, RoundId, Seat};
 use kernel::limits::{CHUNK_BYTES, COMPONENT_BYTES};
@@ -98,6 +98,15 @@ pub struct Scheduled {
     pub memory_empty: u64,
 }
 
+/// A policy that was staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Its identity.
+    pub policy: Digest,
+    /// Members whose memory would start empty if it were activated now; 0 = memory is kept.
+    pub memory_empty: u64,
+}
+
 /// What a reload did.
 #[derive(Clone, Debug)]
 pub struct Reload {
@@ -179,8 +188,8 @@ impl Policies {
         if goal == Some(policy) {
             return Ok(Outcome::Unchanged { policy });
         }
-        if let Err(findings) = self.stage(slot, source, bytes, by).await? {
-            return Ok(Outcome::Refused { component: source.component.to_string(), findings });
+        if let Err(findings) = self.stage(slot, bytes, &source.config, by).await? {
+            return Ok(Outcome::Refused { component: source.component.to_string(), findings: lines(&findings) });
         }
         let name = self.inner.group.read(|state| {
             let row = state.policies.get(&policy);
@@ -192,42 +201,66 @@ impl Policies {
         Ok(Outcome::Scheduled(Scheduled { policy, name, from, memory_empty }))
     }
 
+    /// Makes a component with a config a candidate of a slot: admitted here, then known to every super, each of which
+    /// prepares it and says so (PROTOCOLS 11.2). `config` is canonical JSON. `Ok(Err(..))`: it was not admitted.
+    ///
+    /// # Errors
+    /// As [`Policies::swap`].
+    pub async fn bring_in(
+        &self,
+        slot: Slot,
+        bytes: Arc<[u8]>,
+        config: &str,
+        by: Operator,
+    ) -> Result<Result<Staged, Findings>, PolicyError> {
+        let _turn = self.inner.turn.lock().await;
+        self.stage(slot, bytes, config, by).await
+    }
+
     /// Admits a component, puts it through the log and acknowledges it. `Ok(Err(..))`: it was not admitted.
     async fn stage(
         &self,
         slot: Slot,
-        source: &PolicySource,
         bytes: Arc<[u8]>,
+        config: &str,
         by: Operator,
-    ) -> Result<Result<Digest, Vec<String>>, PolicyError> {
+    ) -> Result<Result<Staged, Findings>, PolicyError> {
         let limits = self.inner.group.read(|state| state.meta.settings.policy_limits());
-        let admitted = match self.admit(slot, Arc::clone(&bytes), source.config.clone(), limits).await? {
+        let admitted = match self.admit(slot, Arc::clone(&bytes), config.to_string(), limits).await? {
             Ok(admitted) => admitted,
-            Err(findings) => return Ok(Err(lines(&findings))),
+            Err(findings) => return Ok(Err(findings)),
         };
         let policy = admitted.digest;
         self.upload(admitted.component, &bytes).await?;
         let stage = Stage {
             slot,
             component: admitted.component,
-            config: source.config.clone(),
+            config: config.to_string(),
             description: admitted.description.clone(),
             by,
             now_ms: self.inner.group.now_ms(),
         };
         // It is here before the state knows it, else whoever watches the state would compile it a second time.
         self.change(|all| all.insert(policy, Preparation::Ready(admitted.policy)));
-        if let Err(error) = self.propose("staging", Command::Stage(stage)).await {
-            if !self.inner.group.read(|state| state.policies.contains_key(&policy)) {
-                self.change(|all| all.remove(&policy));
+        let reply = match self.propose("staging", Command::Stage(stage)).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if !self.inner.group.read(|state| state.policies.contains_key(&policy)) {
+                    self.change(|all| all.remove(&policy));
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
+        let Reply::Staged { memory_empty, .. } = reply else { return Err(unexpected("staging", &reply)) };
         self.acknowledge(policy).await?;
-        Ok(Ok(policy))
+        Ok(Ok(Staged { policy, memory_empty }))
     }
 
-    async fn admit(
+    /// Runs the checklist of admission, and changes nothing.
+    ///
+    /// # Errors
+    /// [`PolicyError::Compiler`].
+    pub async fn admit(
         &self,
         slot: Slot,
         bytes: Arc<[u8]>,
@@ -260,6 +293,17 @@ impl Policies {
                 Err(error) => return Err(error),
             };
             tries = tries.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Tells the group that a policy cannot run here, where it does not know so already.
+    async fn say_why_not(&self, policy: Digest, why: &str) -> Result<(), PolicyError> {
+        let Some(seat) = self.seat() else { return Ok(()) };
+        let said = Unready { seat, policy, why: why.to_string() };
+        let known = self.inner.group.read(|state| state.knows(&said));
+        if !known {
+            self.propose("saying that a policy cannot run here", Command::Unready(said)).await?;
         }
         Ok(())
     }
@@ -367,6 +411,10 @@ impl Policies {
                         slot = slot.name(), policy = %digest, why, again_ms = wait.as_millis() as u64,
                         "a policy of the cluster cannot run here; it is tried again, and at once on SIGHUP"
                     );
+                    // Where nobody leads just now it is said with the next try.
+                    if let Err(error) = self.say_why_not(digest, &why).await {
+                        tracing::debug!(%error, "the group was not told");
+                    }
                 }
             }
         }

@@ -75,6 +75,28 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Hands over the commands after one that was followed before, up to another, oldest first, until whoever takes them has
+    /// enough; gives whether none is missing. `after` = 0 begins at the founding.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
+    pub fn follow(
+        &self,
+        after: LogIndex,
+        last: LogIndex,
+        take: impl FnMut(LogIndex, Command) -> bool,
+    ) -> Result<bool, StoreError> {
+        let reader = self.database.begin_read().map_err(disk)?;
+        // The oldest are dropped first: as long as the one before them is there, so are they.
+        if after > LogIndex(0) && !entry::is_kept(&reader, after)? {
+            return Ok(false);
+        }
+        let _all = entry::each(&reader, after, last, take)?;
+        Ok(true)
+    }
+}
+
 /// Whether a keyframe is due when one round is the last settled one and another was when the last keyframe was kept.
 #[must_use]
 pub const fn keyframe_is_due(settled: RoundId, kept: RoundId) -> bool {

@@ -188,6 +188,18 @@ fn before(shell: &mut Shell, line: &str) {
         shell.signals("follower-2", Signal::KILL);
         until("the ban", || (shell.json(line)["standing"] == "banned").then_some(()));
     }
+    if line.starts_with("pingward policy shadow ban") {
+        until("a round with the shadow", || {
+            let shadow = shell.json(line);
+            (shadow["shadow"]["rounds"].as_u64() >= Some(2)).then_some(())
+        });
+    }
+    if line == "pingward policy list" || line.starts_with("pingward policy rollback") {
+        let policies = shell.json("pingward policy list");
+        if policies["slots"]["ban"]["scheduled"].is_null() {
+            return;
+        }
+    }
     if line.starts_with("pingward policy rollback") {
         until("the own rule", || {
             let policies = shell.json("pingward policy list");
@@ -206,6 +218,15 @@ fn after(line: &str, printed: &str) {
         _ if line.starts_with("pingward policy bench") => &["ns a member", "100000"],
         _ if line.starts_with("pingward policy test") => &["2 cases, all as expected"],
         _ if line.starts_with("pingward policy check") => &["ok\n", "my-ban-rule"],
+        _ if line.starts_with("pingward policy stage") && line.contains("--dry-run") => {
+            &["nothing was staged", "rounds", "it would"]
+        }
+        _ if line.starts_with("pingward policy stage") => &["my-ban-rule", "1 of 1 supers"],
+        _ if line.starts_with("pingward policy status") => &["ready", "my-ban-rule"],
+        _ if line.starts_with("pingward policy shadow my") => &["runs beside the active ban rule from round"],
+        _ if line.starts_with("pingward policy shadow ban") => &["would"],
+        _ if line.starts_with("pingward policy activate") => &["decides the ban slot from round"],
+        _ if line.starts_with("pingward policy rollback") => &["the ban rule before this one decides from round"],
         _ if line.starts_with("pingward bans lift") => &["lifted: one member"],
         _ if line.starts_with("pingward demo") => &["http://127.0.0.1:8080", "suspended", "missed 3 rounds in a row"],
         _ if line.contains("/v1/policies/ban/accept") => &["\"slot\":\"ban\""],
@@ -259,7 +280,8 @@ fn every_command_does_what_the_page_says() {
                 assert!(checks.contains(words), "`.ci/run` does not run `{words}`");
                 continue;
             }
-            let needs_target = line.contains("my-ban-rule.wasm") || line.contains("policy rollback");
+            let needs_target =
+                ["my-ban-rule", "policy rollback", "policy shadow"].iter().any(|part| line.contains(part));
             if line.starts_with("curl") && !has_curl || needs_target && !has_target {
                 skipped.push(line.to_string());
                 continue;

@@ -29,6 +29,18 @@ fn a_group_that_is_killed_paused_cut_off_grown_and_shrunk_under_load_loses_nothi
 }
 
 #[test]
+fn rules_change_under_load_while_leaders_are_killed_and_no_round_is_mixed_or_lost() {
+    let said = hurt(
+        &["--kills", "0", "--pauses", "0", "--partitions", "0", "--swaps", "6", "--followers", "10", "--most", "3"],
+        true,
+    );
+    for what in ["ban rule activated", "reward rule taken back", "6 swaps of rules: each round was decided by one rule"]
+    {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[test]
 fn the_same_holds_where_the_network_is_one_of_proxies() {
     let said = hurt(&["--kills", "1", "--pauses", "0", "--partitions", "1", "--followers", "10", "--most", "3"], false);
     assert!(said.contains("user-space proxies"), "{said}");

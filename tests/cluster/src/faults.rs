@@ -17,6 +17,8 @@ use crate::load::{Done, Load};
 use crate::net::Net;
 use crate::supers::{Supers, get, read, until};
 
+mod swaps;
+
 /// How long a super is paused.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long supers are cut off from each other.
@@ -36,6 +38,9 @@ pub struct Options {
     /// Times that supers are cut off from each other for 5 s.
     #[arg(long, default_value_t = 10)]
     partitions: usize,
+    /// Times that a rule is changed or taken back, with kills of the leader in between.
+    #[arg(long, default_value_t = 0)]
+    swaps: usize,
     /// Supers to which the group grows at the end, before it shrinks to three again.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=5))]
     most: u8,
@@ -69,6 +74,11 @@ pub struct Report {
     pub stall: Duration,
     /// What followers missed while this process did not run.
     pub excused: usize,
+    /// Rules that were changed.
+    pub swaps: usize,
+    /// Length of the rounds that a swap took effect with and no kill was near, ms: the median and the longest; and the median
+    /// of all other rounds.
+    pub swap_rounds: (Option<u64>, Option<u64>, Option<u64>),
     /// Rounds that were settled, and those among them that were suspect.
     pub rounds: (usize, usize),
     net: &'static str,
@@ -104,6 +114,13 @@ impl Report {
                 "writes resumed after {} kills of the leader: {median:.2?} at the median (target 1 s), {late:.2?} at p99 \
                  (target 2 s), {worst:.2?} at worst",
                 self.resumed.len()
+            );
+        }
+        if let (swaps @ 1.., (Some(median), Some(longest), Some(others))) = (self.swaps, self.swap_rounds) {
+            let _ = writeln!(
+                text,
+                "{swaps} swaps of rules: each round was decided by one rule, the same on all supers; the rounds of swaps without \
+                 a kill took {median} ms at the median and {longest} at most, all others {others} ms at the median"
             );
         }
         for wrong in &self.wrong {
@@ -153,7 +170,8 @@ async fn run_in(dir: &Path, options: &Options) -> Result<Report> {
     let dice = Dice::new(options.seed ^ 0x5eed);
     let patience = Duration::from_millis(options.round_ms / 4);
     let stalls = Stalls::watch();
-    let mut run = Run { supers, load, dice, report: &mut report, stalls, patience, checked: 0 };
+    let changes = Vec::new();
+    let mut run = Run { supers, load, dice, report: &mut report, stalls, patience, checked: 0, changes };
     let done = run.all(options).await;
     let Run { supers, mut load, .. } = run;
     done?;
@@ -213,6 +231,8 @@ struct Run<'a> {
     /// Half of the time that followers have to answer: where this process did not run for as long, they were not up.
     patience: Duration,
     checked: u64,
+    /// Rules that were changed.
+    changes: Vec<swaps::Change>,
 }
 
 impl Run<'_> {
@@ -221,6 +241,10 @@ impl Run<'_> {
         for kill in 0..options.kills {
             self.kill().await.with_context(|| format!("kill {}", kill + 1))?;
         }
+        for swap in 0..options.swaps {
+            self.swap(swap).await.with_context(|| format!("swap {}", swap + 1))?;
+        }
+        self.judge_swaps().await?;
         for pause in 0..options.pauses {
             self.pause().await.with_context(|| format!("pause {}", pause + 1))?;
         }

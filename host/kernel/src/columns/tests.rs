@@ -93,6 +93,7 @@ fn seat(state: &mut State, slot: Slot, policy: Digest, description: &Description
         ready: Vec::new(),
         staged: RoundId(0),
         unused_since: RoundId(0),
+        unready: Vec::new(),
     };
     state.policies.insert(policy, row);
     let slot = state.slot_mut(slot);

@@ -21,6 +21,7 @@ impl Command {
             Self::Supers(_) => "supers",
             Self::OperateIf(_) => "operate_if",
             Self::Restore(_) => "restore",
+            Self::Unready(_) => "unready",
         }
     }
 
@@ -45,7 +46,7 @@ impl Command {
             Self::Supers(supers) => &mut supers.now_ms,
             Self::OperateIf(only) => &mut only.operate.now_ms,
             Self::Restore(restore) => &mut restore.now_ms,
-            Self::Chunk(_) | Self::Ready(_) => return,
+            Self::Chunk(_) | Self::Ready(_) | Self::Unready(_) => return,
         };
         *stamp = now_ms;
     }

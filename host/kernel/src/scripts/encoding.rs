@@ -7,14 +7,14 @@ use minicbor::Encode;
 use super::world::{START_MS, Seen, World, node, policy};
 use crate::command::{
     Amount, Claim, Command, Compensation, Lead, Leave, Operate, OperateIf, Operation, Operator, Outdated, Ready,
-    Restore, SettingChange, Super, Supers,
+    Restore, SettingChange, Super, Supers, Unready,
 };
 use crate::decide::{Fault, FaultKind, Slot};
 use crate::id::{Digest, Genesis, LogIndex, MemberNumber, ProtocolVersion, RoundId, Seat, Term};
 use crate::ledger::{Account, Wallet};
 use crate::members::{ClaimAnswer, Hot, LastClaim, Place};
 use crate::outcome::{Author, Change, Kind, Line, Move, Reject, Write};
-use crate::policies::{Scheduled, SlotRow};
+use crate::policies::{Scheduled, Shadowed, SlotRow};
 use crate::round::{Presence, SeatRow};
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -63,13 +63,14 @@ fn rows_have_these_bytes() {
         active: Some(policy("a")),
         previous: Some(policy("b")),
         builtin: Some(policy("c")),
-        scheduled: Some(Scheduled { policy: None, round: RoundId(1), returned: true }),
+        scheduled: Some(Scheduled { policy: None, round: RoundId(1), returned: true, emergency: true }),
         faults: vec![RoundId(2)],
         deadline_faults: 3,
         held: true,
         file_said: Some(policy("d")),
         faults_total: 4,
         moves_accepted: RoundId(5),
+        shadow: Some(Shadowed { policy: policy("e"), since: LogIndex(6), round: RoundId(7) }),
     };
     let moved = Move {
         index: LogIndex(1),
@@ -116,12 +117,12 @@ fn rows_have_these_bytes() {
     check(&[
         ("hot", hash(&vec![(MemberNumber(1), hot())]), "8dc4c73a"),
         ("wallet", hash(&Wallet { balance: Points(1), empty_since_ms: Some(2) }), "94f3e3eb"),
-        ("slot", hash(&slot), "594630b9"),
+        ("slot", hash(&slot), "b359f959"),
         ("move", hash(&moved), "96000736"),
         ("line", hash(&line), "f8460598"),
         ("change", hash(&change), "02c82896"),
         ("last claim", hash(&claim), "14a1c577"),
-        ("settings", hash(&Settings::default()), "46305d6d"),
+        ("settings", hash(&Settings::default()), "4b82cb9c"),
     ]);
 }
 
@@ -192,8 +193,8 @@ fn what_a_first_round_leaves_has_these_bytes() {
     }
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
-        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 939f4972 1ca27929 6515ae31 abdb523f"),
-        ("policy", hash(&staged), "31e0d73a"),
+        ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 ebcf132d 1ca27929 6515ae31 0badd30a"),
+        ("policy", hash(&staged), "e6fb7543"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
     ]);
@@ -221,6 +222,8 @@ fn commands_have_these_bytes() {
         Operation::SetBuiltin { slot: Slot::Reward, policy: policy("a") },
         Operation::FileSaid { slot: Slot::Reward, policy: policy("a") },
         Operation::FileSettings(vec![change]),
+        Operation::Emergency { slot: Slot::Reward, policy: policy("a"), round: None },
+        Operation::Shadow { slot: Slot::Reward, policy: Some(policy("a")) },
     ];
     let operations: Vec<Command> = operations
         .into_iter()
@@ -229,18 +232,20 @@ fn commands_have_these_bytes() {
     let outdated = Outdated { node, version: ProtocolVersion { major: 1, minor: 2 }, now_ms };
     let lead = Lead { term: Term(1), leader: node, now_ms };
     let ready = Ready { seat: Seat(1), policy: policy("a") };
+    let unready = Unready { seat: Seat(1), policy: policy("a"), why: "why".into() };
     let sits = Super { node, name: "name".into(), address: "a:1".into() };
     let restore = Restore { genesis: Genesis([5; 16]), founder: sits.clone(), now_ms };
     let supers = Supers { changed: LogIndex(1), supers: vec![sits], now_ms };
     let accept = Operate { by: Operator::Socket, reason: "why".into(), now_ms, what: Operation::AcceptRound };
     let only = OperateIf { tag: policy("a"), operate: accept };
     check(&[
-        ("operations", hash(&operations), "f21a306b"),
+        ("operations", hash(&operations), "0e6125c8"),
         ("claim", hash(&Command::Claim(claim)), "24c97f37"),
         ("leave", hash(&Command::Leave(Leave { node, now_ms })), "a58e369c"),
         ("outdated", hash(&Command::Outdated(outdated)), "8f011fe7"),
         ("lead", hash(&Command::Lead(lead)), "81f19908"),
         ("ready", hash(&Command::Ready(ready)), "9d7c0844"),
+        ("unready", hash(&Command::Unready(unready)), "02e6c85c"),
         ("supers", hash(&Command::Supers(supers)), "9f867843"),
         ("operate_if", hash(&Command::OperateIf(only)), "0c912461"),
         ("restore", hash(&Command::Restore(restore.into())), "0d08f991"),

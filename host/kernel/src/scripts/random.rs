@@ -8,7 +8,7 @@ use super::shelf::{check_encoding, same};
 use super::world::{Seen, World, node, policy};
 use crate::command::{
     Amount, Answer, Chunk, Claim, Command, Compensation, Found, Ip, Lead, Leave, Operate, OperateIf, Operation,
-    Operator, Outdated, Ready, SettingChange, Settle, Stage, Super, Supers,
+    Operator, Outdated, Ready, SettingChange, Settle, Stage, Super, Supers, Unready,
 };
 use crate::decide::{Fault, FaultKind, Slot, Tariff};
 use crate::id::{ClusterId, Digest, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
@@ -382,8 +382,15 @@ impl Chance {
                 let round = self.one_in(2).then(|| RoundId((settled.0 + 5).saturating_sub(self.below(6))));
                 Operation::Activate { slot: Rule::parse(rule).slot(), policy: policy(rule), round }
             }
+            10 if self.one_in(3) => {
+                Operation::Emergency { slot: Rule::parse(rule).slot(), policy: policy(rule), round: None }
+            }
             10 => Operation::Rollback(slot),
             11 => Operation::SetBuiltin { slot, policy: policy(rule) },
+            12 if self.one_in(2) => {
+                let policy = self.one_in(2).then(|| policy(rule));
+                Operation::Shadow { slot: Rule::parse(rule).slot(), policy }
+            }
             12 => Operation::FileSaid { slot, policy: policy(rule) },
             _ if self.one_in(100) => Operation::LiftNodes(vec![self.node(); LIFTS + 1]),
             _ if self.one_in(100) => {
@@ -403,6 +410,8 @@ impl Chance {
             ("guardrails.bans_round_min", 4),
             ("guardrails.tariff_max", 1_200),
             ("guard.suspect_rounds", 4),
+            ("guardrails.notice_rounds", 6),
+            ("guardrails.notice_always", 3),
             ("round.ping_timeout_ms", 9_000),
             ("no.such_key", 2),
         ];
@@ -436,6 +445,10 @@ impl Chance {
                 let component = Digest::of(&[self.below(6) as u8]);
                 let (size, offset) = (self.below(9) as u32, self.below(9) as u32);
                 Command::Chunk(Chunk { component, size, offset, bytes: self.bytes(9) })
+            }
+            _ if self.one_in(4) => {
+                let (seat, why) = (Seat(self.below(2) as u8), "é".repeat(self.below(150) as usize));
+                Command::Unready(Unready { seat, policy: policy(rule), why })
             }
             _ => Command::Ready(Ready { seat: Seat(0), policy: policy(rule) }),
         }

@@ -34,7 +34,7 @@ impl Rule {
 
     pub(crate) fn slot(&self) -> Slot {
         match self.name.as_str() {
-            "strikes" | "tyrant" | "lenient" | "broken-ban" | "odd-ban" => Slot::Ban,
+            "strikes" | "tyrant" | "lenient" | "creep" | "broken-ban" | "odd-ban" => Slot::Ban,
             _ => Slot::Reward,
         }
     }
@@ -45,6 +45,7 @@ impl Rule {
         let (memory_bytes, schema, reasons) = match self.name.as_str() {
             "strikes" | "lenient" => (1, "misses", vec!["missed", "too many misses", "not observed"]),
             "tyrant" => (2, "tyrant", vec!["because"]),
+            "creep" => (1, "creep", vec!["its turn came"]),
             "count" => (4, "count", vec!["counted"]),
             _ => (0, "", vec!["paid"]),
         };
@@ -59,13 +60,21 @@ impl Rule {
     }
 
     /// `strikes:WARN,SUSPEND,BAN,ROUNDS` gives a strike a miss and takes one back for each round up; `lenient` finds
-    /// everybody good; `tyrant:ROUNDS` bans everybody; `broken-ban` traps; `odd-ban` answers with codes that there are not.
+    /// everybody good; `tyrant:ROUNDS` bans everybody; `creep:N` suspends one more each N rounds; `broken-ban` traps; `odd-ban` answers with codes that there are not.
     pub(crate) fn judge(&self, rows: &[Row<'_>]) -> Answer<BanColumns> {
         let mut columns = BanColumns::default();
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for row in rows {
+        for (at, row) in rows.iter().enumerate() {
             let mut memory = row.memory.to_vec();
             let (strikes, standing, until, reason) = match self.name.as_str() {
+                "creep" => {
+                    let rounds = memory.first_mut().map_or(0, |rounds| {
+                        *rounds = rounds.saturating_add(1);
+                        usize::from(*rounds)
+                    });
+                    let out = rounds / self.number(0, 1).max(1) as usize > at;
+                    if out { (1, Standing::Suspended, 0, 1) } else { (0, Standing::Good, 0, 0) }
+                }
                 "strikes" => {
                     let strikes = match row.presence {
                         Presence::Down => row.member.hot.strikes.saturating_add(1),

@@ -6,16 +6,16 @@
 //! besides), `stale WHAT` (a settlement that does not fit), `claim A AMOUNT|all seq=N [to=B] [expires=MS]`, `earn A N`,
 //! `wait MS`. By an operator: `ban A N`, `lift A..`, `lift policy=RULE since=N`, `accept round|SLOT`,
 //! `compensate A N [round=N]`, `class A N`, `set K=V..`, `file K=V..`, `stage RULE [unready]`, `activate RULE [round=N]`,
-//! `rollback SLOT`, `builtin RULE`. What there is: `show A..`, `queue`, `books`, `settings K..`, `trusted`.
+//! `emergency RULE [round=N]`, `rollback SLOT`, `builtin RULE`, `shadow RULE|SLOT`; a super says `unready RULE WHY`. What there is: `show A..`, `queue`, `books`, `settings K..`, `trusted`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::print;
 use super::rules::Rule;
 use super::world::{START_MS, Seen, World, name, node, policy};
-use crate::command::{Amount, Claim, Command, Compensation, Ip, Leave, Operation, Outdated, SettingChange};
+use crate::command::{Amount, Claim, Command, Compensation, Ip, Leave, Operation, Outdated, SettingChange, Unready};
 use crate::decide::{FaultKind, Slot};
-use crate::id::{Digest, NodeId, RoundId};
+use crate::id::{Digest, NodeId, RoundId, Seat};
 use crate::outcome::Outcome;
 use crate::round::cause;
 use crate::settings::Settings;
@@ -92,6 +92,11 @@ impl Run {
             "round" => self.rounds(1, &words, false),
             "rounds" => self.rounds(words.number(0)?, &words, true),
             "stale" => self.stale(&words),
+            "unready" => {
+                let (policy, why) = (policy(words.plain(0)?), words.plain(1)?.to_string());
+                let outcome = self.world.apply(Command::Unready(Unready { seat: Seat(0), policy, why }));
+                Ok(self.print(&outcome, false))
+            }
             "claim" => self.claim(&words),
             "wait" => {
                 self.world.now_ms += words.number(0)?;
@@ -161,6 +166,18 @@ impl Run {
                 let round = words.named("round")?.map(RoundId);
                 Operation::Activate { slot: Rule::parse(rule).slot(), policy: policy(rule), round }
             }
+            "emergency" => {
+                let rule = words.plain(0)?;
+                let round = words.named("round")?.map(RoundId);
+                Operation::Emergency { slot: Rule::parse(rule).slot(), policy: policy(rule), round }
+            }
+            "shadow" => match words.plain(0)?.parse::<Slot>() {
+                Ok(slot) => Operation::Shadow { slot, policy: None },
+                Err(_) => {
+                    let rule = words.plain(0)?;
+                    Operation::Shadow { slot: Rule::parse(rule).slot(), policy: Some(policy(rule)) }
+                }
+            },
             "rollback" => Operation::Rollback(slot(0)?),
             "builtin" => {
                 let rule = words.plain(0)?;

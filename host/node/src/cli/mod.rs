@@ -23,6 +23,7 @@ mod run;
 mod setup;
 mod sign;
 mod source;
+mod stage;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -206,7 +207,7 @@ mod tests {
                 assert!(command.get_arguments().any(|arg| arg.get_long() == Some("api")), "{path}");
             }
         });
-        assert_eq!(changes, 14);
+        assert_eq!(changes, 17);
     }
 
     #[track_caller]

@@ -36,6 +36,11 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// For a command whose `--config` means another file.
+    pub(super) const fn of(config: PathBuf, token_file: Option<PathBuf>, api: Option<String>, output: Output) -> Self {
+        Self { config, token_file, api, output }
+    }
+
     /// What was typed wins over what stands in the environment; of what was typed, a token wins over the socket: whoever
     /// gives one means another machine or another user.
     pub(super) fn client(&self) -> Result<Api, Failure> {
@@ -104,7 +109,7 @@ fn check_token(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn reason(text: &str) -> Result<String, String> {
+pub(super) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("say why, in a few words: it is kept in the change log".into()),
         text if text.len() > REASON_BYTES => Err(format!("at most {REASON_BYTES} bytes are kept")),

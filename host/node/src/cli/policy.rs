@@ -10,6 +10,7 @@ use super::capture::Capture;
 use super::operate::{AcceptPolicy, Rollback};
 use super::play::Test;
 use super::source::Reading;
+use super::stage::{Activate, ShadowPolicy, Stage, Status};
 use super::wait;
 use crate::failure::Failure;
 use crate::text::{Columns, NONE, capture_hint, field, list};
@@ -25,6 +26,10 @@ pub enum Policy {
     Bench(Bench),
     Capture(Capture),
     List(List),
+    Stage(Stage),
+    Status(Status),
+    Shadow(ShadowPolicy),
+    Activate(Activate),
     Accept(AcceptPolicy),
     Rollback(Rollback),
 }
@@ -40,6 +45,10 @@ impl Policy {
             Self::Bench(bench) => bench.run(),
             Self::Capture(capture) => wait(capture.run()),
             Self::List(list) => wait(list.run()),
+            Self::Stage(stage) => wait(stage.run()),
+            Self::Status(status) => wait(status.run()),
+            Self::Shadow(shadow) => wait(shadow.run()),
+            Self::Activate(activate) => wait(activate.run()),
             Self::Accept(accept) => wait(accept.run()),
             Self::Rollback(rollback) => wait(rollback.run()),
         }
@@ -83,13 +92,19 @@ fn list_text(answer: &Value) -> String {
         };
         add("active", row.get("active").unwrap_or(&none));
         add("previous", row.get("previous").unwrap_or(&none));
+        add("shadow", row.get("shadow").unwrap_or(&none));
         for staged in list(row, "staged") {
             add("staged", staged);
         }
         if let Some(scheduled) = row.get("scheduled").filter(|scheduled| scheduled.is_object()) {
             let digest = scheduled.get("policy").map_or_else(|| NONE.into(), |policy| field(policy, "digest"));
             let from = field(scheduled, "round");
-            remarks.push_str(&format!("{slot}: {digest} decides from round {from} on\n"));
+            let how = match (field(scheduled, "returned").as_str(), field(scheduled, "emergency").as_str()) {
+                ("yes", _) => ": the one that decides failed too often",
+                (_, "yes") => ": an emergency, without notice",
+                _ => "",
+            };
+            remarks.push_str(&format!("{slot}: {digest} decides from round {from} on{how}\n"));
         }
         if row.get("faults_total").and_then(Value::as_u64).is_some_and(|faults| faults > 0) {
             remarks.push_str(&format!("{slot}: {} faults since the founding\n", field(row, "faults_total")));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel::command::{Amount, Command, Operate, Operation, Operator};
 use kernel::decide::Slot;
-use kernel::id::NodeId;
+use kernel::id::{Digest, NodeId};
 use kernel::outcome::{Notice, Reply};
 use kernel::standing::Standing;
 use kernel::state::State;
@@ -523,6 +523,9 @@ impl Cluster {
             let leader = self.best().map(|best| best.key.id());
             lines.extend(self.supers.iter().map(|member| super_line(member, &members, leader)));
         }
+        if let Some(part) = self.part() {
+            lines.extend(Slot::ALL.into_iter().flat_map(|slot| rule_lines(part, slot)));
+        }
         lines
     }
 
@@ -554,6 +557,30 @@ impl Cluster {
 }
 
 /// A super in one line: what it is in the group, how far behind, and who is attached to it.
+/// What is to come for a slot, and what runs beside its rule.
+fn rule_lines(part: &SuperPart, slot: Slot) -> Vec<String> {
+    let name = |state: &State, policy: Option<Digest>| {
+        let row = policy.and_then(|policy| state.policies.get(&policy));
+        row.map_or_else(|| "none".into(), |row| format!("{} {}", row.description.name, row.description.version))
+    };
+    let (scheduled, shadow) = part.group.read(|state| {
+        let row = &state.slot(slot).row;
+        let scheduled = row.scheduled.map(|next| (name(state, next.policy), next.round));
+        (scheduled, row.shadow.map(|shadow| name(state, Some(shadow.policy))))
+    });
+    let mut lines = Vec::new();
+    if let Some((next, round)) = scheduled {
+        lines.push(format!("the {slot} rule changes with round {round}: {next}"));
+    }
+    if let (Some(shadow), Some(seen)) = (shadow, part.shadows.seen(slot)) {
+        lines.push(format!(
+            "beside the {slot} rule: {shadow}, {} rounds, {} members otherwise",
+            seen.tally.rounds, seen.tally.members_otherwise
+        ));
+    }
+    lines
+}
+
 fn super_line(member: &Member, members: &[raft::Member], leader: Option<NodeId>) -> String {
     let name = member.name();
     let Some(part) = member.part() else { return format!("{name:<12} killed: `restart {name}`") };

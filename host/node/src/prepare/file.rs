@@ -122,7 +122,7 @@ impl Policies {
             return Ok(());
         }
         let staged = self.inner.group.read(|state| state.policies.contains_key(&policy));
-        if !staged && let Err(findings) = self.stage(slot, &source, bytes, Operator::File).await? {
+        if !staged && let Err(findings) = self.stage(slot, bytes, &source.config, Operator::File).await? {
             tracing::warn!(slot = slot.name(), ?findings, "the builtin policy is not admitted under these settings");
             return Ok(());
         }

@@ -189,12 +189,23 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
         let leadership = *part.group.leadership().borrow();
         metrics.leading.set(i64::from(leadership.ready && leadership.leader == Some(app.context().node)));
         metrics.streams.set(i64::try_from(part.streams.count()).unwrap_or(i64::MAX));
-        let to = metrics.clone();
+        let (to, policies) = (metrics.clone(), part.policies.clone());
         app.read_in_turn(Fresh::LOCAL, &app.places.counts, move |state| {
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             to.settled_round.set(number(state.meta.settled.0));
             to.queue.set(number(state.queue.len() as u64));
             to.issued.set(state.meta.issued.0);
+            for slot in Slot::ALL {
+                let row = &state.slot(slot).row;
+                let scheduled = row.scheduled.and_then(|scheduled| scheduled.policy);
+                let places =
+                    [("active", row.active), ("scheduled", scheduled), ("shadow", row.shadow.map(|s| s.policy))];
+                for (place, policy) in places {
+                    let known = policy.and_then(|policy| Some((policy, state.policies.get(&policy)?)));
+                    let ready = known.map(|(policy, row)| (row.ready.len(), policies.prepared(&policy).is_some()));
+                    to.readiness(slot, place, ready);
+                }
+            }
             for standing in STANDINGS {
                 let count = state.members.values().filter(|member| member.hot.standing == standing).count();
                 to.members(standing, count as u64);

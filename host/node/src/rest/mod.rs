@@ -33,7 +33,9 @@ mod rewards;
 mod rounds;
 pub mod serve;
 mod settings;
+mod shadow;
 mod signed;
+mod stage;
 mod status;
 mod tag;
 
@@ -126,6 +128,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(inputs::inputs))
         .routes(routes!(operate::accept_round))
         .routes(routes!(policies::policies))
+        .routes(routes!(stage::stage))
+        .routes(routes!(stage::activate))
+        .routes(routes!(shadow::report, shadow::begin))
         .routes(routes!(operate::accept_policy))
         .routes(routes!(operate::rollback))
         .routes(routes!(operate::compensate))

@@ -64,7 +64,7 @@ async fn changed(app: &App, by: impl Into<Decider>, reason: String, what: Operat
     Ok(Done(StatusCode::OK, Changed { changed: count }))
 }
 
-async fn from(app: &App, by: Decider, reason: String, what: Operation) -> Result<Done<From>, Problem> {
+pub(super) async fn from(app: &App, by: Decider, reason: String, what: Operation) -> Result<Done<From>, Problem> {
     let reply = decide(app, by, reason, what).await?;
     let Reply::From { round, memory_empty } = reply else { return Err(unexpected(&reply)) };
     Ok(Done(StatusCode::ACCEPTED, From { round: round.0, memory_empty }))

@@ -31,6 +31,8 @@ pub struct Places {
     pub history: Turns,
     /// Counts of all members.
     pub counts: Turns,
+    /// Dry runs of policies: each keeps a core busy for seconds.
+    pub dry_runs: Turns,
     /// The one backup that is under way: it holds a copy of the state on the disk.
     pub backups: Arc<Semaphore>,
 }
@@ -44,6 +46,7 @@ impl Default for Places {
             lists: Turns::of(cores - 1),
             history: Turns::of(cores / 2),
             counts: Turns::of(1),
+            dry_runs: Turns::of(1),
             backups: Arc::new(Semaphore::new(1)),
         }
     }

@@ -151,7 +151,14 @@ codes! {
     NothingToRollBack "nothing_to_roll_back" 409 "the slot has no previous policy",
         "no other policy was in force before, or it failed and was dropped", "activate a staged one instead";
     PolicyNotReady "policy_not_ready" 409 "the policy is not ready",
-        "a majority of the supers has not compiled and tested it", "wait for the seats in `missing`, then try again";
+        "a majority of the supers has not compiled and tested it",
+        "`missing` names them, with the reason where one cannot; GET /v1/policies tells when they are ready";
+    NotAdmitted "not_admitted" 422 "the component is not admitted",
+        "it failed a check of admission; the cluster does not hear of it, and what decides goes on",
+        "`findings` says what is wrong and how to mend it; `pingward policy check` runs the same checks without a node";
+    BadForm "bad_form" 400 "the form is not understood",
+        "the body is no multipart/form-data, or a part is unknown, missing or not of its type",
+        "send the parts `component`, a file, and `config`, JSON text";
     TooEarly "too_early" 409 "the round is too early",
         "a change of rules counts from two rounds after the last settled one", "use the round in `earliest` or a later one";
     BadChunk "bad_chunk" 400 "a piece of the component does not fit",

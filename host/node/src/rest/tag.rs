@@ -19,11 +19,13 @@ use super::answer::Read;
 use super::problem::{Code, Problem};
 
 /// Changes of what has a tag.
-const CONDITIONAL: [&str; 7] = [
+const CONDITIONAL: [&str; 9] = [
     "/v1/settings",
     "/v1/nodes/{node}/class",
     "/v1/policies/{slot}/accept",
+    "/v1/policies/{slot}/activate",
     "/v1/policies/{slot}/rollback",
+    "/v1/policies/{slot}/shadow",
     "/v1/cluster/members",
     "/v1/cluster/members/{node}",
     "/v1/cluster/members/{node}/promote",

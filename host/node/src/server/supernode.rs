@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
 use crate::roles::peers::Peers;
 use crate::roles::supernode::{Order, Parts, Supernode};
+use crate::shadow::{self, Shadows};
 use crate::streams::Streams;
 use crate::text::capture_hint;
 use crate::{compiling, grpc, tls};
@@ -80,6 +81,15 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let streams = Streams::default();
     let (order_sender, order) = watch::channel(Order::default());
     let events = Events::new(group.now_ms());
+    let shadows = Shadows::default();
+    let following = Box::new(shadow::Parts {
+        group: group.clone(),
+        store: Arc::clone(&store),
+        policies: policies.clone(),
+        events: events.clone(),
+        metrics: Arc::clone(&base.metrics),
+        shadows: shadows.clone(),
+    });
     let context = Arc::new(Context {
         node,
         name: config.name.clone(),
@@ -94,6 +104,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
             streams: streams.clone(),
             order,
             policies: policies.clone(),
+            shadows,
             in_memory,
         }),
     });
@@ -151,6 +162,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     if ready.group.read(State::is_founded) {
         ready.ready(config, founded).await?;
         base.serve_rest(&context)?;
+        tasks.spawn("shadows", shadow::keep_up(following, draining.clone()));
         tasks.spawn("preparing policies", ready.policies.keep_up(draining));
         tasks.spawn("the super's loop", Box::pin(supernode.run()));
     } else {
@@ -163,6 +175,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
                 joined = ready.group.joined() => joined?,
             }
             ready.ready(&config, false).await?;
+            of_it.spawn("shadows", shadow::keep_up(following, draining.clone()));
             of_it.spawn("preparing policies", ready.policies.keep_up(draining));
             supernode.run().await
         });
@@ -391,7 +404,15 @@ fn count(notice: &Notice, metrics: &Metrics) {
     match notice {
         Notice::Round(record) => {
             metrics.settled(record.marks.causes);
+            // Points and tariffs are clamped too, but nearly all that is cut is a ban's.
+            for (kind, decisions) in [("held", record.held), ("deferred", record.deferred), ("clamped", record.clamped)]
+            {
+                metrics.limited(Slot::Ban, kind, decisions);
+            }
             for slot in &record.slots {
+                if slot.called {
+                    metrics.policy_called(slot.slot, slot.fuel);
+                }
                 if let Some(fault) = &slot.fault {
                     metrics.fault(slot.slot, fault.kind);
                     let policy = slot.policy.as_ref().map(Digest::to_string).unwrap_or_default();

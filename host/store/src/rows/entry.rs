@@ -92,6 +92,12 @@ pub(crate) fn read(reader: &ReadTransaction, index: LogIndex) -> Result<Option<C
     table.get(index.0).map_err(disk)?.map(|row| unpack(index.0, row.value())).transpose()
 }
 
+/// Whether an entry is still kept.
+pub(crate) fn is_kept(reader: &ReadTransaction, index: LogIndex) -> Result<bool, StoreError> {
+    let table = reader.open_table(ENTRIES).map_err(disk)?;
+    Ok(table.get(index.0).map_err(disk)?.is_some())
+}
+
 /// Hands over the entries after one and up to another, oldest first, until there is none or whoever takes them has enough; gives whether all
 /// were taken.
 pub(crate) fn each(

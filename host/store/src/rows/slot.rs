@@ -40,8 +40,8 @@ pub(crate) fn write(transaction: &WriteTransaction, slot: Slot, row: &SlotRow) -
 
 #[cfg(test)]
 mod tests {
-    use kernel::id::RoundId;
-    use kernel::policies::Scheduled;
+    use kernel::id::{LogIndex, RoundId};
+    use kernel::policies::{Scheduled, Shadowed};
 
     use super::*;
     use crate::rows::check;
@@ -56,6 +56,7 @@ mod tests {
                 policy: draw.maybe(Draw::digest),
                 round: RoundId(draw.number()),
                 returned: draw.coin(),
+                emergency: draw.coin(),
             }),
             faults: draw.some(|draw| RoundId(draw.number())),
             deadline_faults: draw.number() as u32,
@@ -63,12 +64,17 @@ mod tests {
             file_said: draw.maybe(Draw::digest),
             faults_total: draw.number(),
             moves_accepted: RoundId(draw.number()),
+            shadow: draw.maybe(|draw| Shadowed {
+                policy: draw.digest(),
+                since: LogIndex(draw.number()),
+                round: RoundId(draw.number()),
+            }),
         }
     }
 
     #[test]
     fn a_slot_comes_back() {
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "1be416421d52cdbf");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "d715f3ea17461be8");
     }
 
     #[test]

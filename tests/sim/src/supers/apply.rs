@@ -117,7 +117,8 @@ impl World {
             | Command::Restore(_)
             | Command::Chunk(_)
             | Command::Stage(_)
-            | Command::Ready(_) => {}
+            | Command::Ready(_)
+            | Command::Unready(_) => {}
         }
         self.answer_proposal(id, index, term, outcome.reply);
     }

@@ -49,7 +49,7 @@ fn the_policies_of_a_leader_are_those_in_force_and_those_of_the_round_after_the_
     state.slot_mut(Slot::Reward).row.active = Some(digest(1));
     for (round, policies) in [(11, vec![1, 2, 3]), (12, vec![1, 2])] {
         let round = RoundId(round);
-        state.slot_mut(Slot::Ban).row.scheduled = Some(Scheduled { policy: Some(digest(3)), round, returned: false });
+        state.slot_mut(Slot::Ban).row.scheduled = Some(Scheduled::from(round, digest(3)));
         assert_eq!(super::policies(&state), policies.into_iter().map(digest).collect::<Vec<_>>(), "{round}");
     }
 }

@@ -12,4 +12,5 @@ mod problems;
 mod reads;
 mod rig;
 mod socket;
+mod stage;
 mod tags;

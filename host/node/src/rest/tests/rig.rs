@@ -31,6 +31,7 @@ use crate::rest::access::Admin;
 use crate::rest::{App, Entrances, app, entrances};
 use crate::roles::follower::FollowerView;
 use crate::roles::supernode::Order;
+use crate::shadow::Shadows;
 use crate::streams::Streams;
 use crate::tasks::Tasks;
 
@@ -263,6 +264,7 @@ pub fn a_super(node: NodeId, name: &str, group: Group, store: Arc<Store>, order:
         public_addresses: false,
         part: Part::Super(SuperPart {
             policies: Policies::new(group.clone(), node, policy::Engine::new().unwrap()),
+            shadows: Shadows::default(),
             group,
             store,
             streams: Streams::default(),

@@ -9,6 +9,7 @@ mod inputs;
 mod ledger;
 mod nodes;
 mod policies;
+mod shadow;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,7 +29,9 @@ pub use ledger::{AccountView, EntryView, RewardView};
 pub use nodes::{BanNow, NodeDetail, NodeView, QueueEntry, Seen, super_view};
 pub use policies::{
     PoliciesView, PolicyView, ReplicaView, ScheduledView, SettingsNext, SettingsView, SlotFault, SlotView, Slots,
+    replicas,
 };
+pub use shadow::{DiffersView, ShadowFault, ShadowRound, ShadowView, SumsView};
 
 /// A view as a JSON value.
 pub fn json<T: Serialize>(view: &T) -> Value {

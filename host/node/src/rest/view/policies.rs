@@ -101,7 +101,7 @@ pub struct PolicyView {
     pub memory_bytes: u32,
     /// Memory survives a swap between policies of the same schema and size.
     pub memory_schema: Option<String>,
-    /// `active`, `previous`, `scheduled` or `staged`.
+    /// `active`, `previous`, `scheduled`, `shadow` or `staged`.
     pub state: &'static str,
     /// It comes with the binary and is the last resort of an automatic return.
     pub builtin: bool,
@@ -114,8 +114,40 @@ pub struct PolicyView {
 pub struct ReplicaView {
     /// The super.
     pub node: String,
-    /// `ready` or `waiting`.
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// `ready`; `waiting` while it compiles, or does not answer; `failed` when it cannot run it.
     pub state: &'static str,
+    /// Why it cannot run it.
+    pub why: Option<String>,
+}
+
+impl ReplicaView {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let who = self.name.as_deref().unwrap_or(&self.node);
+        self.why.as_ref().map_or_else(|| format!("{who} ({})", self.state), |why| format!("{who} ({why})"))
+    }
+}
+
+/// A policy on every super.
+#[must_use]
+pub fn replicas(row: &PolicyRow, state: &State) -> Vec<ReplicaView> {
+    let replica = |seat: &kernel::round::SeatRow| {
+        let why = row.unready.iter().find(|(unready, _)| *unready == seat.seat).map(|(_, why)| why.clone());
+        ReplicaView {
+            node: seat.holder.node.to_string(),
+            name: text(&seat.holder.name),
+            state: match (row.ready.contains(&seat.seat), &why) {
+                (true, _) => "ready",
+                (false, Some(_)) => "failed",
+                (false, None) => "waiting",
+            },
+            why,
+        }
+    };
+    state.meta.seats.iter().map(replica).collect()
 }
 
 /// A fault of a slot.
@@ -140,6 +172,8 @@ pub struct ScheduledView {
     pub round: u64,
     /// The cluster brings it back by itself: the one that it replaces failed too often.
     pub returned: bool,
+    /// It was activated without the notice that the settings ask for.
+    pub emergency: bool,
 }
 
 impl SlotView {
@@ -150,19 +184,21 @@ impl SlotView {
             Some(PolicyView::of(digest, policy, word, state))
         };
         let scheduled = row.scheduled.and_then(|scheduled| scheduled.policy);
-        let used = [row.active, row.previous, scheduled];
+        let shadow = row.shadow.map(|shadow| shadow.policy);
+        let used = [row.active, row.previous, scheduled, shadow];
         let staged =
             state.policies.iter().filter(|(digest, policy)| policy.slot == slot && !used.contains(&Some(**digest)));
         Self {
             active: view(row.active, "active"),
             previous: view(row.previous, "previous"),
             staged: staged.map(|(digest, policy)| PolicyView::of(digest, policy, "staged", state)).collect(),
-            shadow: None,
+            shadow: view(shadow, "shadow"),
             scheduled: row.scheduled.map(|scheduled| ScheduledView {
                 digest: scheduled.policy.map(|digest| digest.to_string()),
                 policy: view(scheduled.policy, "scheduled"),
                 round: scheduled.round.0,
                 returned: scheduled.returned,
+                emergency: scheduled.emergency,
             }),
             faults: row.faults.iter().map(|round| SlotFault::of(slot, *round, rounds)).collect(),
             faults_total: row.faults_total,
@@ -173,10 +209,6 @@ impl SlotView {
 
 impl PolicyView {
     fn of(digest: &Digest, row: &PolicyRow, word: &'static str, state: &State) -> Self {
-        let replica = |seat: &kernel::round::SeatRow| ReplicaView {
-            node: seat.holder.node.to_string(),
-            state: if row.ready.contains(&seat.seat) { "ready" } else { "waiting" },
-        };
         Self {
             digest: digest.to_string(),
             component: row.component.to_string(),
@@ -188,7 +220,7 @@ impl PolicyView {
             memory_schema: text(&row.description.memory_schema),
             state: word,
             builtin: state.slot(row.slot).row.builtin == Some(*digest),
-            replicas: state.meta.seats.iter().map(replica).collect(),
+            replicas: replicas(row, state),
         }
     }
 }

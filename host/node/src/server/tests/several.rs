@@ -8,6 +8,8 @@ use kernel::round::Presence;
 use super::*;
 use crate::roles::follower::OBSERVERS;
 
+mod rules;
+
 /// Supers that were started one after the other, each added by the first.
 struct Several {
     dir: TempDir,
