@@ -9,6 +9,7 @@ mod inputs;
 mod ledger;
 mod nodes;
 mod policies;
+mod rules;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,6 +30,7 @@ pub use nodes::{BanNow, NodeDetail, NodeView, QueueEntry, Seen, super_view};
 pub use policies::{
     PoliciesView, PolicyView, ReplicaView, ScheduledView, SettingsNext, SettingsView, SlotFault, SlotView, Slots,
 };
+pub use rules::{ComingRule, RuleView, RulesView, SlotRules};
 
 /// A view as a JSON value.
 pub fn json<T: Serialize>(view: &T) -> Value {
