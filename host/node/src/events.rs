@@ -22,6 +22,7 @@ use kernel::standing::Standing;
 use kernel::state::State;
 
 use crate::rest::view;
+use crate::roles::follower::policies::PolicyNews;
 use crate::text::capture_hint;
 
 /// Events that stay for readers that come back: some minutes of a busy cluster.
@@ -40,7 +41,8 @@ pub enum Kind {
     Ban,
     /// A claim was paid or penalised.
     Claim,
-    /// A policy was staged, scheduled, came into force, failed, or came back by itself.
+    /// A policy was staged, scheduled, came into force, failed, or came back by itself. On a follower: what its supers told
+    /// it of the rules, a change that is taken back among it.
     Policy,
     /// What a shadowed policy did otherwise in a round.
     Shadow,
@@ -288,6 +290,19 @@ impl Events {
             "warning": warning, "earliest_return": until_ms,
         });
         self.publish(Kind::Round, time_ms, data);
+    }
+
+    /// What a follower was told of the rules, in the shape of a super's event. The round is null where nobody told it.
+    pub fn policy_news(&self, time_ms: u64, news: &PolicyNews) {
+        let (policy, notice) = (news.policy.as_ref(), news.notice());
+        let data = json!({
+            "slot": news.slot.name(), "policy": policy.map(|policy| policy.digest.to_string()),
+            "name": policy.and_then(|policy| view::text(&policy.name)),
+            "version": policy.and_then(|policy| view::text(&policy.version)),
+            "what": news.word(), "round": news.round.map(|round| round.0), "detail": "", "hint": null,
+            "notice_rounds": notice.map(|notice| notice.rounds), "notice_ms": notice.map(|notice| notice.ms),
+        });
+        self.publish(Kind::Policy, time_ms, data);
     }
 
     fn moved(&self, moved: &Move, state: &State) {

@@ -121,6 +121,11 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// So many rounds.
+pub fn rounds(count: u64) -> String {
+    if count == 1 { "1 round".into() } else { format!("{count} rounds") }
+}
+
 /// A round trip (µs) in ms.
 pub fn rtt(value: &Value, name: &str) -> String {
     let us = value.get(name).and_then(Value::as_u64);

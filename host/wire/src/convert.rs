@@ -18,6 +18,8 @@ use crate::pb::refusal::Why;
 use crate::pb::to_follower::What as To;
 use crate::raft::ADDRESS_BYTES;
 
+mod policies;
+
 /// `id#genesis`: 32 characters, the sign, 32 hex digits.
 const CLUSTER_BYTES: usize = 65;
 /// Names and software versions: twice what the kernel allows, so that what is a little too long gets the kernel's
@@ -140,6 +142,7 @@ pub fn to_follower_pb(message: ToFollower) -> pb::ToFollower {
             backoff_cap_ms: welcome.backoff_cap_ms,
             supers: welcome.supers.into_iter().map(super_at_pb).collect(),
             observers: welcome.observers,
+            policies: welcome.policies.map(policies::write),
         }),
         ToFollower::Refused(refusal) => To::Refusal(pb::Refusal { why: Some(write_refusal(refusal)) }),
         ToFollower::Ping(ping) => To::Ping(write_ping(ping)),
@@ -165,6 +168,7 @@ fn read_welcome(welcome: pb::Welcome) -> Result<Welcome, Malformed> {
         backoff_cap_ms: welcome.backoff_cap_ms,
         supers: welcome.supers.into_iter().map(read_super_at).collect::<Result<_, _>>()?,
         observers: welcome.observers,
+        policies: welcome.policies.map(policies::read).transpose()?,
     })
 }
 
@@ -303,19 +307,23 @@ fn text(text: String, longest: usize, what: &'static str) -> Result<String, Malf
 }
 
 fn said(said: String) -> Result<String, Malformed> {
-    if said.len() <= TEXT_BYTES && said.chars().all(is_plain) {
-        Ok(said)
-    } else {
-        Err(Malformed("a text that is too long or not printable"))
-    }
+    plain(said, TEXT_BYTES, "a text that is too long or not printable")
+}
+
+fn plain(text: String, longest: usize, what: &'static str) -> Result<String, Malformed> {
+    if text.len() <= longest && text.chars().all(is_plain) { Ok(text) } else { Err(Malformed(what)) }
 }
 
 /// Reasons come from policies and operators; on the wire they are within the bound and have no character that could
 /// break a line or turn its direction.
 fn sayable(text: &str) -> String {
+    made_plain(text, TEXT_BYTES)
+}
+
+fn made_plain(text: &str, longest: usize) -> String {
     let mut plain = String::new();
     for c in text.chars().map(|c| if is_plain(c) { c } else { '?' }) {
-        if plain.len() + c.len_utf8() > TEXT_BYTES {
+        if plain.len() + c.len_utf8() > longest {
             break;
         }
         plain.push(c);

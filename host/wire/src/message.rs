@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use kernel::id::{ClusterId, NodeId, ProtocolVersion, RoundId, Term};
+use kernel::decide::Slot;
+use kernel::id::{ClusterId, Digest, LogIndex, NodeId, ProtocolVersion, RoundId, Term};
 use kernel::members::Refusal;
 use kernel::outcome::Told;
 
@@ -127,6 +128,8 @@ pub struct Welcome {
     pub supers: Vec<SuperAt>,
     /// To how many of them a follower attaches; 0 = not said.
     pub observers: u32,
+    /// The rules in force and those that are to come; `None` = not said.
+    pub policies: Option<Policies>,
 }
 
 /// Supers that a welcome names: as many as there are seats.
@@ -139,6 +142,78 @@ pub struct SuperAt {
     pub key: NodeId,
     /// `host:port` of its gRPC.
     pub address: String,
+}
+
+/// The rules in force and those that are to come, as a super knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// The place in the log as of which it is: of two supers, what is later counts.
+    pub as_of: LogIndex,
+    /// The round that was settled last then.
+    pub settled: RoundId,
+    /// At most one entry a slot.
+    pub slots: Vec<SlotPolicies>,
+}
+
+/// A slot's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotPolicies {
+    /// The slot.
+    pub slot: Slot,
+    /// Decides the next round; `None` = the slot is neutral.
+    pub active: Option<PolicyName>,
+    /// What is to come.
+    pub scheduled: Option<ScheduledPolicy>,
+}
+
+/// A policy, and what its author calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyName {
+    /// Its identity.
+    pub digest: Digest,
+    /// Its name, at most [`POLICY_NAME_BYTES`].
+    pub name: String,
+    /// Its version, at most [`POLICY_VERSION_BYTES`].
+    pub version: String,
+}
+
+/// A name on the wire: 64 characters of two bytes. Those of all slots have to fit into one message beside the supers.
+pub const POLICY_NAME_BYTES: usize = 128;
+/// A version: 32 characters of two bytes.
+pub const POLICY_VERSION_BYTES: usize = 64;
+
+/// A policy that will become active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledPolicy {
+    /// Which; `None` = the slot becomes neutral.
+    pub policy: Option<PolicyName>,
+    /// The first round that it decides.
+    pub round: RoundId,
+    /// Why it comes; `None` = for a reason that is not known here.
+    pub kind: Option<ScheduledKind>,
+}
+
+/// Why another policy comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScheduledKind {
+    /// An operator activated it, or rolled back.
+    Scheduled,
+    /// By itself: the one in force failed too often.
+    Returned,
+    /// An operator's emergency, without the usual notice.
+    Emergency,
+}
+
+impl ScheduledKind {
+    /// The word of the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Returned => "returned",
+            Self::Emergency => "emergency",
+        }
+    }
 }
 
 /// A follower's own line.

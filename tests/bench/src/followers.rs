@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use node::config::PeerAddress;
+use node::events::Events;
 use node::keys::NodeKey;
 use node::known::Known;
 use node::roles::follower::{FollowerFaults, FollowerView, Settings, run as run_follower};
@@ -198,11 +199,13 @@ pub(crate) fn play(what: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (stop, lost) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        // One for all: each has room for thousands of events, and nobody reads them.
+        let events = Events::new(0);
         let mut tasks = JoinSet::new();
         for _ in 0..count {
             let (view, watched) = watch::channel(FollowerView::default());
             tasks.spawn(count_losses(watched, Arc::clone(&lost), stop.clone()));
-            let follower = run_follower(follower(cluster, &supers)?, view, stop.clone());
+            let follower = run_follower(follower(cluster, &supers, &events)?, view, stop.clone());
             tasks.spawn(async move {
                 if let Err(error) = follower.await {
                     eprintln!("a follower gave up: {error}");
@@ -228,7 +231,7 @@ pub(crate) fn play(what: &str) -> Result<()> {
 }
 
 /// A follower with a key of its own, from a port of its own.
-fn follower(cluster: &str, supers: &[PeerAddress]) -> Result<Settings> {
+fn follower(cluster: &str, supers: &[PeerAddress], events: &Events) -> Result<Settings> {
     Ok(Settings {
         key: NodeKey::generate()?,
         known: Known::in_memory(),
@@ -240,6 +243,7 @@ fn follower(cluster: &str, supers: &[PeerAddress]) -> Result<Settings> {
         rest: None,
         once: false,
         wires: Wires::default(),
+        events: events.clone(),
         faults: Arc::new(FollowerFaults::default()),
     })
 }

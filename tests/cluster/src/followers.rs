@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use node::config::PeerAddress;
+use node::events::Events;
 use node::keys::NodeKey;
 use node::known::Known;
 use node::roles::follower::{FollowerFaults, FollowerView, Settings, run};
@@ -31,6 +32,8 @@ impl Followers {
         let wanted = count as u64 * 2 + 200;
         ensure!(descriptors >= wanted, "only {descriptors} files may be open at once: `ulimit -n {wanted}`");
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        // One for all: each has room for thousands, and nobody reads them here.
+        let events = Events::new(0);
         let keys = (0..count).map(|_| NodeKey::generate()).collect::<Result<Vec<_>, _>>()?;
         for (number, key) in keys.iter().enumerate() {
             let settings = Settings {
@@ -45,6 +48,7 @@ impl Followers {
                 once: false,
                 wires: Wires::default(),
                 faults: Arc::new(FollowerFaults::default()),
+                events: events.clone(),
             };
             let (view, stop) = (watch::Sender::new(FollowerView::default()), stop.clone());
             tasks.spawn(async move { run(settings, view, stop).await.context("a follower gave up") });

@@ -10,7 +10,7 @@ use super::output::{Format, more};
 use super::resolve;
 use super::source::{Page, Reading, Source};
 use crate::failure::Failure;
-use crate::text::{Columns, NONE, ago, field, list, note, pairs, print, rtt, short, time};
+use crate::text::{Columns, NONE, ago, field, list, note, pairs, print, rounds, rtt, short, span, time};
 
 /// Nodes that `status` shows below a super's own lines.
 const STATUS_NODES: usize = 20;
@@ -20,7 +20,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Show one node: its role, cluster, round; on a follower its standing and points
+/// Show one node: its role, cluster, round; on a follower its standing, its points and the rules
 ///
 /// On a super the nodes that it knows stand below.
 #[derive(Debug, Args)]
@@ -69,8 +69,9 @@ fn status_text(status: &Value) -> String {
             ("wallet", field(status, "wallet")),
             ("warning", field(status, "warning")),
             ("returns", time(status, "earliest_return")),
-            ("attached to", field(status, "connected_to")),
         ]);
+        rows.extend(rules_rows(status));
+        rows.push(("attached to", field(status, "connected_to")));
         if let Some(refused) = status.get("refused").filter(|refused| refused.is_object()) {
             rows.push(("refused", format!("{} [{}]", field(refused, "detail"), field(refused, "code"))));
             rows.push(("hint", field(refused, "hint")));
@@ -93,8 +94,47 @@ fn status_text(status: &Value) -> String {
     pairs(&rows)
 }
 
+/// The rule of each slot, and below it the one that is to come.
+fn rules_rows(status: &Value) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    for (name, slot) in [("reward rule", "reward"), ("ban rule", "ban")] {
+        let slot = status.get("rules").and_then(|rules| rules.get(slot)).filter(|slot| slot.is_object());
+        rows.push((name, slot.map_or_else(|| NONE.into(), |slot| rule(slot.get("active")))));
+        if let Some(coming) = slot.and_then(|slot| slot.get("scheduled")).filter(|coming| coming.is_object()) {
+            rows.push(("to come", coming_text(coming, status)));
+        }
+    }
+    rows
+}
+
+/// What a rule is called; null and one without a digest are none.
+fn rule(rule: Option<&Value>) -> String {
+    let words = ["name", "version", "digest"].map(|name| rule.map_or_else(|| NONE.into(), |rule| field(rule, name)));
+    let words: Vec<String> = words.into_iter().filter(|word| word != NONE).collect();
+    if words.is_empty() { "none, the slot is neutral".into() } else { words.join(" ") }
+}
+
+fn coming_text(coming: &Value, status: &Value) -> String {
+    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64);
+    let notice = number(coming, "notice_rounds");
+    // The node may have been told of the rule before it was told of the round.
+    let left = number(coming, "round").zip(number(status, "round")).map(|(of, settled)| of.saturating_sub(settled));
+    let left = left.map_or(notice, |left| notice.map(|notice| left.min(notice)));
+    let ms = number(coming, "notice_ms").zip(notice).and_then(|(ms, rounds)| ms.checked_div(rounds));
+    let when = match left.zip(ms) {
+        Some((left, ms)) => format!(" (in {}, about {})", rounds(left), span(ms.saturating_mul(left))),
+        None => String::new(),
+    };
+    let why = match coming.get("kind").and_then(Value::as_str) {
+        Some("returned") => ", because the one in force failed too often",
+        Some("emergency") => ", in an emergency",
+        _ => "",
+    };
+    format!("from round {} on{when}{why}: {}", field(coming, "round"), rule(Some(coming)))
+}
+
 fn ago_of(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_u64).map_or_else(|| NONE.into(), crate::text::span)
+    value.get(name).and_then(Value::as_u64).map_or_else(|| NONE.into(), span)
 }
 
 /// Show the queue: who is asked, in the order of the last settled round

@@ -35,8 +35,46 @@ earned       60
 wallet       0
 warning      -
 returns      -
+reward rule  -
+ban rule     -
 attached to  127.0.0.1:7001
 ",
+    );
+}
+
+#[test]
+fn a_followers_status_tells_the_rules_in_force_and_those_to_come() {
+    let rule = |name: &str| json!({ "digest": format!("sha256:{name}"), "name": name, "version": "1" });
+    let coming = |name: Option<&str>, kind: &str| {
+        let digest = name.map(|name| format!("sha256:{name}"));
+        json!({ "digest": digest, "name": name, "version": name.map(|_| "2"), "round": 22, "notice_rounds": 12,
+                "notice_ms": 120_000, "kind": kind })
+    };
+    let check = |round: Option<u64>, rules: Value, expected: &str| {
+        let text = status_text(&json!({ "role": "follower", "round": round, "rules": rules }));
+        let rows: Vec<&str> = text
+            .lines()
+            .skip_while(|row| !row.starts_with("reward rule"))
+            .take_while(|row| !row.starts_with("attached to"))
+            .collect();
+        assert_eq!(rows.join("\n"), expected.trim(), "\n{text}");
+    };
+    check(
+        Some(15),
+        json!({ "reward": { "active": rule("flat"), "scheduled": null },
+                "ban": { "active": rule("strikes"), "scheduled": coming(Some("lenient"), "scheduled") } }),
+        "
+reward rule  flat 1 sha256:flat
+ban rule     strikes 1 sha256:strikes
+to come      from round 22 on (in 7 rounds, about 1 min 10 s): lenient 2 sha256:lenient",
+    );
+    check(
+        None,
+        json!({ "reward": { "active": null, "scheduled": coming(None, "returned") }, "ban": null }),
+        "
+reward rule  none, the slot is neutral
+to come      from round 22 on (in 12 rounds, about 2 min 0 s), because the one in force failed too often: none, the slot is neutral
+ban rule     -",
     );
 }
 

@@ -125,6 +125,7 @@ pub(crate) fn welcome() -> Welcome {
         backoff_cap_ms: 500,
         supers: Vec::new(),
         observers: 0,
+        policies: None,
     }
 }
 

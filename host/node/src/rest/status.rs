@@ -94,6 +94,8 @@ pub struct OwnStatus {
     pub earliest_return: Option<u64>,
     /// `up` or `down` in the last settled round; null also when nobody had a fair chance to see it.
     pub presence: Option<&'static str>,
+    /// The rules in force and those that are to come; null when no super has told them.
+    pub rules: Option<view::RulesView>,
     /// The supers that it has a stream to.
     pub connected_to: Vec<String>,
     /// Why it was turned away last, and what to do; null when it is welcome.
@@ -171,6 +173,7 @@ fn follower(context: &Context, part: &FollowerPart) -> Status {
         warning: told.and_then(|own| own.warning.clone()),
         earliest_return: told.and_then(|own| own.until_ms),
         presence: told.and_then(|own| own.told.presence.name()),
+        rules: own.policies.as_ref().map(view::RulesView::of),
         connected_to: attached_to(&own),
         refused: own.refused.as_ref().map(|refused| refusal(refused).view(None)),
         retry_ms: own.refused.as_ref().map(|refused| refused.retry_ms),

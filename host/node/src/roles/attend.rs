@@ -13,6 +13,7 @@ use kernel::round::walk::Timing;
 use kernel::round::{OpenRound, SeatRow, SignedPartial};
 
 use super::supernode::Supernode;
+use super::welcome::NewsOf;
 use crate::mail::{Attach, StreamId, SuperMail};
 
 /// Hellos that wait until this super is open.
@@ -90,11 +91,15 @@ impl Supernode {
         let (timing, version, accept, news_of) = self.group.read(|state| {
             self.queues.keep(state);
             let (meta, settings) = (&state.meta, &state.meta.settings);
-            let news_of = (meta.leader, meta.settings_version, meta.supers_changed);
-            (Timing::of(settings), meta.settings_version, settings.accept_versions.to_string(), news_of)
+            let accept = settings.accept_versions.to_string();
+            (Timing::of(settings), meta.settings_version, accept, NewsOf::of(state))
         });
-        if std::mem::replace(&mut self.news_of, news_of) != news_of {
+        let before = std::mem::replace(&mut self.news_of, news_of);
+        if before != news_of {
             self.news += 1;
+        }
+        if news_of.has_other_policies(&before) {
+            self.announce();
         }
         self.timing = timing;
         if self.settings_version != version {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use wire::message::{Own, SUPERS};
 
 use crate::config::PeerAddress;
+use crate::events::Events;
 use crate::keys::NodeKey;
 use crate::known::{Known, KnownError};
 use crate::wires::Wires;
@@ -27,12 +28,14 @@ mod attached;
 mod choice;
 pub(crate) mod dial;
 mod link;
+pub mod policies;
 mod wait;
 pub mod words;
 
 pub use dial::DialError;
 
 use choice::Choice;
+use policies::KnownPolicies;
 use wait::Dice;
 
 /// Supers that a follower attaches to at once, where there are so many, before one tells how many the cluster wants.
@@ -61,6 +64,8 @@ pub struct Settings {
     pub once: bool,
     /// The network.
     pub wires: Wires,
+    /// What it tells the public of the rules.
+    pub events: Events,
     /// What it does wrong on purpose.
     pub faults: Arc<FollowerFaults>,
 }
@@ -76,6 +81,8 @@ pub struct FollowerView {
     pub supers: Vec<Link>,
     /// The last line about itself.
     pub own: Option<Own>,
+    /// The rules in force and those that are to come, once a super told them.
+    pub policies: Option<KnownPolicies>,
     /// The last refusal; `None` once it is welcome again.
     pub refused: Option<Refused>,
     /// The last failure that was no refusal, in words; `None` once it is welcome again.
@@ -213,6 +220,7 @@ pub async fn run(
         stop,
         started: Instant::now(),
         choice: Mutex::new(choice),
+        policies: Mutex::default(),
         dialing: Semaphore::new(1),
         port: watch::Sender::new(port),
         interval: watch::Sender::new(None),

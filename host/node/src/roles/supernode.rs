@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kernel::command::{Command, Leave, Outdated};
-use kernel::id::{LogIndex, NodeId, ProtocolVersion, RoundId, Term};
+use kernel::id::{NodeId, ProtocolVersion, RoundId, Term};
 use kernel::members::Refusal;
 use kernel::outcome::{Notice, Reject, Reply};
 use kernel::round::OpenRound;
@@ -29,6 +29,7 @@ use super::attached::Attached;
 use super::attend::{Held, Pending};
 use super::peers::Peers;
 use super::walks::Watched;
+use super::welcome::NewsOf;
 use crate::events::Events;
 use crate::group::{Applied, Group, GroupError, Leadership};
 use crate::keys::NodeKey;
@@ -119,7 +120,7 @@ pub struct Supernode {
     pub(super) accepted: String,
     /// Counts what is new of what a welcome says, and as of what.
     pub(super) news: u64,
-    pub(super) news_of: (Option<NodeId>, u64, LogIndex),
+    pub(super) news_of: NewsOf,
     pub(super) attending: Attending,
     /// When to look again whether this super is open.
     pub(super) attend_due_us: u64,
@@ -142,6 +143,8 @@ pub struct Supernode {
     pub(super) settling: Option<Settling>,
     /// Followers that are still to be told of the last settlement.
     pub(super) to_tell: VecDeque<NodeId>,
+    /// Followers that are to hear of other rules before the next settlement.
+    pub(super) to_announce: VecDeque<NodeId>,
 }
 
 /// A settlement that is under way.
@@ -164,10 +167,11 @@ impl Supernode {
     pub fn new(parts: Parts) -> Self {
         let (done, results) = mpsc::channel(DONE);
         let mut queues = Queues::default();
-        let (timing, settings_version, accepted) = parts.group.read(|state| {
+        let (timing, settings_version, accepted, news_of) = parts.group.read(|state| {
             queues.keep(state);
             let settings = &state.meta.settings;
-            (Timing::of(settings), state.meta.settings_version, settings.accept_versions.to_string())
+            let accepted = settings.accept_versions.to_string();
+            (Timing::of(settings), state.meta.settings_version, accepted, NewsOf::of(state))
         });
         Self {
             node: parts.key.id(),
@@ -178,7 +182,7 @@ impl Supernode {
             settings_version,
             accepted,
             news: 0,
-            news_of: Default::default(),
+            news_of,
             attending: Attending::default(),
             attend_due_us: 0,
             queues,
@@ -211,6 +215,7 @@ impl Supernode {
             lead_due_us: None,
             settling: None,
             to_tell: VecDeque::new(),
+            to_announce: VecDeque::new(),
         }
     }
 
@@ -257,6 +262,7 @@ impl Supernode {
                     None => anyhow::bail!("the gRPC server has ended"),
                 },
                 () = std::future::ready(()), if !self.to_tell.is_empty() => self.tell_some(),
+                () = std::future::ready(()), if !self.to_announce.is_empty() => self.announce_some(),
                 // Last, because each turn takes what waits there anyway: a flood must not starve what is above.
                 mail = self.mailbox.recv() => match mail {
                     Some(mail) => self.mail(mail),

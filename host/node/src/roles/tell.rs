@@ -6,7 +6,7 @@ use kernel::id::{NodeId, RoundId};
 use kernel::members::{Place, Refusal};
 use kernel::standing::Standing;
 use kernel::state::State;
-use wire::message::{Own, ToFollower};
+use wire::message::{Own, ToFollower, Welcome};
 
 use super::supernode::Supernode;
 use super::welcome::welcome;
@@ -27,6 +27,8 @@ impl Supernode {
         let row = self.row();
         self.attending.settled(round, row.as_ref());
         self.to_tell = self.attached.nodes().into();
+        // They hear of it with what they are told now.
+        self.to_announce.clear();
         self.lead_due_us = self.lead.as_ref().map(|_| self.now_us());
     }
 
@@ -34,19 +36,45 @@ impl Supernode {
     pub(super) fn tell_some(&mut self) {
         let some: Vec<NodeId> = self.to_tell.drain(..self.to_tell.len().min(TOLD)).collect();
         let words: Vec<Word> = self.group.read(|state| some.iter().map(|node| word(state, node)).collect());
-        let spread_ms = self.spread_ms();
-        let is_news = some.iter().any(|node| self.attached.news_of(node).is_some_and(|news| news != self.news));
-        let welcome = is_news.then(|| self.group.read(|state| welcome(state, spread_ms)));
+        let welcome = self.news_for(&some);
         for (node, word) in some.iter().zip(words) {
             match word {
                 Word::Own(own) => {
-                    if let Some(welcome) = welcome.as_ref().filter(|_| self.attached.owes_news(node, self.news)) {
-                        let _sent = self.attached.send(node, ToFollower::Welcome(welcome.clone()));
-                    }
+                    self.tell_news(node, welcome.as_ref());
                     let _sent = self.attached.send(node, ToFollower::Own(*own));
                 }
                 Word::Close(refusal) => self.close(node, refusal),
             }
+        }
+    }
+
+    /// Other rules are in force or to come: whoever is attached is told so at once, because what is left of the notice
+    /// may be one round.
+    pub(super) fn announce(&mut self) {
+        self.to_announce = self.attached.nodes().into();
+    }
+
+    /// Tells the next ones of other rules.
+    pub(super) fn announce_some(&mut self) {
+        let some: Vec<NodeId> = self.to_announce.drain(..self.to_announce.len().min(TOLD)).collect();
+        let welcome = self.news_for(&some);
+        for node in &some {
+            self.tell_news(node, welcome.as_ref());
+        }
+    }
+
+    /// What a welcome says to those of them that do not know it; `None` when all do.
+    fn news_for(&self, nodes: &[NodeId]) -> Option<Welcome> {
+        let is_news = nodes.iter().any(|node| self.attached.news_of(node).is_some_and(|news| news != self.news));
+        is_news.then(|| {
+            let spread_ms = self.spread_ms();
+            self.group.read(|state| welcome(state, spread_ms))
+        })
+    }
+
+    fn tell_news(&mut self, node: &NodeId, welcome: Option<&Welcome>) {
+        if let Some(welcome) = welcome.filter(|_| self.attached.owes_news(node, self.news)) {
+            let _sent = self.attached.send(node, ToFollower::Welcome(welcome.clone()));
         }
     }
 

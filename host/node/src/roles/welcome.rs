@@ -4,11 +4,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use kernel::command::{Command, Ip, Join};
+use kernel::decide::Slot;
+use kernel::id::{Digest, LogIndex, NodeId};
 use kernel::members::{Hello, Refusal};
 use kernel::outcome::{Reject, Reply};
+use kernel::policies::Scheduled;
 use kernel::round::merge::grace_rounds;
 use kernel::state::State;
-use wire::message::{Role, SUPERS, SuperAt, Welcome};
+use wire::message::{
+    Policies, PolicyName, Role, SUPERS, ScheduledKind, ScheduledPolicy, SlotPolicies, SuperAt, Welcome,
+};
 
 use super::attached::Link;
 use super::supernode::{Done, Supernode};
@@ -144,6 +149,33 @@ impl Supernode {
     }
 }
 
+/// What a welcome is said again for: whoever is attached hears of it when it becomes another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NewsOf {
+    leader: Option<NodeId>,
+    settings_version: u64,
+    supers_changed: LogIndex,
+    policies: [(Option<Digest>, Option<Scheduled>); Slot::ALL.len()],
+}
+
+impl NewsOf {
+    /// As of a state.
+    pub(super) fn of(state: &State) -> Self {
+        let policies = Slot::ALL.map(|slot| {
+            let row = &state.slot(slot).row;
+            (row.active, row.scheduled)
+        });
+        let meta = &state.meta;
+        let (settings_version, supers_changed) = (meta.settings_version, meta.supers_changed);
+        Self { leader: meta.leader, settings_version, supers_changed, policies }
+    }
+
+    /// Whether other rules are in force or to come.
+    pub(super) fn has_other_policies(&self, than: &Self) -> bool {
+        self.policies != than.policies
+    }
+}
+
 /// What a super says to whom it welcomes, and again when something of it is new.
 pub(super) fn welcome(state: &State, spread_ms: u64) -> Welcome {
     let settings = &state.meta.settings;
@@ -158,6 +190,34 @@ pub(super) fn welcome(state: &State, spread_ms: u64) -> Welcome {
         backoff_cap_ms: grace_ms / 2,
         supers: supers(state),
         observers: u32::try_from(settings.observers).unwrap_or(u32::MAX),
+        policies: Some(policies(state)),
+    }
+}
+
+/// The rules in force and those that are to come.
+fn policies(state: &State) -> Policies {
+    let name = |digest: Digest| {
+        let row = state.policies.get(&digest).map(|row| &row.description);
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        PolicyName { digest, name: text(row.map(|row| &row.name)), version: text(row.map(|row| &row.version)) }
+    };
+    let slots = Slot::ALL.into_iter().map(|slot| {
+        let row = &state.slot(slot).row;
+        let scheduled = row.scheduled.map(|scheduled| ScheduledPolicy {
+            policy: scheduled.policy.map(name),
+            round: scheduled.round,
+            kind: Some(kind(&scheduled)),
+        });
+        SlotPolicies { slot, active: row.active.map(name), scheduled }
+    });
+    Policies { as_of: state.meta.applied, settled: state.meta.settled, slots: slots.collect() }
+}
+
+const fn kind(scheduled: &Scheduled) -> ScheduledKind {
+    match (scheduled.returned, scheduled.emergency) {
+        (true, _) => ScheduledKind::Returned,
+        (false, true) => ScheduledKind::Emergency,
+        (false, false) => ScheduledKind::Scheduled,
     }
 }
 

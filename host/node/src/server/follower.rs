@@ -25,6 +25,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let known = if keeps { Known::open(&config.data_dir)? } else { Known::in_memory() };
     let (node, rest_address) = (base.key.id(), base.rest_address);
     let rest = rest_address.to_string();
+    let events = Events::new(now_ms());
     let settings = follower::Settings {
         key: base.key.clone(),
         known,
@@ -36,10 +37,10 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         rest: Some(rest),
         once: parts.once,
         wires: parts.wires,
+        events: events.clone(),
         faults: parts.faults,
     };
     let (view, own) = watch::channel(FollowerView::default());
-    let events = Events::new(now_ms());
     let context = Arc::new(Context {
         node,
         name: config.name.clone(),

@@ -18,6 +18,7 @@ use crate::config::{Component, PeerAddress, Place, Problem};
 use crate::group::{Disks, Group};
 use crate::prepare::Scheduled;
 
+mod rules;
 mod several;
 
 /// A hang is a failure; nothing else depends on it.

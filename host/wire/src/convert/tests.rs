@@ -4,7 +4,13 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
 
+use kernel::decide::Slot;
+use kernel::id::{Digest, LogIndex};
+
 use super::*;
+use crate::message::{
+    POLICY_NAME_BYTES, POLICY_VERSION_BYTES, Policies, PolicyName, ScheduledKind, ScheduledPolicy, SlotPolicies,
+};
 
 /// A usable key (RFC 8032, first test vector).
 const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
@@ -114,10 +120,38 @@ fn an_own_line() -> impl Strategy<Value = Own> {
     )
 }
 
+fn a_policy_name() -> impl Strategy<Value = PolicyName> {
+    (any::<[u8; 32]>(), "[ -~äß]{0,64}", "[ -~äß]{0,32}").prop_map(|(digest, name, version)| PolicyName {
+        digest: Digest(digest),
+        name,
+        version,
+    })
+}
+
+fn a_scheduled_policy() -> impl Strategy<Value = ScheduledPolicy> {
+    let kinds = [ScheduledKind::Scheduled, ScheduledKind::Returned, ScheduledKind::Emergency];
+    (option::of(a_policy_name()), any::<u64>(), option::of(prop::sample::select(kinds.to_vec())))
+        .prop_map(|(policy, round, kind)| ScheduledPolicy { policy, round: RoundId(round), kind })
+}
+
+fn policies() -> impl Strategy<Value = Policies> {
+    let slots = prop::sample::subsequence(Slot::ALL.to_vec(), 0..=Slot::ALL.len());
+    let of_slot = || (option::of(a_policy_name()), option::of(a_scheduled_policy()));
+    (any::<(u64, u64)>(), slots, [of_slot(), of_slot()]).prop_map(|((as_of, settled), slots, of)| Policies {
+        as_of: LogIndex(as_of),
+        settled: RoundId(settled),
+        slots: slots
+            .into_iter()
+            .zip(of)
+            .map(|(slot, (active, scheduled))| SlotPolicies { slot, active, scheduled })
+            .collect(),
+    })
+}
+
 fn a_welcome() -> impl Strategy<Value = Welcome> {
     let supers = proptest::collection::vec("[ -~]{0,259}", 0..=SUPERS);
-    (a_cluster(), any::<bool>(), any::<[u64; 5]>(), supers).prop_map(|(cluster, led, [a, b, c, d, e], supers)| {
-        Welcome {
+    (a_cluster(), any::<bool>(), any::<[u64; 5]>(), supers, option::of(policies())).prop_map(
+        |(cluster, led, [a, b, c, d, e], supers, policies)| Welcome {
             cluster,
             leader: led.then(key),
             interval_ms: a,
@@ -127,8 +161,9 @@ fn a_welcome() -> impl Strategy<Value = Welcome> {
             backoff_cap_ms: e,
             supers: supers.into_iter().map(|address| SuperAt { key: key(), address }).collect(),
             observers: e as u32,
-        }
-    })
+            policies,
+        },
+    )
 }
 
 fn anything_of_a_super() -> impl Strategy<Value = ToFollower> {
@@ -224,6 +259,89 @@ fn what_does_not_fit_is_malformed_and_says_why() {
     }
 }
 
+/// What a follower makes of a welcome with these rules.
+fn told(policies: Option<pb::Policies>) -> Result<Option<Policies>, Malformed> {
+    let welcome = pb::Welcome { cluster: CLUSTER.into(), policies, ..pb::Welcome::default() };
+    match to_follower(pb::ToFollower { what: Some(To::Welcome(welcome)) }, key())? {
+        ToFollower::Welcome(welcome) => Ok(welcome.policies),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn one_policy() -> pb::PolicyName {
+    pb::PolicyName { digest: vec![7; 32], name: "ban-strikes".into(), version: "0.2.0".into() }
+}
+
+fn one_slot() -> pb::SlotPolicies {
+    let scheduled = pb::ScheduledPolicy { policy: Some(one_policy()), round: 12, kind: 1 };
+    pb::SlotPolicies { slot: pb::Slot::Ban.into(), active: Some(one_policy()), scheduled: Some(scheduled) }
+}
+
+fn of_slots(slots: Vec<pb::SlotPolicies>) -> Option<pb::Policies> {
+    Some(pb::Policies { as_of: 5, settled: 10, slots })
+}
+
+#[test]
+fn rules_that_do_not_fit_are_malformed_and_say_why() {
+    assert!(told(of_slots(vec![one_slot()])).unwrap().is_some(), "the one that the others are bent from");
+    let name = |bend: &dyn Fn(&mut pb::PolicyName)| {
+        let mut policy = one_policy();
+        bend(&mut policy);
+        policy
+    };
+    let digest = "a policy that is no digest";
+    let long_name = "a policy's name that is too long or not printable";
+    let long_version = "a policy's version that is too long or not printable";
+    for (policy, why) in [
+        (name(&|policy| policy.digest = vec![7; 31]), digest),
+        (name(&|policy| policy.digest = Vec::new()), digest),
+        (name(&|policy| policy.name = "n".repeat(POLICY_NAME_BYTES + 1)), long_name),
+        (name(&|policy| policy.name = "a\nWARN b".into()), long_name),
+        (name(&|policy| policy.name = "a\u{1b}[31m".into()), long_name),
+        (name(&|policy| policy.name = "a\u{202e}b".into()), long_name),
+        (name(&|policy| policy.version = "1".repeat(POLICY_VERSION_BYTES + 1)), long_version),
+        (name(&|policy| policy.version = "1\u{7}".into()), long_version),
+    ] {
+        let active = pb::SlotPolicies { active: Some(policy.clone()), ..one_slot() };
+        let scheduled = pb::ScheduledPolicy { policy: Some(policy), round: 12, kind: 1 };
+        let scheduled = pb::SlotPolicies { scheduled: Some(scheduled), ..one_slot() };
+        for slot in [active, scheduled] {
+            assert_eq!(told(of_slots(vec![slot])), Err(Malformed(why)));
+        }
+    }
+    assert_eq!(told(of_slots(vec![one_slot(), one_slot()])), Err(Malformed("a slot that is named twice")));
+    let unknown = pb::SlotPolicies { slot: 77, ..one_slot() };
+    assert_eq!(told(of_slots(vec![unknown; 9])), Err(Malformed("more slots than there are")));
+}
+
+#[test]
+fn what_an_older_or_a_newer_release_says_of_rules_costs_no_stream() {
+    assert_eq!(told(None), Ok(None), "one that does not say them");
+    let unknown = pb::SlotPolicies { slot: 77, ..one_slot() };
+    let scheduled = pb::ScheduledPolicy { policy: None, round: 12, kind: 77 };
+    let odd = pb::SlotPolicies { scheduled: Some(scheduled), ..one_slot() };
+    let policies = told(of_slots(vec![unknown, odd])).unwrap().unwrap();
+    let slots: Vec<Slot> = policies.slots.iter().map(|slot| slot.slot).collect();
+    assert_eq!(slots, [Slot::Ban], "a slot that is not known here is passed over");
+    let expected = ScheduledPolicy { policy: None, round: RoundId(12), kind: None };
+    assert_eq!(policies.slots[0].scheduled, Some(expected));
+}
+
+#[test]
+fn whatever_its_author_calls_a_rule_a_follower_can_read_it() {
+    for (name, shown) in [
+        ("ban\nrule", "ban?rule".to_owned()),
+        ("\u{202e}nab", "?nab".into()),
+        (&"规".repeat(64), "规".repeat(POLICY_NAME_BYTES / 3)),
+    ] {
+        let policy = PolicyName { digest: Digest([7; 32]), name: name.into(), version: name.into() };
+        let slot = SlotPolicies { slot: Slot::Reward, active: Some(policy), scheduled: None };
+        let policies = Policies { as_of: LogIndex(5), settled: RoundId(10), slots: vec![slot] };
+        let read = told(Some(policies::write(policies))).unwrap().unwrap();
+        assert_eq!(read.slots[0].active.as_ref().unwrap().name, shown);
+    }
+}
+
 /// Nodes of different releases talk to each other: a change of these bytes is a decision.
 #[test]
 fn the_bytes_on_the_wire_are_these() {
@@ -276,11 +394,31 @@ fn the_bytes_on_the_wire_are_these() {
         backoff_cap_ms: 1_500,
         supers: vec![SuperAt { key: key(), address: "a:1".into() }],
         observers: 2,
+        policies: None,
     };
+    let policy = |seed, name: &str| PolicyName { digest: Digest([seed; 32]), name: name.into(), version: "1".into() };
+    let scheduled =
+        ScheduledPolicy { policy: Some(policy(9, "s")), round: RoundId(12), kind: Some(ScheduledKind::Returned) };
+    let slots = vec![
+        SlotPolicies { slot: Slot::Reward, active: None, scheduled: None },
+        SlotPolicies { slot: Slot::Ban, active: Some(policy(8, "b")), scheduled: Some(scheduled) },
+    ];
+    let policies = Policies { as_of: LogIndex(300), settled: RoundId(10), slots };
+    let announcing = Welcome { supers: Vec::new(), policies: Some(policies), ..welcome.clone() };
+    let (active, scheduled) = ("08".repeat(32), "09".repeat(32));
     for (said, hex) in [
         (
             ToFollower::Welcome(welcome),
             format!("0a81010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a314802"),
+        ),
+        (
+            ToFollower::Welcome(announcing),
+            format!(
+                "0ac1010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b48025267\
+                 08ac02100a1a0208011a5c0802\
+                 12280a20{active}1201621a0131\
+                 1a2e0a280a20{scheduled}1201731a0131100c1802"
+            ),
         ),
         (
             ToFollower::Refused(Refusal::Banned { until: RoundId(9), until_ms: 10, reason: "m".into() }),

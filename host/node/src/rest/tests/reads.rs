@@ -2,18 +2,20 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use kernel::id::RoundId;
+use kernel::decide::Slot;
+use kernel::id::{Digest, LogIndex, RoundId};
 use kernel::members::Refusal;
 use kernel::outcome::Told;
 use kernel::round::Presence;
 use kernel::standing::Standing;
 use kernel::units::Points;
 use serde_json::{Value, json};
-use wire::message::Own;
+use wire::message::{Own, PolicyName, ScheduledPolicy, SlotPolicies};
 
 use super::rig::{Rig, TOKEN, ask, follower, key};
 use crate::rest::nodes::{Eyes, NodesQuery, page};
 use crate::roles::follower::FollowerView;
+use crate::roles::follower::policies::KnownPolicies;
 use crate::streams::Streams;
 
 /// The fields of an object, sorted.
@@ -346,8 +348,8 @@ async fn a_follower_shows_how_it_stands_and_says_whom_to_ask_for_the_rest() {
     let nothing = follower(FollowerView::default());
     let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
     let status = ask(&nothing, get("/v1/status")).await.json();
-    for field in ["cluster", "leader", "round", "standing", "reason", "earned", "wallet", "warning", "earliest_return"]
-    {
+    let fields = ["cluster", "leader", "round", "standing", "reason", "earned", "wallet", "warning", "earliest_return"];
+    for field in fields.into_iter().chain(["rules"]) {
         assert_eq!(status[field], Value::Null, "{field}: it has not been told");
     }
     assert_eq!(ask(&nothing, get("/readyz")).await.code(), "not_ready");
@@ -380,6 +382,24 @@ async fn a_follower_shows_how_it_stands_and_says_whom_to_ask_for_the_rest() {
         (&json!(12), &json!(3), &json!(5_000))
     );
     assert_eq!(status["presence"], Value::Null, "nobody saw it, which is not down");
+}
+
+#[tokio::test]
+async fn a_follower_shows_the_rules_as_far_as_it_was_told() {
+    let policy = |seed, name: &str| PolicyName { digest: Digest([seed; 32]), name: name.into(), version: "2".into() };
+    let scheduled = ScheduledPolicy { policy: Some(policy(9, "new")), round: RoundId(22), kind: None };
+    let slot = SlotPolicies { slot: Slot::Ban, active: None, scheduled: Some(scheduled) };
+    let mut policies = KnownPolicies::default();
+    let told = wire::message::Policies { as_of: LogIndex(5), settled: RoundId(10), slots: vec![slot] };
+    policies.learn(told, 500);
+    let told = follower(FollowerView { policies: Some(policies), ..FollowerView::default() });
+    let status = ask(&told, Request::get("/v1/status").body(Body::empty()).unwrap()).await.json();
+    let coming = json!({
+        "digest": format!("sha256:{}", "09".repeat(32)), "name": "new", "version": "2", "round": 22,
+        "notice_rounds": 12, "notice_ms": 6_000, "kind": null,
+    });
+    let rules = json!({ "reward": null, "ban": { "active": null, "scheduled": coming } });
+    assert_eq!(status["rules"], rules, "nobody told of the reward slot, and the ban slot is neutral");
 }
 
 #[tokio::test]

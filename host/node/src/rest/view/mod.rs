@@ -9,6 +9,7 @@ mod inputs;
 mod ledger;
 mod nodes;
 mod policies;
+mod rules;
 mod shadow;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,6 +32,7 @@ pub use policies::{
     PoliciesView, PolicyView, ReplicaView, ScheduledView, SettingsNext, SettingsView, SlotFault, SlotView, Slots,
     replicas,
 };
+pub use rules::{ComingRule, RuleView, RulesView, SlotRules};
 pub use shadow::{DiffersView, ShadowFault, ShadowRound, ShadowView, SumsView};
 
 /// A view as a JSON value.

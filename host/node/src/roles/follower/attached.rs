@@ -156,6 +156,9 @@ impl Attached<'_> {
             view.refused = None;
             view.failed = None;
         });
+        if let Some(policies) = welcome.policies {
+            shared.learn(policies, welcome.interval_ms);
+        }
         if was_out {
             self.say(FromFollower::Return);
         }
@@ -194,7 +197,7 @@ impl Attached<'_> {
                 Ok(ToFollower::Own(own)) => self.told(own),
                 // It answers a ping of ours; the super's word for it is the next line about us. Or it is there.
                 Ok(ToFollower::Pong { .. } | ToFollower::Alive) => {}
-                // Settings, the supers or the leader changed.
+                // Settings, the supers, the leader or the rules changed.
                 Ok(ToFollower::Welcome(welcome)) => {
                     if let Err(error) = self.welcomed(welcome) {
                         return Ended::OtherCluster(error);

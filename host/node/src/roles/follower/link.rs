@@ -7,9 +7,11 @@ use kernel::members::Refusal;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
+use wire::message::Policies;
 
 use super::attached::{self, Ended};
 use super::choice::Choice;
+use super::policies::KnownPolicies;
 use super::{FollowerError, FollowerView, Refused, Settings, dial, now_ms, words};
 use crate::config::PeerAddress;
 
@@ -25,6 +27,8 @@ pub struct Shared {
     pub stop: CancellationToken,
     pub started: Instant,
     pub choice: Mutex<Choice>,
+    /// What it knows of the rules.
+    pub policies: Mutex<KnownPolicies>,
     /// One attempt at a time: two would take the same turn in the order.
     pub dialing: Semaphore,
     /// The port that it connects from.
@@ -46,6 +50,19 @@ impl Shared {
             news
         });
         changed
+    }
+
+    /// Takes what a super says of the rules: shows it, and says what of it is new.
+    pub fn learn(&self, told: Policies, interval_ms: u64) {
+        // Held until all is said: another link's news come after these.
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = policies.learn(told, interval_ms);
+        self.view.send_modify(|view| view.policies = Some(policies.clone()));
+        for news in news {
+            self.settings.events.policy_news(now_ms(), &news);
+            let (slot, round) = (news.slot.name(), news.round.map(|round| round.0));
+            tracing::info!(slot, round, what = news.word(), "{}", words::policy(&news));
+        }
     }
 
     /// How long the follower has been running, s: the `data` of its pongs.

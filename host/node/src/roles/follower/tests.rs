@@ -1,13 +1,16 @@
 //! A real follower against a super that is only its mailbox.
 
-use kernel::id::{Genesis, RoundId};
+use kernel::decide::Slot;
+use kernel::id::{Digest, Genesis, LogIndex, RoundId};
 use kernel::outcome::Told;
 use kernel::round::Presence;
 use kernel::standing::Standing;
 use kernel::units::Points;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use wire::message::{FromFollower, Role, ToFollower, Welcome};
+use wire::message::{
+    FromFollower, Policies, PolicyName, Role, ScheduledKind, ScheduledPolicy, SlotPolicies, ToFollower, Welcome,
+};
 use wire::version;
 
 use super::*;
@@ -35,6 +38,7 @@ fn settings(seed: u8, to: PeerAddress) -> Settings {
         rest: Some("127.0.0.1:8081".into()),
         once: false,
         wires: Wires::default(),
+        events: Events::new(1),
         faults: Arc::default(),
     }
 }
@@ -316,6 +320,67 @@ async fn a_follower_attaches_to_two_supers_at_once_from_one_port() {
     assert_eq!(ports[0], ports[1]);
     let attached = |view: &FollowerView| view.supers.iter().filter(|link| link.attached).count();
     follower.shows(|view| view.supers.len() == 3 && attached(view) == OBSERVERS).await;
+}
+
+#[tokio::test]
+async fn what_two_supers_say_of_a_rule_is_told_on_once() {
+    let (mut a, mut b) = (stub().await, Stub::start(3, Limits::GRPC).await);
+    let peers = [a.peer(Some(a.key.id())), b.peer(Some(b.key.id()))];
+    let settings = Settings { supers: peers.to_vec(), ..settings(2, a.peer(None)) };
+    let events = settings.events.clone();
+    let mut follower = start(settings);
+    // As of a place in the log: the rule in force, and one that comes in a round.
+    let rules = |as_of: u64, settled: u64, active: u8, coming: Option<(u8, u64)>| {
+        let policy = |seed| PolicyName { digest: Digest([seed; 32]), name: format!("r{seed}"), version: "1".into() };
+        let scheduled = coming.map(|(seed, round)| ScheduledPolicy {
+            policy: Some(policy(seed)),
+            round: RoundId(round),
+            kind: Some(ScheduledKind::Scheduled),
+        });
+        let slots = vec![SlotPolicies { slot: Slot::Ban, active: Some(policy(active)), scheduled }];
+        let policies = Policies { as_of: LogIndex(as_of), settled: RoundId(settled), slots };
+        Welcome { policies: Some(policies), ..welcome() }
+    };
+    let mut supers = Vec::new();
+    for stub in [&mut a, &mut b] {
+        let attach = stub.hello().await;
+        attach.answer.send(Ok(rules(1, 10, 1, None))).unwrap();
+        supers.push(attach.out);
+    }
+    follower.shows(|view| view.policies.is_some() && view.supers.iter().all(|link| link.attached)).await;
+    for (at, (says, rules)) in (0..).zip([
+        (0, rules(5, 10, 1, Some((2, 22)))),
+        (1, rules(5, 10, 1, Some((2, 22)))),
+        (0, rules(7, 10, 1, None)),
+        // It is behind.
+        (1, rules(6, 10, 1, Some((2, 22)))),
+        (1, rules(8, 11, 1, Some((3, 13)))),
+        (1, rules(9, 12, 3, None)),
+        (0, rules(9, 12, 3, None)),
+    ]) {
+        supers[says].send(ToFollower::Welcome(rules)).unwrap();
+        // What it answers comes after what it read before.
+        supers[says].send(ToFollower::Ping(ping(at))).unwrap();
+        let heard = if says == 0 { a.message().await } else { b.message().await };
+        assert!(matches!(heard, FromFollower::Pong(pong) if pong.nonce == at));
+    }
+    let kept = events.recent(99).unwrap().kept;
+    let told: Vec<_> =
+        kept.iter().map(|event| serde_json::from_str::<serde_json::Value>(&event.data).unwrap()).collect();
+    let told: Vec<_> =
+        told.iter().map(|told| (&told["what"], &told["name"], &told["round"], &told["notice_ms"])).collect();
+    assert_eq!(
+        serde_json::json!(told),
+        serde_json::json!([
+            ["scheduled", "r2", 22, 12_000],
+            ["cancelled", "r2", 22, null],
+            ["scheduled", "r3", 13, 2_000],
+            ["active", "r3", 13, null],
+        ])
+    );
+    let view = follower.view.borrow().clone();
+    let slot = view.policies.as_ref().unwrap().slot(Slot::Ban).unwrap();
+    assert_eq!((slot.active.as_ref().unwrap().name.as_str(), &slot.announced), ("r3", &None));
 }
 
 #[tokio::test]

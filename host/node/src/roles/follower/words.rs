@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 use kernel::members::Refusal;
 use kernel::standing::Standing;
-use wire::message::Own;
+use wire::message::{Own, PolicyName, ScheduledKind};
 use wire::version::OURS;
+
+use super::policies::{Notice, PolicyNews, What};
+use crate::text::{rounds, span};
 
 /// A refusal in two sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,33 @@ pub fn standing(own: &Own) -> String {
     }
 }
 
+/// What is new of the rules, as one line.
+#[must_use]
+pub fn policy(news: &PolicyNews) -> String {
+    let PolicyNews { slot, policy, round, what } = news;
+    let rule = policy.as_ref().map_or_else(|| "none, the slot is neutral".into(), named);
+    let from = round.map_or_else(String::new, |round| format!(" from round {round} on"));
+    match what {
+        What::Announced(kind, Notice { rounds: in_rounds, ms }) => {
+            let how = match kind {
+                None | Some(ScheduledKind::Scheduled) => "changes",
+                Some(ScheduledKind::Returned) => "failed too often and changes by itself",
+                Some(ScheduledKind::Emergency) => "changes in an emergency",
+            };
+            format!("the {slot} rule {how}{from} (in {}, about {}): {rule}", rounds(*in_rounds), span(*ms))
+        }
+        What::Cancelled => format!("the change of the {slot} rule{from} is cancelled: {rule}"),
+        What::InForce if round.is_some() => format!("the {slot} rule is in force{from}: {rule}"),
+        What::InForce => format!("the {slot} rule has changed meanwhile, in force is: {rule}"),
+    }
+}
+
+fn named(policy: &PolicyName) -> String {
+    let digest = policy.digest.to_string();
+    let words = [&policy.name, &policy.version, &digest].map(String::as_str);
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 fn or_none(reason: &str) -> &str {
     if reason.is_empty() { "no reason given" } else { reason }
 }
@@ -87,7 +117,8 @@ fn time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kernel::id::{NodeId, RoundId};
+    use kernel::decide::Slot;
+    use kernel::id::{Digest, NodeId, RoundId};
     use kernel::outcome::Told;
     use kernel::round::Presence;
     use kernel::units::Points;
@@ -136,5 +167,40 @@ mod tests {
             standing(&own),
             "suspended, pinged and not paid: missed 3 in a row; earliest return after round 9, about 1970-01-01T00:00:00Z"
         );
+    }
+
+    #[test]
+    fn news_of_a_rule_are_one_line_each() {
+        let policy_2 = PolicyName { digest: Digest([2; 32]), name: "ban-strikes".into(), version: "0.2.0".into() };
+        let rule = format!("ban-strikes 0.2.0 sha256:{}", "02".repeat(32));
+        let news =
+            |policy, round: Option<u64>, what| PolicyNews { slot: Slot::Ban, policy, round: round.map(RoundId), what };
+        let announced = |kind, rounds| What::Announced(kind, Notice { rounds, ms: rounds * 10_000 });
+        let some = Some(policy_2);
+        for (news, line) in [
+            (
+                news(some.clone(), Some(40), announced(Some(ScheduledKind::Scheduled), 12)),
+                format!("the ban rule changes from round 40 on (in 12 rounds, about 2 min 0 s): {rule}"),
+            ),
+            (
+                news(some.clone(), Some(40), announced(Some(ScheduledKind::Emergency), 1)),
+                format!("the ban rule changes in an emergency from round 40 on (in 1 round, about 10.0 s): {rule}"),
+            ),
+            (
+                news(None, Some(40), announced(Some(ScheduledKind::Returned), 2)),
+                "the ban rule failed too often and changes by itself from round 40 on (in 2 rounds, about 20.0 s): none, the slot is neutral".into(),
+            ),
+            (
+                news(some.clone(), Some(40), What::Cancelled),
+                format!("the change of the ban rule from round 40 on is cancelled: {rule}"),
+            ),
+            (
+                news(some.clone(), Some(40), What::InForce),
+                format!("the ban rule is in force from round 40 on: {rule}"),
+            ),
+            (news(some, None, What::InForce), format!("the ban rule has changed meanwhile, in force is: {rule}")),
+        ] {
+            assert_eq!(policy(&news), line);
+        }
     }
 }

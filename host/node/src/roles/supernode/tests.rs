@@ -1,12 +1,13 @@
 //! The loop alone, with mail put in by hand.
 
-use kernel::command::{Found, Super};
-use kernel::id::{ClusterId, Genesis};
+use kernel::command::{Chunk, Found, Operate, Operation, Operator, Ready, Stage, Super};
+use kernel::decide::{Description, Slot};
+use kernel::id::{ClusterId, Digest, Genesis, Seat};
 use kernel::settings::Settings;
 use policy::Engine;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use wire::message::{Hello, Role, Welcome};
+use wire::message::{Hello, Policies as ToldPolicies, Role, ScheduledKind, SlotPolicies, Welcome};
 
 use super::*;
 use crate::group::{self, Disks};
@@ -113,6 +114,34 @@ impl Rig {
         from
     }
 
+    /// Puts something through the log.
+    async fn propose(&self, command: Command) -> Reply {
+        self.group.propose(command).await.unwrap().unwrap()
+    }
+
+    async fn operate(&self, what: Operation) -> Reply {
+        let operate = Operate { by: Operator::Console, reason: "test".into(), now_ms: self.group.now_ms(), what };
+        self.propose(Command::Operate(operate)).await
+    }
+
+    /// A ban rule that is ready and does not count.
+    async fn stages(&self) -> Digest {
+        let bytes = b"no component, but nobody runs it".to_vec();
+        let (component, size) = (Digest::of(&bytes), bytes.len() as u32);
+        self.propose(Command::Chunk(Chunk { component, size, offset: 0, bytes })).await;
+        let stage = Stage {
+            slot: Slot::Ban,
+            component,
+            config: "{}".into(),
+            description: Description { name: "lenient".into(), version: "0.2.0".into(), ..Description::default() },
+            by: Operator::Console,
+            now_ms: self.group.now_ms(),
+        };
+        let Reply::Staged { policy, .. } = self.propose(Command::Stage(stage)).await else { panic!("not staged") };
+        self.propose(Command::Ready(Ready { seat: Seat(0), policy })).await;
+        policy
+    }
+
     /// Until its way back is closed.
     async fn is_closed(&self, mut from: mpsc::Receiver<Box<ToFollower>>) {
         timeout(HANG, async { while from.recv().await.is_some() {} }).await.unwrap();
@@ -184,5 +213,52 @@ async fn a_mailbox_that_is_never_empty_starves_no_result() {
     rig.mailbox.send(Mail::Detached { stream: StreamId(1), node: FOLLOWER }).await.unwrap();
     rig.tasks.spawn("loop", supernode.run());
     assert!(timeout(HANG, welcome).await.unwrap().is_ok_and(|welcome| welcome.is_ok()));
+    rig.end().await;
+}
+
+/// The ban slot in the next welcome on a stream; whatever else comes is passed over.
+async fn told(from: &mut mpsc::Receiver<Box<ToFollower>>) -> (ToldPolicies, SlotPolicies) {
+    let welcome = async {
+        loop {
+            if let ToFollower::Welcome(welcome) = *from.recv().await.unwrap() {
+                return welcome.policies.unwrap();
+            }
+        }
+    };
+    let policies = timeout(HANG, welcome).await.unwrap();
+    let slot = policies.slots.iter().find(|slot| slot.slot == Slot::Ban).unwrap().clone();
+    (policies, slot)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_rules_is_told_at_once_and_not_only_with_the_next_settlement() {
+    let (rig, supernode) = rig().await;
+    rig.run(supernode).await;
+    let policy = rig.stages().await;
+    let mut from = rig.attach(1).await;
+    // The next settlement is an hour away.
+    let (slot, round) = (Slot::Ban, Some(RoundId(20)));
+    rig.operate(Operation::Activate { slot, policy, round }).await;
+    let (policies, slot) = told(&mut from).await;
+    assert_eq!((policies.settled, slot.active), (RoundId(1), None));
+    let scheduled = slot.scheduled.unwrap();
+    assert_eq!((scheduled.round, scheduled.kind), (RoundId(20), Some(ScheduledKind::Scheduled)));
+    let name = scheduled.policy.unwrap();
+    assert_eq!((name.digest, name.name.as_str(), name.version.as_str()), (policy, "lenient", "0.2.0"));
+
+    rig.operate(Operation::Rollback(Slot::Ban)).await;
+    let (taken_back, slot) = told(&mut from).await;
+    assert_eq!(slot.scheduled, None, "it was told once, and then that it does not come");
+    assert!(taken_back.as_of > policies.as_of, "which of the two is later can be seen in the same round");
+
+    // Who comes later hears of it with its welcome.
+    let round = Some(RoundId(30));
+    rig.operate(Operation::Activate { slot: Slot::Ban, policy, round }).await;
+    let Client { attach, welcome, .. } = hello(2);
+    rig.mailbox.send(Mail::Attach(attach)).await.unwrap();
+    let welcome = timeout(HANG, welcome).await.unwrap().unwrap().unwrap();
+    let slots = welcome.policies.unwrap().slots;
+    let coming = slots.into_iter().filter_map(|slot| slot.scheduled).map(|scheduled| Some(scheduled.round));
+    assert_eq!(coming.collect::<Vec<_>>(), [round]);
     rig.end().await;
 }

@@ -84,7 +84,8 @@ async fn a_rule_changes_although_a_super_is_dead_and_comes_back_without_its_comp
     // All have the same shadow, also the one that was dead when most of it happened.
     let told = timeout(HANG, async {
         loop {
-            let seen = several.supers.iter().map(|one| one.node().context().as_super().unwrap().shadows.seen(Slot::Ban));
+            let seen =
+                several.supers.iter().map(|one| one.node().context().as_super().unwrap().shadows.seen(Slot::Ban));
             let seen: Vec<_> = seen.flatten().collect();
             if seen.len() == 3 && seen.iter().all(|one| one.settled == seen[0].settled && one.tally.rounds > 2) {
                 return seen;
