@@ -252,7 +252,7 @@ impl Policies {
             }
         };
         let Reply::Staged { memory_empty, .. } = reply else { return Err(unexpected("staging", &reply)) };
-        self.acknowledge(policy).await?;
+        later(self.acknowledge(policy).await)?;
         Ok(Ok(Staged { policy, memory_empty }))
     }
 
@@ -403,7 +403,6 @@ impl Policies {
                 Ok(policy) => {
                     self.change(|all| all.insert(digest, Preparation::Ready(policy)));
                     tracing::debug!(slot = slot.name(), policy = %digest, "prepared");
-                    self.acknowledge(digest).await?;
                 }
                 Err(why) => {
                     let wait = self.change(|all| failed(all, digest));
@@ -412,11 +411,27 @@ impl Policies {
                         "a policy of the cluster cannot run here; it is tried again, and at once on SIGHUP"
                     );
                     // Where nobody leads just now it is said with the next try.
-                    if let Err(error) = self.say_why_not(digest, &why).await {
-                        tracing::debug!(%error, "the group was not told");
-                    }
+                    later(self.say_why_not(digest, &why).await)?;
                 }
             }
+            later(self.acknowledge_all().await)?;
+        }
+        Ok(())
+    }
+
+    /// What can run here and the group does not know it of.
+    fn unsaid(&self) -> Vec<Digest> {
+        let Some(seat) = self.seat() else { return Vec::new() };
+        self.inner.group.read(|state| {
+            let unsaid = state.policies.iter().filter(|(_, row)| !row.ready.contains(&seat));
+            unsaid.map(|(digest, _)| *digest).filter(|digest| self.prepared(digest).is_some()).collect()
+        })
+    }
+
+    /// Acknowledges all that can run here.
+    async fn acknowledge_all(&self) -> Result<(), PolicyError> {
+        for policy in self.unsaid() {
+            self.acknowledge(policy).await?;
         }
         Ok(())
     }
@@ -450,15 +465,17 @@ impl Policies {
         self.catch_up(&mut BTreeSet::new()).await
     }
 
-    /// When something that failed is due again.
+    /// When something that failed is due again, or is to be said again.
     fn due(&self) -> Option<Instant> {
-        self.look(|all| {
+        let unsaid = (!self.unsaid().is_empty()).then(|| Instant::now() + FIRST_WAIT);
+        let failed = self.look(|all| {
             let failed = all.values().filter_map(|one| match one {
                 Preparation::Ready(_) => None,
                 Preparation::Failed { again, .. } => Some(*again),
             });
             failed.min()
-        })
+        });
+        failed.into_iter().chain(unsaid).min()
     }
 
     /// Keeps what is prepared in step with the state until the node drains.
@@ -470,6 +487,7 @@ impl Policies {
         let mut known = BTreeSet::new();
         loop {
             self.catch_up(&mut known).await?;
+            later(self.acknowledge_all().await)?;
             loop {
                 let due = self.due();
                 let due_again = async {
@@ -491,6 +509,18 @@ impl Policies {
                 }
             }
         }
+    }
+}
+
+/// What the group did not take is said again later: it may be just choosing another leader. Only its end is an error.
+fn later(said: Result<(), PolicyError>) -> Result<(), PolicyError> {
+    match said {
+        Err(error @ PolicyError::Group(GroupError::Stopped)) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the group was not told of a policy; it is said again");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

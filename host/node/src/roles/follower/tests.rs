@@ -341,12 +341,14 @@ async fn what_two_supers_say_of_a_rule_is_told_on_once() {
         let policies = Policies { as_of: LogIndex(as_of), settled: RoundId(settled), slots };
         Welcome { policies: Some(policies), ..welcome() }
     };
-    let mut supers = Vec::new();
-    for stub in [&mut a, &mut b] {
+    let greet = async |stub: &mut Stub| {
         let attach = stub.hello().await;
         attach.answer.send(Ok(rules(1, 10, 1, None))).unwrap();
-        supers.push(attach.out);
-    }
+        attach.out
+    };
+    // Whichever it dials first: the other one is dialled when that has answered.
+    let (to_a, to_b) = tokio::join!(greet(&mut a), greet(&mut b));
+    let supers = [to_a, to_b];
     follower.shows(|view| view.policies.is_some() && view.supers.iter().all(|link| link.attached)).await;
     for (at, (says, rules)) in (0..).zip([
         (0, rules(5, 10, 1, Some((2, 22)))),
