@@ -28,6 +28,11 @@ mod faults;
 mod follower;
 mod net;
 mod operator;
+#[cfg(feature = "real")]
+mod real;
+#[cfg(not(feature = "real"))]
+#[path = "real_absent.rs"]
+mod real;
 mod supers;
 mod world;
 
@@ -57,6 +62,12 @@ pub enum Plant {
     AbsentForEver,
     /// Grace covers only whom a super asked last.
     NoWay,
+    /// Disks say that they have synced and have not.
+    LyingDisk,
+    /// A read that is to see everything is answered from what is there.
+    LocalRead,
+    /// A super answers what it is asked for before the group has it.
+    EarlyAnswer,
 }
 
 /// The world of a run.
@@ -69,6 +80,8 @@ pub enum Scene {
     Paths,
     /// The same with rounds of a second, in which there are 250 ms to answer.
     ShortPaths,
+    /// Over the Raft that the program has.
+    Real,
     /// 100,000 rounds of a small cluster whose supers come and go: does anything grow?
     Long,
 }
@@ -115,5 +128,5 @@ pub struct Played {
 /// Plays a seed.
 #[must_use]
 pub fn play(seed: u64, options: Options) -> Played {
-    World::new(seed, options).play()
+    if options.scene == Scene::Real { real::play(seed, options) } else { World::new(seed, options).play() }
 }

@@ -4,9 +4,11 @@
 //! it is itself.
 
 pub(crate) use founding::{activate, stage};
+pub(crate) use replica::Replica;
 
 mod apply;
 mod founding;
+mod replica;
 mod rounds;
 mod streams;
 
@@ -24,9 +26,9 @@ use kernel::round::{OpenRound, SeatRow, SignedPartial};
 use kernel::state::State;
 
 use crate::net::Peer;
-use crate::raft::{Config, Id, Log, Message, Payload, Raft, Role};
+use crate::raft::{Config, Id, Log, Message, Payload, Raft};
 use crate::world::{Event, Who, World};
-use crate::{MS, Us};
+use crate::{MS, Us, real};
 
 /// Where time begins, ms since 1970.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
@@ -37,6 +39,15 @@ const KEPT_ENTRIES: u64 = 50;
 /// What a disk holds while its process is down.
 type Disk = (u64, Option<Id>, Log);
 
+/// Where that is.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// Here.
+    Model(Box<Disk>),
+    /// On disks that are simulated as such.
+    OnDisks,
+}
+
 /// How a super fares.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -45,7 +56,7 @@ pub(crate) enum Fate {
     /// It stands still until then.
     Paused(Box<Process>, Us),
     /// It is down; `silent`: so is the machine.
-    Down { disk: Box<Disk>, silent: bool },
+    Down { disk: Kept, silent: bool },
     /// It was removed, and is switched off for good.
     Retired,
 }
@@ -82,7 +93,7 @@ enum Waiting {
 /// What lives as long as a process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) raft: Raft,
+    pub(crate) raft: Replica,
     pub(crate) state: State,
     pub(crate) applied: u64,
     /// The group as of the last applied entry.
@@ -143,7 +154,7 @@ impl Process {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.raft.role == Role::Leader
+        self.raft.leads()
     }
 
     fn timeout_us(&self) -> Us {
@@ -159,8 +170,8 @@ impl World {
         let sup = &mut self.supers[usize::from(to)];
         match &mut sup.fate {
             Fate::Up(process) => {
-                let leads = process.raft.take(from, message, now_us, &mut self.random);
-                if leads {
+                let raft = process.raft.model_mut().expect("a message of the model");
+                if raft.take(from, message, now_us, &mut self.random) {
                     self.became_leader(to);
                 }
                 self.drive(to);
@@ -212,7 +223,7 @@ impl World {
             && let Some(process) = sup.process()
         {
             // The disk goes on while the process stands still; what it says is read later.
-            process.raft.synced(index, term);
+            process.raft.model_mut().expect("a disk of the model").synced(index, term);
             if matches!(sup.fate, Fate::Up(_)) {
                 self.drive(id);
             }
@@ -234,7 +245,8 @@ impl World {
         if late_us > process.timeout_us() / VOID_LAG_DIVISOR {
             process.attending.lagged(late_us);
         }
-        if process.raft.tick(now_us, &mut self.random) {
+        let random = &mut self.random;
+        if process.raft.model_mut().is_some_and(|raft| raft.tick(now_us, random)) {
             self.became_leader(id);
         }
         self.apply(id);
@@ -263,11 +275,12 @@ impl World {
         let sup = &mut self.supers[usize::from(id)];
         let (life, disk_us) = (sup.life, sup.disk_us);
         let Some(process) = sup.process() else { return };
-        let out = std::mem::take(&mut process.raft.out);
-        let last = process.raft.log.last();
-        let sync = (last > process.raft.log.durable() && last != process.syncing).then_some(last);
+        let Some(raft) = process.raft.model_mut() else { return };
+        let out = std::mem::take(&mut raft.out);
+        let last = raft.log.last();
+        let sync = (last > raft.log.durable() && last != process.syncing).then_some(last);
+        let term = raft.log.term(last).unwrap_or_default();
         process.syncing = last;
-        let term = process.raft.log.term(last).unwrap_or_default();
         for (to, message) in out {
             self.send_raft(id, to, message);
         }
@@ -315,7 +328,15 @@ impl World {
         match fate {
             Fate::Up(process) | Fate::Paused(process, _) => {
                 let attached: Vec<(usize, u64)> = process.attached.values().copied().collect();
-                sup.fate = Fate::Down { disk: Box::new(process.raft.disk(loses)), silent };
+                let disk = match process.raft {
+                    Replica::Model(raft) => Kept::Model(Box::new(raft.disk(loses))),
+                    Replica::Real(replica) => {
+                        let real = self.real.as_ref().expect("it is real");
+                        real.crash(id, replica, (loses, silent), self.options.plant);
+                        Kept::OnDisks
+                    }
+                };
+                sup.fate = Fate::Down { disk, silent };
                 sup.life += 1;
                 if !silent {
                     for (to, stream) in attached {
@@ -335,19 +356,35 @@ impl World {
             return;
         }
         let Fate::Down { disk, .. } = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
-        self.start(id, *disk, now_us);
+        self.count("restarts");
+        self.start(id, disk, now_us);
     }
 
     /// A process on a disk.
-    pub(crate) fn start(&mut self, id: Id, disk: Disk, now_us: Us) {
-        let mut raft = Raft::start(id, disk, now_us, &mut self.random);
-        raft.no_quorum = self.options.plant == crate::Plant::NoQuorum;
-        let snapshot = raft.log.snapshot.clone();
+    pub(crate) fn start(&mut self, id: Id, disk: Kept, now_us: Us) {
+        let plant = self.options.plant;
+        let (raft, applied, state, config) = match disk {
+            Kept::Model(disk) => {
+                let mut raft = Raft::start(id, *disk, now_us, &mut self.random);
+                raft.no_quorum = plant == crate::Plant::NoQuorum;
+                let snapshot = raft.log.snapshot.clone();
+                let (state, config) = (snapshot.state.clone(), snapshot.config.clone());
+                (Replica::Model(Box::new(raft)), snapshot.index, state, config)
+            }
+            Kept::OnDisks => {
+                let life = self.supers[usize::from(id)].life + 1;
+                let cluster = self.oracle.state.meta.cluster.clone();
+                let real = self.real.as_mut().expect("it is real");
+                let started = real.start(id, life, plant, cluster);
+                self.reached(id, started.applied);
+                (Replica::Real(started.replica), started.applied, started.state, (0, Config::default()))
+            }
+        };
         let mut process = Process {
-            applied: snapshot.index,
-            state: snapshot.state.clone(),
-            config: snapshot.config.clone(),
-            syncing: raft.log.last(),
+            applied,
+            state,
+            config,
+            syncing: raft.model().map_or(0, |raft| raft.log.last()),
             raft,
             clock: Clock::default(),
             lead: None,
@@ -389,6 +426,9 @@ impl World {
     fn stamp(&mut self, id: Id) -> u64 {
         let (wall_ms, now_us) = (self.wall_ms(id), self.now_us);
         let Some(process) = self.supers[usize::from(id)].process() else { return wall_ms };
+        if let Some(now_ms) = process.raft.real().and_then(real::Replica::now_ms) {
+            return now_ms;
+        }
         process.clock.stamp(process.state.meta.stamp_ms, wall_ms, now_us).now_ms
     }
 
@@ -397,6 +437,14 @@ impl World {
         let now_us = self.now_us;
         let process = self.supers[usize::from(id)].process().expect("a leader runs");
         assert!(process.leads(), "super {id} proposes and does not lead");
-        process.raft.propose(payload, now_us)
+        match (process.raft.model_mut(), payload) {
+            (Some(raft), payload) => raft.propose(payload, now_us),
+            (None, Payload::Command(command)) => {
+                let about = real::About::of(&command);
+                self.hand_in(id, command, about);
+                0
+            }
+            (None, Payload::Config(_)) => unreachable!("the group is asked for it"),
+        }
     }
 }
