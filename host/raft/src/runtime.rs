@@ -12,8 +12,8 @@ use std::time::Duration;
 use openraft::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime};
 
-pub use chance::{Seeded, seed};
 pub(crate) use chance::{Chance, drawn};
+pub use chance::{Seeded, seed};
 pub(crate) use watch::Watch;
 
 /// See the module.

@@ -145,7 +145,7 @@ impl Plan {
                 interval_us = 4 * S;
                 followers = random.between(6, 16) as usize;
                 least_us = 380 * S;
-                gap_us = random.one_of(&[2, 4, 8]) * interval_us;
+                gap_us = random.one_of(&[1, 2, 4]) * interval_us;
             }
             Scene::Long => {
                 kinds = vec![Kind::Kill, Kind::Power, Kind::Group, Kind::Swap, Kind::Death];

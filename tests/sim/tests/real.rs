@@ -19,25 +19,28 @@ fn twenty_clusters_over_the_real_raft_lose_nothing_and_come_to_rest() {
     assert_eq!(all.len() as u64, SEEDS);
     assert!(all.iter().all(|played| played.simulated_us >= LEAST_US));
     // That all went well means something where all of this happened.
-    happened(&all, &[
-        ("leaders", 100),
-        ("restarts", 50),
-        ("kills", 20),
-        ("power cuts", 20),
-        ("pauses", 20),
-        ("partitions", 20),
-        ("one-way cuts", 20),
-        ("storms", 20),
-        ("clock jumps", 20),
-        ("group changes", 20),
-        ("groups changed", 10),
-        ("memberships applied", 50),
-        ("snapshots installed", 10),
-        ("rounds settled", 2_000),
-        ("claims answered", 100),
-        ("reads", 5_000),
-        ("well and up", 10_000),
-    ]);
+    happened(
+        &all,
+        &[
+            ("leaders", 100),
+            ("restarts", 50),
+            ("kills", 20),
+            ("power cuts", 20),
+            ("pauses", 20),
+            ("partitions", 20),
+            ("one-way cuts", 20),
+            ("storms", 20),
+            ("clock jumps", 20),
+            ("group changes", 20),
+            ("groups changed", 10),
+            ("memberships applied", 50),
+            ("snapshots installed", 10),
+            ("rounds settled", 2_000),
+            ("claims answered", 100),
+            ("reads", 5_000),
+            ("well and up", 10_000),
+        ],
+    );
 }
 
 #[test]

@@ -135,8 +135,7 @@ impl World {
             let Some(raft) = process.raft.model() else {
                 let term = process.raft.term();
                 let before = self.oracle.seen.insert(id, (sup.life, term, process.applied));
-                let falls =
-                    |(life, was, applied)| life == sup.life && (term < was || process.applied < applied);
+                let falls = |(life, was, applied)| life == sup.life && (term < was || process.applied < applied);
                 if before.is_some_and(falls) {
                     self.oracle.wrong(format!("super {id}: its term or what it has applied fell"));
                 }

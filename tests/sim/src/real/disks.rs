@@ -21,7 +21,7 @@ use crate::world::World;
 use crate::{MS, Plant, Us};
 
 /// Between two signs of life of a leader.
-const HEARTBEAT: Duration = Duration::from_millis(200);
+const HEARTBEAT: Duration = Duration::from_millis(300);
 /// Little of the log is kept, so that a replica that was away needs a snapshot.
 const KEEPING: Keeping = Keeping { snapshot: 100, behind: 20, purged: 10, bytes: 64 << 20 };
 /// All of the history: the oracle reads it.

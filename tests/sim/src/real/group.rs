@@ -14,6 +14,9 @@ use crate::raft::Id;
 use crate::supers::Fate;
 use crate::world::World;
 
+/// How often somebody reads when the operator looks.
+const READ_BP: u64 = 3_000;
+
 /// How the operator wants the group to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
@@ -50,7 +53,11 @@ impl World {
     /// Who votes, as a super's replica knows.
     pub(crate) fn voters_there(&self, id: Id) -> BTreeSet<Id> {
         let members = self.group(id).and_then(|group| group.members().ok()).unwrap_or_default();
-        members.iter().filter(|member| member.voter).filter_map(|member| self.by_key.get(&member.key).copied()).collect()
+        members
+            .iter()
+            .filter(|member| member.voter)
+            .filter_map(|member| self.by_key.get(&member.key).copied())
+            .collect()
     }
 
     /// A super is to be added, or one is to go.
@@ -101,6 +108,9 @@ impl World {
     /// Somebody reads what must be the newest.
     fn read_somewhere(&mut self) {
         let id = self.random.below(self.supers.len() as u64) as Id;
+        if !self.random.chance_bp(READ_BP) {
+            return;
+        }
         if !matches!(self.supers[usize::from(id)].fate, Fate::Up(_)) {
             return;
         }

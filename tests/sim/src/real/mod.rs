@@ -26,8 +26,8 @@ use hear::Note;
 pub(crate) use replica::Replica;
 pub(crate) use wires::Wires;
 
-use crate::random::mix;
 use crate::raft::Id;
+use crate::random::mix;
 use crate::world::World;
 use crate::{Options, Played, Us};
 

@@ -12,7 +12,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::wires::Wires;
 use crate::raft::Id;
 
-/// A connection, as the network knows it.
+/// What a client says first.
+const PREFACE_BYTES: usize = 24;
+/// The head of a frame of HTTP/2.
+const HEAD_BYTES: usize = 9;
+/// The kind of a frame that resets a stream, and where in the head the kind stands.
+const RESET: u8 = 3;
+const KIND_AT: usize = 3;
+
+/// A connection, as the network knows it. A stream that is reset takes its connection with it: HTTP/2's library forgets such
+/// a stream after a second of the real time, and answers otherwise to what comes for it late.
 #[derive(Debug)]
 pub(super) struct Line {
     /// Who made it, and who serves it.
@@ -36,12 +45,45 @@ struct Way {
     /// Nothing comes earlier than what was sent before it.
     last: Instant,
     reader: Option<Waker>,
+    frames: Frames,
+}
+
+/// Where one is in what is sent.
+#[derive(Debug)]
+struct Frames {
+    /// Bytes that are no head.
+    skipped: usize,
+    head: Vec<u8>,
+}
+
+impl Frames {
+    /// Whether a stream is reset by what is sent now.
+    fn reset(&mut self, piece: &[u8]) -> bool {
+        let (mut rest, mut resets) = (piece, false);
+        while !rest.is_empty() {
+            let skipped = self.skipped.min(rest.len());
+            self.skipped -= skipped;
+            rest = &rest[skipped..];
+            let taken = (HEAD_BYTES - self.head.len()).min(rest.len());
+            self.head.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if self.head.len() == HEAD_BYTES {
+                self.skipped = self.head[..KIND_AT].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                resets |= self.head[KIND_AT] == RESET;
+                self.head.clear();
+            }
+        }
+        resets
+    }
 }
 
 impl Line {
     pub(super) fn new(ends: [Id; 2], now: Instant) -> Self {
-        let way = || Way { pieces: VecDeque::new(), read: 0, last: now, reader: None };
-        Self { ends, ways: [way(), way()], gone: [false; 2], broken: [false; 2], held: 2 }
+        let way = |skipped| {
+            let frames = Frames { skipped, head: Vec::new() };
+            Way { pieces: VecDeque::new(), read: 0, last: now, reader: None, frames }
+        };
+        Self { ends, ways: [way(0), way(PREFACE_BYTES)], gone: [false; 2], broken: [false; 2], held: 2 }
     }
 
     pub(super) fn is_of(&self, id: Id) -> bool {
@@ -100,7 +142,9 @@ impl Pipe {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let there = 1 - self.end;
-        if !line.gone[there] {
+        if line.ways[there].frames.reset(piece) {
+            line.break_off();
+        } else if !line.gone[there] {
             let way = &mut line.ways[there];
             way.last = way.last.max(due);
             way.pieces.push_back((way.last, piece.to_vec()));
