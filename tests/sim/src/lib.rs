@@ -6,8 +6,9 @@
 //! sim -- --seeds 0..20000` plays many and stops at none; `--seed N` plays one and tells it.
 //!
 //! What is simulated is the network, the disks, the clocks and the processes; what is real is every rule of the kernel:
-//! walks, partial reports with their signatures, merge, guard, the leader's pacing, settlements, seats, the ledger. Not
-//! here: gRPC, TLS and the store, which `tests/cluster` runs as they are.
+//! walks, partial reports with their signatures, merge, guard, the leader's pacing, settlements, seats, the ledger. With
+//! `--real` Raft, the store and the gRPC between replicas are the program's own as well, at many times the cost.
+//! Not here: TLS, the gRPC of followers, and files, which `tests/cluster` runs as they are.
 //!
 //! A seed that fails tells of a wrong rule or of a wrong simulation. The oracle is not made to agree.
 #![forbid(unsafe_code)]
