@@ -36,6 +36,7 @@ pub(crate) enum Real {}
 pub(crate) struct Started {
     pub(crate) replica: Replica,
     pub(crate) applied: u64,
+    pub(crate) changed: u64,
     pub(crate) state: State,
 }
 

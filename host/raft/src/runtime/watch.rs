@@ -199,7 +199,10 @@ mod tests {
                 })
             })
             .collect();
-        tokio::task::yield_now().await;
+        // Some dozens of tasks have their turn at a time.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
         sender.send(1).unwrap();
         for one in waiting {
             one.await.unwrap();

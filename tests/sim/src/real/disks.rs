@@ -95,6 +95,8 @@ pub(super) fn address(id: Id) -> String {
 pub(crate) struct Started {
     pub(crate) replica: Replica,
     pub(crate) applied: u64,
+    /// The entry that last changed the group.
+    pub(crate) changed: u64,
     pub(crate) state: State,
 }
 
@@ -153,7 +155,9 @@ impl Real {
         }
         let store = Arc::new(Store::open(&Disk::lossy(&machine.state), HISTORY_BYTES).expect("its own store"));
         let state = store.load().expect("its own state");
-        let applied = store.mark().expect("its own mark").applied.map_or(0, |place| place.index);
+        let mark = store.mark().expect("its own mark");
+        let index = |place: Option<Place>| place.map_or(0, |place| place.index);
+        let (applied, changed) = (index(mark.applied), index(mark.membership_at));
         let founder = Holder { node: machine.key, name: String::new(), address: address(id) };
         let settings = kernel::settings::Settings::default();
         let parts = Parts {
@@ -176,7 +180,7 @@ impl Real {
             let opened = Group::open_by(parts, clock).await.map_err(|error| error.to_string());
             let _ = notes.send(Note::Opened { id, life, group: Box::new(opened) });
         });
-        Started { replica: Replica::new(machine.key, store), applied, state }
+        Started { replica: Replica::new(machine.key, store), applied, changed, state }
     }
 
     /// A process serves.

@@ -92,7 +92,7 @@ impl World {
                 let real = self.real.as_mut().expect("it is real");
                 let started = real.start(id, life, plant, cluster);
                 self.reached(id, started.applied);
-                (Replica::Real(started.replica), started.applied, started.state, (0, Config::default()))
+                (Replica::Real(started.replica), started.applied, started.state, (started.changed, Config::default()))
             }
         };
         let mut process = Process {
