@@ -19,6 +19,10 @@
     clippy::indexing_slicing,
     reason = "a simulation that meets a mistake of its own has to stop"
 )]
+#![cfg_attr(
+    not(feature = "real"),
+    allow(dead_code, unreachable_code, unused_variables, reason = "what is only there for the real Raft")
+)]
 
 pub mod oracle;
 pub mod policies;
