@@ -17,7 +17,7 @@ use kernel::state::State;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver as _;
 use store::{Identity, Replica, SpoolRoom};
-use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::sync::{OnceCell, SetOnce, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::raft::{Invite, Invited, Route};
@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     pub(crate) time: Arc<Time>,
     pub(crate) core: OnceCell<Core>,
     /// Wakes who waits for the core.
-    pub(crate) running: watch::Sender<bool>,
+    pub(crate) running: SetOnce<()>,
     pub(crate) stores: Mutex<Option<Stores>>,
     /// For who wants the log's file back.
     pub(crate) end: Mutex<Option<LogEnd>>,
@@ -239,6 +239,7 @@ impl Group {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 () = self.inner.stopping.cancelled() => return Err(GroupError::Stopped),
                 changed = applied.changed() => changed.map_err(|_| GroupError::Stopped)?,
             }
@@ -315,14 +316,14 @@ impl Inner {
 
     /// Waits until this replica runs; `None` where it never will.
     pub(crate) async fn running(&self) -> Option<&Core> {
-        let mut running = self.running.subscribe();
-        running.wait_for(|running| *running).await.ok()?;
+        self.running.wait().await;
         self.core.get()
     }
 
     /// Runs something beside the core until the group stops.
     pub(crate) async fn until_stopping(&self, work: impl Future<Output = ()>) {
         tokio::select! {
+            biased;
             () = self.stopping.cancelled() => {}
             () = work => {}
         }
@@ -340,7 +341,8 @@ impl Inner {
                 Ok::<_, StartError>(core)
             })
             .await?;
-        self.running.send_replace(true);
+        // Whoever gave it the core before has said so already.
+        let _ = self.running.set(());
         Ok(core)
     }
 

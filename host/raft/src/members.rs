@@ -126,6 +126,7 @@ impl Inner {
             }
             if to.is_none() {
                 tokio::select! {
+                    biased;
                     () = sleep_until((Instant::now() + AGAIN).min(deadline)) => {}
                     _ = metrics.changed() => {}
                     () = inner.stopping.cancelled() => return Err(GroupError::Stopped.into()),

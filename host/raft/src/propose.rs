@@ -89,6 +89,7 @@ impl Inner {
             let again = Instant::now() + AGAIN;
             if to.is_none() && !moved {
                 tokio::select! {
+                    biased;
                     () = sleep_until(again.min(deadline)) => {}
                     _ = metrics.changed() => {}
                     () = inner.stopping.cancelled() => {}
@@ -198,6 +199,7 @@ impl Inner {
             }
             if to.is_none() {
                 tokio::select! {
+                    biased;
                     () = sleep_until((Instant::now() + AGAIN).min(deadline)) => {}
                     _ = metrics.changed() => {}
                     () = self.stopping.cancelled() => return Err(GroupError::Stopped),

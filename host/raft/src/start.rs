@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use kernel::state::State;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
 use store::{Disk, Identity, Replica, SpoolRoom, Store};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, SetOnce, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use wire::raft::{APPEND_ENTRIES, Invite};
@@ -24,8 +23,9 @@ use crate::machine::Watcher;
 use crate::network::{Calls, Connector, Network};
 use crate::open::{Files, OpenError, Replicated};
 use crate::runs::Runs;
+use crate::runtime;
 use crate::service::Roster;
-use crate::time::Time;
+use crate::time::{SystemWall, Time, Wall};
 use crate::view::{Tell, View};
 
 /// Entries between two snapshots: some minutes of a busy cluster, and short enough to be applied again at a start.
@@ -156,6 +156,14 @@ impl Group {
     /// # Errors
     /// [`StartError`].
     pub async fn open(parts: Parts) -> Result<Self, StartError> {
+        Self::open_by(parts, Arc::new(SystemWall)).await
+    }
+
+    /// The same by another wall clock than the machine's.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open_by(parts: Parts, wall: Arc<dyn Wall>) -> Result<Self, StartError> {
         let files = Files::open(&parts.log, Arc::clone(&parts.store))?;
         let state = files.state();
         check(&parts, state, files.identity())?;
@@ -171,7 +179,7 @@ impl Group {
             None => None,
         };
         let founds = !state.is_founded() && parts.may_found && identity.as_ref().is_some_and(|who| who.replica == 0);
-        let time = Arc::new(Time::new(state.meta.stamp_ms));
+        let time = Arc::new(Time::new(state.meta.stamp_ms, wall));
         let view = Arc::new(View::new(Arc::clone(&time), parts.watcher));
         let found = identity
             .as_ref()
@@ -191,7 +199,7 @@ impl Group {
             key: parts.key,
             address: parts.address,
             name: parts.found.founder.name,
-            life: RandomState::new().hash_one(parts.key.0),
+            life: runtime::drawn(),
             roster: parts.roster,
             spools: parts.spools,
             view,
@@ -201,7 +209,7 @@ impl Group {
             leadership: watch::Sender::new(Leadership::default()),
             time,
             core: OnceCell::new(),
-            running: watch::Sender::new(false),
+            running: SetOnce::new(),
             stores: Mutex::new(Some(stores)),
             end: Mutex::new(None),
             found,

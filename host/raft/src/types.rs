@@ -11,6 +11,8 @@ use openraft::EntryPayload;
 use openraft::impls::leader_id_std;
 use store::{Logged, Mark, Membership, Payload, Place, Replica, Vote};
 
+use crate::runtime::Runtime;
+
 openraft::declare_raft_types!(
     /// The types of the group.
     pub Types:
@@ -20,6 +22,7 @@ openraft::declare_raft_types!(
         Node = Replica,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
 
 /// openraft's place of an entry.

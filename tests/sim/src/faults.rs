@@ -139,6 +139,14 @@ impl Plan {
                 interval_us = if options.scene == Scene::Paths { 10 * S } else { S };
                 least_us = 3_600 * S;
             }
+            Scene::Real => {
+                // A flush takes no time there.
+                kinds.retain(|kind| *kind != Kind::SlowDisk);
+                interval_us = 4 * S;
+                followers = random.between(6, 16) as usize;
+                least_us = 380 * S;
+                gap_us = random.one_of(&[1, 2, 4]) * interval_us;
+            }
             Scene::Long => {
                 kinds = vec![Kind::Kill, Kind::Power, Kind::Group, Kind::Swap, Kind::Death];
                 (supers, followers, interval_us, gap_us) = (3, 5, S, 100 * S);
@@ -228,19 +236,22 @@ impl World {
         match kind {
             Kind::Kill => self.crash(id, false, false),
             Kind::Power => self.crash(id, true, flag),
-            Kind::Pause => self.pause(id, length_us),
+            Kind::Pause => {
+                self.net.stall(id, true);
+                self.pause(id, length_us);
+            }
             Kind::Partition | Kind::OneWay => self.net.cut(&fault.cuts, true),
             Kind::Weather => {
-                self.net.weather = Weather {
+                self.net.set_weather(Weather {
                     lost_bp: self.random.below(3_000),
                     doubled_bp: self.random.below(2_000),
                     delay_us: self.random.below(300 * MS),
-                };
+                });
             }
             Kind::SlowDisk => self.supers[usize::from(id)].disk_us = self.random.between(20 * MS, 600 * MS),
             Kind::Clock => {
                 let jump_ms = self.random.below(2 * 3_600_000) as i64 - 3_600_000;
-                self.supers[usize::from(id)].clock_off_ms = jump_ms;
+                self.set_clock(id, jump_ms);
             }
             Kind::Group => return self.change_group(flag, id),
             Kind::Swap => return self.swap(flag),
@@ -263,11 +274,11 @@ impl World {
         match kind {
             Kind::Kill | Kind::Power => self.restart(id),
             // It wakes by itself.
-            Kind::Pause => {}
+            Kind::Pause => self.net.stall(id, false),
             Kind::Partition | Kind::OneWay => self.net.cut(&fault.cuts, false),
-            Kind::Weather => self.net.weather = Weather::default(),
+            Kind::Weather => self.net.set_weather(Weather::default()),
             Kind::SlowDisk => self.supers[usize::from(id)].disk_us = 3 * MS,
-            Kind::Clock => self.supers[usize::from(id)].clock_off_ms = 0,
+            Kind::Clock => self.set_clock(id, 0),
             Kind::Group | Kind::Swap => {}
             Kind::Death => {
                 self.revive(at);
@@ -287,6 +298,13 @@ impl World {
         if !kind.is_theirs() {
             self.oracle.troubles -= 1;
             self.oracle.trouble(self.now_us);
+        }
+    }
+
+    fn set_clock(&mut self, id: Id, off_ms: i64) {
+        self.supers[usize::from(id)].clock_off_ms = off_ms;
+        if let Some(real) = &self.real {
+            real.set_clock(id, off_ms);
         }
     }
 
@@ -338,7 +356,7 @@ impl World {
     /// The leader that most would follow, if there is one.
     pub(crate) fn leader(&self) -> Option<Id> {
         let leads = |(id, sup): (usize, &crate::supers::Super)| match &sup.fate {
-            Fate::Up(process) if process.lead.is_some() && process.leads() => Some((process.raft.term, id as Id)),
+            Fate::Up(process) if process.lead.is_some() && process.leads() => Some((process.raft.term(), id as Id)),
             Fate::Up(_) | Fate::Paused(..) | Fate::Down { .. } | Fate::Retired => None,
         };
         self.supers.iter().enumerate().filter_map(leads).max().map(|(_, id)| id)

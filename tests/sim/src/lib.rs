@@ -6,8 +6,9 @@
 //! sim -- --seeds 0..20000` plays many and stops at none; `--seed N` plays one and tells it.
 //!
 //! What is simulated is the network, the disks, the clocks and the processes; what is real is every rule of the kernel:
-//! walks, partial reports with their signatures, merge, guard, the leader's pacing, settlements, seats, the ledger. Not
-//! here: gRPC, TLS and the store, which `tests/cluster` runs as they are.
+//! walks, partial reports with their signatures, merge, guard, the leader's pacing, settlements, seats, the ledger. With
+//! `--real` Raft, the store and the gRPC between replicas are the program's own as well, at many times the cost.
+//! Not here: TLS, the gRPC of followers, and files, which `tests/cluster` runs as they are.
 //!
 //! A seed that fails tells of a wrong rule or of a wrong simulation. The oracle is not made to agree.
 #![forbid(unsafe_code)]
@@ -17,6 +18,10 @@
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a simulation that meets a mistake of its own has to stop"
+)]
+#![cfg_attr(
+    not(feature = "real"),
+    allow(dead_code, unreachable_code, unused_variables, reason = "what is only there for the real Raft")
 )]
 
 pub mod oracle;
@@ -28,6 +33,11 @@ mod faults;
 mod follower;
 mod net;
 mod operator;
+#[cfg(feature = "real")]
+mod real;
+#[cfg(not(feature = "real"))]
+#[path = "real_absent.rs"]
+mod real;
 mod supers;
 mod world;
 
@@ -57,6 +67,12 @@ pub enum Plant {
     AbsentForEver,
     /// Grace covers only whom a super asked last.
     NoWay,
+    /// Disks say that they have synced and have not.
+    LyingDisk,
+    /// A read that is to see everything is answered from what is there.
+    LocalRead,
+    /// A super answers what it is asked for before the group has it.
+    EarlyAnswer,
 }
 
 /// The world of a run.
@@ -69,6 +85,8 @@ pub enum Scene {
     Paths,
     /// The same with rounds of a second, in which there are 250 ms to answer.
     ShortPaths,
+    /// Over the Raft that the program has.
+    Real,
     /// 100,000 rounds of a small cluster whose supers come and go: does anything grow?
     Long,
 }
@@ -115,5 +133,5 @@ pub struct Played {
 /// Plays a seed.
 #[must_use]
 pub fn play(seed: u64, options: Options) -> Played {
-    World::new(seed, options).play()
+    if options.scene == Scene::Real { real::play(seed, options) } else { World::new(seed, options).play() }
 }

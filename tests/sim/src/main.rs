@@ -5,10 +5,11 @@
 //! cargo run --release --bin sim -- --seed 123
 //! cargo run --release --bin sim -- --paths --seeds 0..10
 //! cargo run --release --bin sim -- --long --seeds 0..2
+//! cargo run --release --bin sim -- --real --seeds 0..20
 //! ```
 //!
 //! `--paths`: what lossy paths alone cost a follower, `--short-paths`: the same in rounds of a second; `--long`: 100,000
-//! rounds each.
+//! rounds each; `--real`: over the Raft that the program has.
 //!
 //! It exits 1 when a seed fails, and prints the command that plays it again.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             "--paths" => Some(Scene::Paths),
             "--short-paths" => Some(Scene::ShortPaths),
             "--long" => Some(Scene::Long),
+            "--real" => Some(Scene::Real),
             _ => None,
         };
         if let Some(scene) = scene {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
             ("--seeds", Some(range)) => seeds = range,
             _ => {
                 eprintln!(
-                    "usage: sim [--paths | --short-paths | --long] [--seed N | --seeds A..B]; `{word}` is not understood"
+                    "usage: sim [--paths | --short-paths | --long | --real] [--seed N | --seeds A..B]; `{word}` is not understood"
                 );
                 return ExitCode::from(2);
             }
@@ -160,6 +162,7 @@ fn again(seed: u64, options: Options) -> String {
         Scene::Paths => "--paths ",
         Scene::ShortPaths => "--short-paths ",
         Scene::Long => "--long ",
+        Scene::Real => "--real ",
     };
     format!("cargo run --release --bin sim -- {scene}--seed {seed}")
 }
@@ -171,7 +174,7 @@ fn tell_false(all: &Total, options: Options) {
     let seconds = match options.scene {
         Scene::Paths => 10,
         Scene::ShortPaths => 1,
-        Scene::Drawn | Scene::Long => return,
+        Scene::Drawn | Scene::Long | Scene::Real => return,
     };
     let hours = hours_of(count("member rounds"), seconds);
     println!(

@@ -10,6 +10,7 @@ use kernel::outcome::{Reject, Reply};
 use kernel::round::{OpenRound, SignedPartial};
 
 use crate::raft::{Id, Message};
+use crate::real::Wires;
 use crate::world::{Event, World};
 use crate::{MS, Us};
 
@@ -90,7 +91,9 @@ pub(crate) struct Path {
 /// The network.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
-    pub(crate) weather: Weather,
+    weather: Weather,
+    /// The connections of the real Raft, which suffer from the same.
+    pub(crate) wires: Option<Wires>,
     /// From, to: how many faults cut it.
     cuts: BTreeMap<(Id, Id), u32>,
     paths: BTreeMap<(usize, Id), Path>,
@@ -104,6 +107,23 @@ impl Net {
         for pair in pairs {
             let cuts = self.cuts.entry(*pair).or_default();
             *cuts = if cut { *cuts + 1 } else { cuts.saturating_sub(1) };
+        }
+        if let Some(wires) = &self.wires {
+            wires.cut(pairs, cut);
+        }
+    }
+
+    /// A super stands still, or goes on: its replica, which has a clock of its own, reaches nobody meanwhile.
+    pub(crate) fn stall(&self, id: Id, stalled: bool) {
+        if let Some(wires) = &self.wires {
+            wires.cut(&(0..32).flat_map(|other| [(id, other), (other, id)]).collect(), stalled);
+        }
+    }
+
+    pub(crate) fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+        if let Some(wires) = &self.wires {
+            wires.set_weather(weather);
         }
     }
 

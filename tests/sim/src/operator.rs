@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kernel::command::{Command, Operate, Operation, Operator as Who};
 
 use crate::raft::{Config, Id, Payload};
+use crate::real::Wanted;
 use crate::supers::Fate;
 use crate::world::{Event, World};
 use crate::{MS, S, Us};
@@ -28,22 +29,40 @@ impl World {
     /// A super is to be added, or one is to go.
     pub(crate) fn change_group(&mut self, adds: bool, gone: Id) {
         let Some(leader) = self.leader() else { return };
-        let process = self.supers[usize::from(leader)].running().expect("it leads");
-        let mut voters = process.config.1.voters.clone();
-        if self.operator.wants.is_some() {
+        let mut voters = self.voters_of(leader);
+        if self.operator.wants.is_some() || self.is_wanted() {
             return;
         }
+        let mut wanted = Wanted::Out(gone);
         if (adds || voters.len() <= 3) && voters.len() < 5 && self.supers.len() < MACHINES {
             let new = self.new_machine();
             self.restart(new);
             voters.insert(new);
+            wanted = Wanted::In(new);
         } else if voters.len() > 3 && voters.contains(&gone) {
             voters.remove(&gone);
         } else {
             return;
         }
         self.tell(|_| format!("the supers are to be {voters:?}"));
+        if self.real.is_some() {
+            return self.wants(wanted);
+        }
         self.operator.wants = Some(voters);
+    }
+
+    /// Who votes, as a super knows.
+    pub(crate) fn voters_of(&self, id: Id) -> BTreeSet<Id> {
+        let process = self.supers[usize::from(id)].running().expect("it runs");
+        match process.raft.model() {
+            Some(raft) => raft.config.1.voters.clone(),
+            None => self.voters_there(id),
+        }
+    }
+
+    /// A super that was removed is switched off.
+    pub(crate) fn switch_off_soon(&mut self, id: Id) {
+        self.operator.off.push((self.now_us + 5 * S, id));
     }
 
     /// Faults have stopped: a loss that is still there is real, and the operator says so.
@@ -69,10 +88,14 @@ impl World {
             self.supers[usize::from(id)].fate = Fate::Retired;
         }
         self.accept();
+        if self.real.is_some() {
+            return self.operate_group();
+        }
         let Some(wanted) = self.operator.wants.clone() else { return };
         let Some(leader) = self.leader() else { return };
         let process = self.supers[usize::from(leader)].running().expect("it leads");
-        let (index, config) = process.raft.config.clone();
+        let raft = process.raft.model().expect("a group of the model");
+        let (index, config) = raft.config.clone();
         if index > process.applied || config.outgoing.is_some() {
             return;
         }
@@ -88,7 +111,7 @@ impl World {
         let learners: BTreeSet<Id> = new.clone();
         let next = if config.learners != learners {
             Config { learners, ..config }
-        } else if new.iter().all(|id| process.raft.is_caught_up(*id)) {
+        } else if new.iter().all(|id| raft.is_caught_up(*id)) {
             Config { voters: wanted, outgoing: Some(config.voters), learners: BTreeSet::new() }
         } else {
             return;

@@ -13,8 +13,9 @@ use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::raft::{Id, Message};
 use crate::random::{Random, mix};
+use crate::real::Real;
 use crate::supers::Super;
-use crate::{Options, Played, Us};
+use crate::{Options, Played, Scene, Us};
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -102,6 +103,7 @@ pub struct World {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     lines: Vec<String>,
     streams: u64,
+    pub(crate) real: Option<Real>,
 }
 
 impl World {
@@ -130,7 +132,9 @@ impl World {
             counts: BTreeMap::new(),
             lines: Vec::new(),
             streams: 0,
+            real: (options.scene == Scene::Real).then(|| Real::new(seed)),
         };
+        world.net.wires = world.real.as_ref().map(|real| real.wires());
         world.found();
         world.settle_in();
         world.begin_faults();
@@ -141,19 +145,39 @@ impl World {
     /// Plays to the end, or to the first thing that is wrong.
     #[must_use]
     pub fn play(mut self) -> Played {
-        let end_us = self.plan.quiet_us + self.plan.rest_us;
+        let end_us = self.end_us();
         while self.oracle.wrong.is_none() {
-            let Some(Reverse(Due { at_us, event, .. })) = self.due.pop() else { break };
-            if at_us > end_us {
+            if self.due_us() > end_us {
                 self.now_us = end_us;
                 self.look_at_the_end();
                 break;
             }
-            self.now_us = at_us;
-            self.events += 1;
-            self.happen(event);
-            self.look();
+            self.step();
         }
+        self.played()
+    }
+
+    /// The end of the run.
+    pub(crate) const fn end_us(&self) -> Us {
+        self.plan.quiet_us + self.plan.rest_us
+    }
+
+    /// When the next event is due.
+    pub(crate) fn due_us(&self) -> Us {
+        self.due.peek().map_or(Us::MAX, |Reverse(due)| due.at_us)
+    }
+
+    /// The next event happens.
+    pub(crate) fn step(&mut self) {
+        let Some(Reverse(Due { at_us, event, .. })) = self.due.pop() else { return };
+        self.now_us = at_us.max(self.now_us);
+        self.events += 1;
+        self.happen(event);
+        self.look();
+    }
+
+    /// What became of the run.
+    pub(crate) fn played(mut self) -> Played {
         let mut lines = std::mem::take(&mut self.lines);
         if let Some(wrong) = &self.oracle.wrong {
             lines.push(format!("{} wrong: {wrong}", self.clock()));
@@ -198,7 +222,7 @@ impl World {
         self.streams
     }
 
-    fn note(&mut self, parts: [u64; 3]) {
+    pub(crate) fn note(&mut self, parts: [u64; 3]) {
         self.digest = parts.iter().fold(mix(self.digest ^ self.now_us), |digest, part| mix(digest ^ part));
     }
 

@@ -1,12 +1,9 @@
 //! The gate: two hundred seeds, the same seed twice, and planted bugs.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+mod several;
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use sim::{Options, Plant, Played, S, Scene, play};
+use several::{caught, happened, many, nothing_is_wrong};
+use sim::{Options, Plant, S, Scene, play};
 
 /// Seeds that told of a wrong rule once.
 const TOLD: [u64; 8] = [1_004, 1_162, 1_314, 1_329, 1_334, 1_347, 1_371, 1_554];
@@ -14,79 +11,46 @@ const TOLD: [u64; 8] = [1_004, 1_162, 1_314, 1_329, 1_334, 1_347, 1_371, 1_554];
 const SEEDS: u64 = 200;
 const LEAST_US: u64 = 600 * S;
 
-/// Plays seeds on all cores until one is wanted no more.
-fn many(seeds: std::ops::Range<u64>, options: Options, enough: impl Fn(&Played) -> bool + Sync) -> Vec<Played> {
-    let (next, all) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let played = play(seed, options);
-                    if enough(&played) {
-                        next.store(seeds.end, Ordering::Relaxed);
-                    }
-                    all.lock().unwrap().push(played);
-                }
-            });
-        }
-    });
-    all.into_inner().unwrap()
-}
-
 #[test]
 fn two_hundred_clusters_strike_nobody_lose_nothing_and_come_to_rest() {
     let mut all = many(0..SEEDS, Options::default(), |_| false);
     all.extend(TOLD.map(|seed| play(seed, Options::default())));
-    let failed: Vec<String> = all
-        .iter()
-        .filter_map(|played| played.wrong.as_ref().map(|wrong| (played.seed, wrong)))
-        .map(|(seed, wrong)| format!("seed {seed}: {wrong}\n  cargo run --release --bin sim -- --seed {seed}"))
-        .collect();
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    nothing_is_wrong(&all, "");
     assert_eq!(all.len() as u64, SEEDS + TOLD.len() as u64);
     assert!(all.iter().all(|played| played.simulated_us >= LEAST_US));
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for (what, count) in all.iter().flat_map(|played| &played.counts) {
-        *counts.entry(what).or_default() += count;
-    }
     // That all went well means something where all of this happened.
-    for (what, least) in [
-        ("kills", 300),
-        ("power cuts", 300),
-        ("pauses", 300),
-        ("partitions", 300),
-        ("one-way cuts", 300),
-        ("storms", 300),
-        ("slow disks", 300),
-        ("clock jumps", 300),
-        ("group changes", 100),
-        ("groups changed", 50),
-        ("deaths", 1_000),
-        ("illnesses", 1_000),
-        ("path cuts", 1_000),
-        ("swaps", 300),
-        ("messages lost", 10_000),
-        ("messages doubled", 10_000),
-        ("snapshots installed", 50),
-        ("supers closed", 500),
-        ("leaders", 1_000),
-        ("streams lost", 10_000),
-        ("rounds trusted", 60_000),
-        ("rounds suspect", 1_000),
-        ("claims answered", 10_000),
-        ("dead and suspended", 100),
-        ("well and up", 1_000_000),
-        ("well and unknown", 1_000),
-        ("well in calm", 200_000),
-    ] {
-        let found = counts.get(what).copied().unwrap_or_default();
-        assert!(found >= least, "{what}: {found} of at least {least}; all: {counts:#?}");
-    }
+    happened(
+        &all,
+        &[
+            ("kills", 300),
+            ("power cuts", 300),
+            ("pauses", 300),
+            ("partitions", 300),
+            ("one-way cuts", 300),
+            ("storms", 300),
+            ("slow disks", 300),
+            ("clock jumps", 300),
+            ("group changes", 100),
+            ("groups changed", 50),
+            ("deaths", 1_000),
+            ("illnesses", 1_000),
+            ("path cuts", 1_000),
+            ("swaps", 300),
+            ("messages lost", 10_000),
+            ("messages doubled", 10_000),
+            ("snapshots installed", 50),
+            ("supers closed", 500),
+            ("leaders", 1_000),
+            ("streams lost", 10_000),
+            ("rounds trusted", 60_000),
+            ("rounds suspect", 1_000),
+            ("claims answered", 10_000),
+            ("dead and suspended", 100),
+            ("well and up", 1_000_000),
+            ("well and unknown", 1_000),
+            ("well in calm", 200_000),
+        ],
+    );
 }
 
 #[test]
@@ -123,36 +87,31 @@ fn neither_the_log_nor_the_state_grows_with_the_rounds() {
     assert!(log <= 450 && state <= 6_000, "{log} entries, {state} bytes");
 }
 
-/// The first thing that is wrong with a planted bug, within so many seeds.
-fn caught(plant: Plant, seeds: u64, words: &[&str]) {
-    let fits =
-        |played: &Played| played.wrong.as_ref().is_some_and(|wrong| words.iter().any(|words| wrong.contains(words)));
-    let all = many(0..seeds, Options { plant, ..Options::default() }, fits);
-    let wrongs: Vec<_> = all.iter().filter_map(|played| played.wrong.as_ref()).collect();
-    assert!(all.iter().any(fits), "{plant:?}: {wrongs:#?}");
+fn of(plant: Plant) -> Options {
+    Options { plant, ..Options::default() }
 }
 
 #[test]
 fn a_leader_that_counts_to_one_is_caught() {
-    caught(Plant::NoQuorum, 60, &["was committed in term", "is to drop the committed entry"]);
+    caught(of(Plant::NoQuorum), 60, &["was committed in term", "is to drop the committed entry"]);
 }
 
 #[test]
 fn a_settlement_that_is_applied_twice_is_caught() {
-    caught(Plant::SettledTwice, 10, &["has another state than the log gives"]);
+    caught(of(Plant::SettledTwice), 10, &["has another state than the log gives"]);
 }
 
 #[test]
 fn a_strike_in_a_suspect_round_is_caught() {
-    caught(Plant::StrikesInDoubt, 10, &["and its report gives"]);
+    caught(of(Plant::StrikesInDoubt), 10, &["and its report gives"]);
 }
 
 #[test]
 fn an_absence_that_stays_unknown_for_ever_is_caught() {
-    caught(Plant::AbsentForEver, 60, &["died in time and is", "at rest follower"]);
+    caught(of(Plant::AbsentForEver), 60, &["died in time and is", "at rest follower"]);
 }
 
 #[test]
 fn a_grace_that_does_not_go_with_the_member_is_caught() {
-    caught(Plant::NoWay, 100, &["was up, and is down in round"]);
+    caught(of(Plant::NoWay), 100, &["was up, and is down in round"]);
 }

@@ -89,7 +89,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugins/cookbook/tor-flags", &["pingward-sdk"]),
     ("tests/tidy", &[]),
     ("tests/misbehave", &["pingward-sdk"]),
-    ("tests/sim", &["kernel"]),
+    ("tests/sim", &["kernel", "store", "raft"]),
     ("tests/cluster", &["kernel", "wire", "store", "policy", "raft", "node"]),
     (
         "tests/bench",

@@ -33,6 +33,7 @@ impl Inner {
                     }
                 }
                 tokio::select! {
+                    biased;
                     changed = metrics.changed() => if changed.is_err() {
                         return;
                     },

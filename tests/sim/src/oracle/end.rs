@@ -17,7 +17,7 @@ impl World {
         let Some(leader) = self.leader() else {
             return self.oracle.wrong("at rest nobody leads".into());
         };
-        let voters = self.supers[usize::from(leader)].running().expect("it leads").config.1.voters.clone();
+        let voters = self.voters_of(leader);
         let settled = self.oracle.state.meta.settled;
         for id in voters {
             let sup = &self.supers[usize::from(id)];

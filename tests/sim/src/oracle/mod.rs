@@ -60,7 +60,7 @@ pub struct Oracle {
 impl Oracle {
     /// The cluster is founded.
     pub(crate) fn begin(&mut self, index: u64, state: &State, _supers: Vec<Id>) {
-        self.applied = index;
+        (self.applied, self.dropped) = (index, index);
         self.state = state.clone();
     }
 
@@ -103,11 +103,21 @@ impl Oracle {
         if index <= self.dropped {
             return;
         }
+        if index <= self.applied && !self.log.contains_key(&index) {
+            self.wrong(format!("entry {index} was applied by somebody, and by nobody who applied later ones"));
+        }
         let (first_term, first) = self.log.entry(index).or_insert_with(|| (term, payload.clone()));
         if *first_term != term || !Arc::ptr_eq(first, payload) && **first != **payload {
             let first_term = *first_term;
             self.wrong(format!("entry {index} was committed in term {first_term} and otherwise in term {term}"));
         }
+    }
+}
+
+impl Oracle {
+    /// Whether a command is committed there.
+    pub(crate) fn has_command(&self, index: u64) -> bool {
+        self.log.get(&index).is_some_and(|(_, payload)| matches!(&**payload, Payload::Command(_)))
     }
 }
 
@@ -121,7 +131,16 @@ impl World {
     pub(crate) fn look(&mut self) {
         for (id, sup) in self.supers.iter().enumerate() {
             let Some(process) = sup.running() else { continue };
-            let (raft, id) = (&process.raft, id as Id);
+            let id = id as Id;
+            let Some(raft) = process.raft.model() else {
+                let term = process.raft.term();
+                let before = self.oracle.seen.insert(id, (sup.life, term, process.applied));
+                let falls = |(life, was, applied)| life == sup.life && (term < was || process.applied < applied);
+                if before.is_some_and(falls) {
+                    self.oracle.wrong(format!("super {id}: its term or what it has applied fell"));
+                }
+                continue;
+            };
             let before = self.oracle.seen.insert(id, (sup.life, raft.term, raft.commit));
             let kept = process.applied.saturating_sub(raft.log.last() - raft.log.len() as u64);
             if kept > LOG_ENTRIES {

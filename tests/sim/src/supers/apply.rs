@@ -19,7 +19,7 @@ impl World {
         let (term, leader) = {
             let sup = &mut self.supers[usize::from(id)];
             let node = sup.node;
-            (sup.process().expect("it runs").raft.term, node)
+            (sup.process().expect("it runs").raft.term(), node)
         };
         self.count("leaders");
         self.tell(|_| format!("super {id} leads term {term}"));
@@ -33,14 +33,18 @@ impl World {
         loop {
             let sup = &mut self.supers[usize::from(id)];
             let Some(process) = sup.process() else { return };
-            if process.raft.role != Role::Leader {
+            // One that was deposed and leads again has begun anew.
+            let term = process.raft.term();
+            if !process.leads() || process.lead.as_ref().is_some_and(|lead| lead.term().0 != term) {
                 process.lead = None;
             }
-            if process.applied >= process.raft.commit {
+            // What the real one applies it tells by itself.
+            let Some(raft) = process.raft.model() else { return };
+            if process.applied >= raft.commit {
                 break;
             }
             let index = process.applied + 1;
-            let Some(entry) = process.raft.log.get(index).cloned() else {
+            let Some(entry) = raft.log.get(index).cloned() else {
                 self.load(id);
                 continue;
             };
@@ -62,26 +66,33 @@ impl World {
 
     /// The leader's snapshot is in place of entries that are gone.
     fn load(&mut self, id: Id) {
+        let process = self.supers[usize::from(id)].process().expect("it runs");
+        let snapshot = process.raft.model().expect("the real one tells it").log.snapshot.clone();
+        assert!(snapshot.index > process.applied, "a hole in the log of super {id}");
+        process.applied = snapshot.index;
+        process.config = snapshot.config.clone();
+        self.loads(id, snapshot.state.clone());
+    }
+
+    /// A super has another state at once, and is not told what led to it.
+    pub(crate) fn loads(&mut self, id: Id, state: kernel::state::State) {
         self.count("snapshots installed");
         self.tell(|_| format!("super {id} takes a snapshot"));
         let process = self.supers[usize::from(id)].process().expect("it runs");
-        let snapshot = process.raft.log.snapshot.clone();
-        assert!(snapshot.index > process.applied, "a hole in the log of super {id}");
-        process.applied = snapshot.index;
-        process.state = snapshot.state.clone();
-        process.config = snapshot.config.clone();
+        process.state = state;
         process.queues.keep(&process.state);
         self.note_roster(id);
         self.close_streams(id);
     }
 
-    fn apply_command(&mut self, id: Id, index: u64, term: u64, command: &Command) {
+    pub(crate) fn apply_command(&mut self, id: Id, index: u64, term: u64, command: &Command) {
         let now_us = self.now_us;
         self.judge(index, command);
         let node = self.supers[usize::from(id)].node;
         let process = self.supers[usize::from(id)].process().expect("it runs");
         let outcome = process.state.apply(LogIndex(index), command);
-        if self.options.plant == Plant::SettledTwice && id == 1 && outcome.reply.is_ok() {
+        let is_model = process.raft.model().is_some();
+        if self.options.plant == Plant::SettledTwice && is_model && id == 1 && outcome.reply.is_ok() {
             settle_again(&mut process.state, index, command);
         }
         process.clock.saw(process.state.meta.stamp_ms, now_us);
@@ -99,7 +110,7 @@ impl World {
                 }
             }
             Command::Lead(lead) if lead.leader == node && outcome.reply.is_ok() => {
-                if process.leads() && process.raft.term == lead.term.0 {
+                if process.leads() && process.raft.term() == lead.term.0 {
                     process.lead = Some(Lead::new(lead.term, now_us));
                     process.told_supers = 0;
                     self.tell_supers(id);
@@ -154,13 +165,14 @@ impl World {
         }
         if config.outgoing.is_some() {
             // Another change may be in the log already, where a leader before had proposed it.
-            if process.raft.config.1 == *config {
+            if process.raft.model().is_some_and(|raft| raft.config.1 == *config) {
                 let config = Config { outgoing: None, ..config.clone() };
                 self.propose(id, Payload::Config(config));
             }
         } else if !config.votes(id) {
             self.tell(|_| format!("super {id} is not in the group any more"));
-            self.supers[usize::from(id)].process().expect("it runs").raft.role = Role::Replica;
+            let process = self.supers[usize::from(id)].process().expect("it runs");
+            process.raft.model_mut().expect("a change of the model").role = Role::Replica;
         } else {
             self.tell_supers(id);
         }
@@ -171,7 +183,9 @@ impl World {
         let now_ms = self.stamp(id);
         let process = self.supers[usize::from(id)].process().expect("it runs");
         let (changed, config) = process.config.clone();
-        if process.lead.is_none()
+        // The real one does it by itself.
+        if process.raft.model().is_none()
+            || process.lead.is_none()
             || !process.leads()
             || config.outgoing.is_some()
             || process.told_supers >= changed.max(1)
@@ -199,14 +213,15 @@ impl World {
     fn compact(&mut self, id: Id) {
         let process = self.supers[usize::from(id)].process().expect("it runs");
         let index = process.applied;
-        if index < process.raft.log.snapshot.index + SNAPSHOT_ENTRIES as u64 {
+        let Some(raft) = process.raft.model_mut() else { return };
+        if index < raft.log.snapshot.index + SNAPSHOT_ENTRIES as u64 {
             return;
         }
         // What a snapshot holds is on the disk with it.
-        let Some(term) = process.raft.log.term(index).filter(|_| process.raft.log.durable() >= index) else { return };
-        let length = process.raft.log.len() as u64;
+        let Some(term) = raft.log.term(index).filter(|_| raft.log.durable() >= index) else { return };
+        let length = raft.log.len() as u64;
         let snapshot = Snapshot { index, term, config: process.config.clone(), state: process.state.clone() };
-        process.raft.log.compact(Arc::new(snapshot), KEPT_ENTRIES);
+        raft.log.compact(Arc::new(snapshot), KEPT_ENTRIES);
         self.count("snapshots made");
         let bytes = self.oracle.state_bytes();
         let largest = self.counts.entry("largest state, bytes").or_default();

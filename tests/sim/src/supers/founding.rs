@@ -7,7 +7,7 @@ use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, Seat};
 use kernel::state::State;
 use std::sync::Arc;
 
-use super::{Disk, Fate, START_MS, Super};
+use super::{Disk, Fate, Kept, START_MS, Super};
 use crate::MS;
 use crate::policies::Native;
 use crate::raft::{Config, Id, Log, Snapshot};
@@ -44,9 +44,13 @@ impl World {
         }
         let config = Config { voters: (0..self.plan.supers).collect(), ..Config::default() };
         self.oracle.begin(index, &state, (0..self.plan.supers).collect());
+        if let Some(real) = &self.real {
+            real.found(&commands);
+            return (0..self.plan.supers).for_each(|id| self.start(id, Kept::OnDisks, 0));
+        }
         let snapshot = Arc::new(Snapshot { index, term: 1, config: (0, config), state });
         for id in 0..self.plan.supers {
-            self.start(id, (1, None, Log::after(snapshot.clone())), 0);
+            self.start(id, Kept::Model(Box::new((1, None, Log::after(snapshot.clone())))), 0);
         }
     }
 
@@ -58,10 +62,14 @@ impl World {
         let key = SigningKey::from_bytes(&secret);
         let node = NodeId(key.verifying_key().to_bytes());
         self.by_key.insert(node, id);
+        if let Some(real) = &mut self.real {
+            real.new_machine(node);
+        }
+        let disk = if self.real.is_some() { Kept::OnDisks } else { Kept::Model(Box::new(empty())) };
         self.supers.push(Super {
             node,
             key,
-            fate: Fate::Down { disk: Box::new(empty()), silent: false },
+            fate: Fate::Down { disk, silent: false },
             life: 0,
             due_us: 0,
             disk_us: 3 * MS,

@@ -4,9 +4,12 @@
 //! it is itself.
 
 pub(crate) use founding::{activate, stage};
+pub(crate) use replica::Replica;
 
 mod apply;
 mod founding;
+mod life;
+mod replica;
 mod rounds;
 mod streams;
 
@@ -24,9 +27,9 @@ use kernel::round::{OpenRound, SeatRow, SignedPartial};
 use kernel::state::State;
 
 use crate::net::Peer;
-use crate::raft::{Config, Id, Log, Message, Payload, Raft, Role};
-use crate::world::{Event, Who, World};
-use crate::{MS, Us};
+use crate::raft::{Config, Id, Log, Message, Payload};
+use crate::world::{Event, World};
+use crate::{MS, Us, real};
 
 /// Where time begins, ms since 1970.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
@@ -37,6 +40,15 @@ const KEPT_ENTRIES: u64 = 50;
 /// What a disk holds while its process is down.
 type Disk = (u64, Option<Id>, Log);
 
+/// Where that is.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// Here.
+    Model(Box<Disk>),
+    /// On disks that are simulated as such.
+    OnDisks,
+}
+
 /// How a super fares.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -45,7 +57,7 @@ pub(crate) enum Fate {
     /// It stands still until then.
     Paused(Box<Process>, Us),
     /// It is down; `silent`: so is the machine.
-    Down { disk: Box<Disk>, silent: bool },
+    Down { disk: Kept, silent: bool },
     /// It was removed, and is switched off for good.
     Retired,
 }
@@ -82,7 +94,7 @@ enum Waiting {
 /// What lives as long as a process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) raft: Raft,
+    pub(crate) raft: Replica,
     pub(crate) state: State,
     pub(crate) applied: u64,
     /// The group as of the last applied entry.
@@ -143,7 +155,7 @@ impl Process {
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.raft.role == Role::Leader
+        self.raft.leads()
     }
 
     fn timeout_us(&self) -> Us {
@@ -159,8 +171,8 @@ impl World {
         let sup = &mut self.supers[usize::from(to)];
         match &mut sup.fate {
             Fate::Up(process) => {
-                let leads = process.raft.take(from, message, now_us, &mut self.random);
-                if leads {
+                let raft = process.raft.model_mut().expect("a message of the model");
+                if raft.take(from, message, now_us, &mut self.random) {
                     self.became_leader(to);
                 }
                 self.drive(to);
@@ -212,7 +224,7 @@ impl World {
             && let Some(process) = sup.process()
         {
             // The disk goes on while the process stands still; what it says is read later.
-            process.raft.synced(index, term);
+            process.raft.model_mut().expect("a disk of the model").synced(index, term);
             if matches!(sup.fate, Fate::Up(_)) {
                 self.drive(id);
             }
@@ -234,7 +246,8 @@ impl World {
         if late_us > process.timeout_us() / VOID_LAG_DIVISOR {
             process.attending.lagged(late_us);
         }
-        if process.raft.tick(now_us, &mut self.random) {
+        let random = &mut self.random;
+        if process.raft.model_mut().is_some_and(|raft| raft.tick(now_us, random)) {
             self.became_leader(id);
         }
         self.apply(id);
@@ -247,27 +260,18 @@ impl World {
         self.look_again(id);
     }
 
-    /// It goes on, where its pause is over.
-    pub(super) fn wake(&mut self, id: Id) {
-        let now_us = self.now_us;
-        let sup = &mut self.supers[usize::from(id)];
-        if matches!(&sup.fate, Fate::Paused(_, until_us) if now_us >= *until_us) {
-            let Fate::Paused(process, _) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
-            sup.fate = Fate::Up(process);
-        }
-    }
-
     /// Hands what the replica said to the network, and what is new in its log to the disk.
     fn flush(&mut self, id: Id) {
         let now_us = self.now_us;
         let sup = &mut self.supers[usize::from(id)];
         let (life, disk_us) = (sup.life, sup.disk_us);
         let Some(process) = sup.process() else { return };
-        let out = std::mem::take(&mut process.raft.out);
-        let last = process.raft.log.last();
-        let sync = (last > process.raft.log.durable() && last != process.syncing).then_some(last);
+        let Some(raft) = process.raft.model_mut() else { return };
+        let out = std::mem::take(&mut raft.out);
+        let last = raft.log.last();
+        let sync = (last > raft.log.durable() && last != process.syncing).then_some(last);
+        let term = raft.log.term(last).unwrap_or_default();
         process.syncing = last;
-        let term = process.raft.log.term(last).unwrap_or_default();
         for (to, message) in out {
             self.send_raft(id, to, message);
         }
@@ -296,90 +300,6 @@ impl World {
         }
     }
 
-    /// It stands still for so long.
-    pub(crate) fn pause(&mut self, id: Id, length_us: Us) {
-        let until_us = self.now_us + length_us;
-        let sup = &mut self.supers[usize::from(id)];
-        if let Fate::Up(_) = sup.fate {
-            let Fate::Up(mut process) = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
-            process.drains_until_us = until_us;
-            sup.fate = Fate::Paused(process, until_us);
-            self.at(until_us + 1, Event::Wake { who: Who::Super(id) });
-        }
-    }
-
-    /// Its process ends. `loses`: with what was not synced; `silent`: the machine is gone too, and nobody is told.
-    pub(crate) fn crash(&mut self, id: Id, loses: bool, silent: bool) {
-        let sup = &mut self.supers[usize::from(id)];
-        let fate = std::mem::replace(&mut sup.fate, Fate::Retired);
-        match fate {
-            Fate::Up(process) | Fate::Paused(process, _) => {
-                let attached: Vec<(usize, u64)> = process.attached.values().copied().collect();
-                sup.fate = Fate::Down { disk: Box::new(process.raft.disk(loses)), silent };
-                sup.life += 1;
-                if !silent {
-                    for (to, stream) in attached {
-                        self.send_down(id, to, stream, crate::net::Down::Close);
-                    }
-                }
-            }
-            fate @ (Fate::Down { .. } | Fate::Retired) => sup.fate = fate,
-        }
-    }
-
-    /// Its process starts on what the disk holds.
-    pub(crate) fn restart(&mut self, id: Id) {
-        let now_us = self.now_us;
-        let sup = &mut self.supers[usize::from(id)];
-        if !matches!(sup.fate, Fate::Down { .. }) {
-            return;
-        }
-        let Fate::Down { disk, .. } = std::mem::replace(&mut sup.fate, Fate::Retired) else { unreachable!() };
-        self.start(id, *disk, now_us);
-    }
-
-    /// A process on a disk.
-    pub(crate) fn start(&mut self, id: Id, disk: Disk, now_us: Us) {
-        let mut raft = Raft::start(id, disk, now_us, &mut self.random);
-        raft.no_quorum = self.options.plant == crate::Plant::NoQuorum;
-        let snapshot = raft.log.snapshot.clone();
-        let mut process = Process {
-            applied: snapshot.index,
-            state: snapshot.state.clone(),
-            config: snapshot.config.clone(),
-            syncing: raft.log.last(),
-            raft,
-            clock: Clock::default(),
-            lead: None,
-            told_supers: 0,
-            walks: VecDeque::new(),
-            carry: Carry::default(),
-            reports: VecDeque::new(),
-            pending: None,
-            opened: (Term(0), RoundId(0)),
-            attending: Attending::default(),
-            open_since_ms: 0,
-            queues: Queues::default(),
-            attached: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            asked: u64::from(self.supers[usize::from(id)].life) << 32,
-            proposals: BTreeMap::new(),
-            again_us: now_us,
-            late_us: 0,
-            drains_until_us: now_us,
-            roster: Arc::from([]),
-        };
-        if process.state.is_founded() {
-            process.queues.keep(&process.state);
-        }
-        let sup = &mut self.supers[usize::from(id)];
-        sup.life += 1;
-        sup.due_us = now_us + 1;
-        sup.fate = Fate::Up(Box::new(process));
-        self.note_roster(id);
-        self.at(now_us + 1, Event::Super { id, at_us: now_us + 1 });
-    }
-
     /// Its wall clock, ms since 1970.
     fn wall_ms(&self, id: Id) -> u64 {
         (START_MS + self.now_us / MS).saturating_add_signed(self.supers[usize::from(id)].clock_off_ms)
@@ -389,6 +309,9 @@ impl World {
     fn stamp(&mut self, id: Id) -> u64 {
         let (wall_ms, now_us) = (self.wall_ms(id), self.now_us);
         let Some(process) = self.supers[usize::from(id)].process() else { return wall_ms };
+        if let Some(now_ms) = process.raft.real().and_then(real::Replica::now_ms) {
+            return now_ms;
+        }
         process.clock.stamp(process.state.meta.stamp_ms, wall_ms, now_us).now_ms
     }
 
@@ -397,6 +320,14 @@ impl World {
         let now_us = self.now_us;
         let process = self.supers[usize::from(id)].process().expect("a leader runs");
         assert!(process.leads(), "super {id} proposes and does not lead");
-        process.raft.propose(payload, now_us)
+        match (process.raft.model_mut(), payload) {
+            (Some(raft), payload) => raft.propose(payload, now_us),
+            (None, Payload::Command(command)) => {
+                let about = real::About::of(&command);
+                self.hand_in(id, command, about);
+                0
+            }
+            (None, Payload::Config(_)) => unreachable!("the group is asked for it"),
+        }
     }
 }

@@ -113,7 +113,7 @@ impl World {
         let node = self.supers[usize::from(id)].node;
         let process = self.supers[usize::from(id)].process().expect("it runs");
         // One that has left the group knows it from its own log first, and may hear no more.
-        let votes = process.raft.config.1.votes(id);
+        let votes = process.raft.votes(id);
         let row = process.state.meta.seats.iter().find(|row| row.holder.node == node && votes);
         let was_open = process.attending.open_since_us();
         let is_open = process.attending.look(now_us, interval_us, row);
@@ -294,7 +294,12 @@ fn spoil(plant: Plant, mut report: Report, state: &kernel::state::State) -> Repo
             }
             report.marks = kernel::round::guard::derive(&report, state);
         }
-        Plant::Nothing | Plant::NoQuorum | Plant::SettledTwice => {}
+        Plant::Nothing
+        | Plant::NoQuorum
+        | Plant::SettledTwice
+        | Plant::LyingDisk
+        | Plant::LocalRead
+        | Plant::EarlyAnswer => {}
     }
     report
 }

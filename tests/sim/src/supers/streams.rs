@@ -10,7 +10,7 @@ use super::{Fate, Waiting};
 use crate::net::{Ask, Down, Peer, Up};
 use crate::raft::{Id, Payload};
 use crate::world::{Event, World};
-use crate::{MS, S};
+use crate::{MS, S, real};
 
 impl World {
     /// Something came from a follower.
@@ -112,13 +112,19 @@ impl World {
     /// Asks the leader, where one is known.
     fn ask(&mut self, id: Id, waiting: Waiting, ask: Ask) {
         let process = self.supers[usize::from(id)].process().expect("it runs");
-        let Some(leader) = process.raft.leader else { return };
+        let Some(leader) = process.raft.leader(&self.by_key) else { return };
+        let is_real = process.raft.real().is_some();
         process.asked += 1;
         let number = process.asked;
         process.waiting.insert(number, waiting);
         // Whoever has waited for long has given up.
         while process.waiting.len() > 200 {
             process.waiting.pop_first();
+        }
+        if is_real {
+            // Its own replica knows who leads.
+            let command = self.command(id, ask);
+            return self.hand_in(id, command, real::About::Asked(number));
         }
         self.send_peer(id, leader, &Peer::Ask(number, Box::new(ask)));
     }
@@ -129,25 +135,30 @@ impl World {
         if process.lead.is_none() || !process.leads() {
             return;
         }
+        let command = self.command(id, ask);
+        let index = self.propose(id, Payload::Command(command));
+        let process = self.supers[usize::from(id)].process().expect("it runs");
+        process.proposals.insert(index, (process.raft.term(), from, number));
+        while process.proposals.len() > 1_000 {
+            process.proposals.pop_first();
+        }
+    }
+
+    /// What was asked for, as a command.
+    fn command(&mut self, id: Id, ask: Ask) -> Command {
         let now_ms = self.stamp(id);
-        let command = match ask {
+        match ask {
             Ask::Join(join) => Command::Join(Join { now_ms, ..join }),
             // Its author's clock is right.
             Ask::Claim(claim) => {
                 let expires_ms = claim.expires_ms + super::START_MS;
                 Command::Claim(Claim { now_ms, expires_ms, ..claim })
             }
-        };
-        let index = self.propose(id, Payload::Command(command));
-        let process = self.supers[usize::from(id)].process().expect("it runs");
-        process.proposals.insert(index, (process.raft.term, from, number));
-        while process.proposals.len() > 1_000 {
-            process.proposals.pop_first();
         }
     }
 
     /// The leader has answered.
-    pub(super) fn answered(&mut self, id: Id, number: u64, answer: Result<Reply, Reject>) {
+    pub(crate) fn answered(&mut self, id: Id, number: u64, answer: Result<Reply, Reject>) {
         let interval_us = self.interval_us;
         let process = self.supers[usize::from(id)].process().expect("it runs");
         let Some(waiting) = process.waiting.remove(&number) else { return };
