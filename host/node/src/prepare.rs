@@ -484,6 +484,7 @@ impl Policies {
     /// [`PolicyError`] when the group has ended.
     pub async fn keep_up(self, draining: CancellationToken) -> Result<(), PolicyError> {
         let mut notices = self.inner.group.notices();
+        let mut applied = self.inner.group.applied();
         let mut known = BTreeSet::new();
         loop {
             self.catch_up(&mut known).await?;
@@ -499,6 +500,16 @@ impl Policies {
                 let notice = tokio::select! {
                     () = draining.cancelled() => return Ok(()),
                     () = due_again => break,
+                    changed = applied.changed() => {
+                        // What a super that starts takes over from the others comes without a notice.
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        if self.inner.group.read(|state| state.policies.keys().ne(&known)) {
+                            break;
+                        }
+                        continue;
+                    }
                     notice = notices.recv() => notice,
                 };
                 match notice {

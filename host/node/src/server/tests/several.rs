@@ -151,13 +151,18 @@ impl Super {
 /// Waits until a group's state is so.
 async fn until(group: &Group, so: impl Fn(&State) -> bool) {
     let mut applied = group.applied();
-    timeout(HANG, async {
+    let came = timeout(HANG, async {
         while !group.read(&so) {
             applied.changed().await.unwrap();
         }
-    })
-    .await
-    .unwrap();
+    });
+    if came.await.is_err() {
+        let told = group.read(|state| {
+            let rows = state.policies.values().map(|row| (row.slot, row.ready.clone(), row.unready.clone()));
+            (state.meta.settled, state.meta.term, rows.collect::<Vec<_>>())
+        });
+        panic!("it never came to be so: {told:?}");
+    }
 }
 
 fn all_up(state: &State, count: usize) -> bool {
