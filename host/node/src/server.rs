@@ -113,7 +113,7 @@ impl Node {
         };
         let tasks = base.tasks.clone();
         let node = match base.config.role {
-            Role::Super => supernode::start(base, parts).await,
+            Role::Super => Box::pin(supernode::start(base, parts)).await,
             Role::Follower => follower::start(base, parts).await,
         };
         if node.is_err() {

@@ -165,7 +165,7 @@ fn a_shadow_of_the_policy_that_decides_differs_in_nothing() {
         let bits = draw >> 33;
         let down: BTreeSet<_> =
             names.iter().enumerate().filter(|(at, _)| bits >> at & 3 == 3).map(|(_, n)| node(n)).collect();
-        let causes = if bits % 17 == 0 { cause::LAG } else { 0 };
+        let causes = if bits.is_multiple_of(17) { cause::LAG } else { 0 };
         let now_ms = both.world.now_ms;
         let name = names[(bits >> 20) as usize % names.len()];
         match bits >> 16 & 7 {

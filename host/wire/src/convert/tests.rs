@@ -262,10 +262,9 @@ fn what_does_not_fit_is_malformed_and_says_why() {
 /// What a follower makes of a welcome with these rules.
 fn told(policies: Option<pb::Policies>) -> Result<Option<Policies>, Malformed> {
     let welcome = pb::Welcome { cluster: CLUSTER.into(), policies, ..pb::Welcome::default() };
-    match to_follower(pb::ToFollower { what: Some(To::Welcome(welcome)) }, key())? {
-        ToFollower::Welcome(welcome) => Ok(welcome.policies),
-        other => panic!("{other:?}"),
-    }
+    let read = to_follower(pb::ToFollower { what: Some(To::Welcome(welcome)) }, key())?;
+    let ToFollower::Welcome(welcome) = read else { panic!("{read:?}") };
+    Ok(welcome.policies)
 }
 
 fn one_policy() -> pb::PolicyName {
