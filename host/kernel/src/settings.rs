@@ -235,7 +235,7 @@ impl Settings {
                 value.replace('_', "").parse().map_err(|_| SettingError::Type { expected: "a whole number".into() })?
             }
         };
-        // 0 in the two keys whose default is 0 means "derived", whatever their bounds.
+        // 0 in a key whose default is 0 means "derived" or "none", whatever its bounds.
         let derived = number == 0 && key.default == 0;
         if !derived && !(key.min..=key.max).contains(&number) {
             return Err(SettingError::Range { min: key.min, max: key.max });

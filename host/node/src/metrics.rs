@@ -87,6 +87,12 @@ pub struct BySlotAndKind {
     kind: &'static str,
 }
 
+/// One label, `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByKind {
+    kind: &'static str,
+}
+
 /// Two labels, `slot` and `place`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BySlotAndPlace {
@@ -130,7 +136,7 @@ pub struct Metrics {
     policy_seconds: Seconds<BySlot>,
     policy_calls: Family<BySlot, Counter>,
     policy_fuel: Family<BySlot, Counter>,
-    decisions_limited: Family<BySlotAndKind, Counter>,
+    decisions_limited: Family<ByKind, Counter>,
     policy_ready: Family<BySlotAndPlace, Gauge>,
     policy_prepared: Family<BySlotAndPlace, Gauge>,
     shadow_rounds: Family<BySlot, Counter>,
@@ -309,9 +315,9 @@ impl Metrics {
         self.policy_fuel.get_or_create(&slot).inc_by(fuel);
     }
 
-    /// A guardrail changed so many decisions of a slot: `held`, `deferred` or `clamped`.
-    pub fn limited(&self, slot: Slot, kind: &'static str, decisions: u32) {
-        self.decisions_limited.get_or_create(&BySlotAndKind { slot: slot.name(), kind }).inc_by(decisions.into());
+    /// A guardrail changed so many decisions of a round: `held`, `deferred` or `clamped`.
+    pub fn limited(&self, kind: &'static str, decisions: u32) {
+        self.decisions_limited.get_or_create(&ByKind { kind }).inc_by(decisions.into());
     }
 
     /// How many supers have acknowledged a slot's policy, and whether it can run here now; `None` where the slot has none in
@@ -397,7 +403,7 @@ mod tests {
         metrics.policy(Slot::Reward, 0.001);
         metrics.claim("overclaim");
         metrics.policy_called(Slot::Ban, 7);
-        metrics.limited(Slot::Ban, "held", 2);
+        metrics.limited("held", 2);
         metrics.readiness(Slot::Ban, "active", Some((3, true)));
         metrics.readiness(Slot::Ban, "scheduled", Some((2, false)));
         metrics.readiness(Slot::Ban, "scheduled", None);
@@ -416,7 +422,7 @@ mod tests {
             "pingward_policy_seconds_count{slot=\"reward\"} 1",
             "pingward_policy_calls_total{slot=\"ban\"} 1",
             "pingward_policy_fuel_total{slot=\"ban\"} 7",
-            "pingward_decisions_limited_total{slot=\"ban\",kind=\"held\"} 2",
+            "pingward_decisions_limited_total{kind=\"held\"} 2",
             "pingward_policy_ready{slot=\"ban\",place=\"active\"} 3",
             "pingward_policy_prepared{slot=\"ban\",place=\"active\"} 1",
             "pingward_shadow_rounds_total{slot=\"reward\"} 1",

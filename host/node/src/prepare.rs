@@ -403,6 +403,7 @@ impl Policies {
                 Ok(policy) => {
                     self.change(|all| all.insert(digest, Preparation::Ready(policy)));
                     tracing::debug!(slot = slot.name(), policy = %digest, "prepared");
+                    later(self.acknowledge(digest).await)?;
                 }
                 Err(why) => {
                     let wait = self.change(|all| failed(all, digest));
@@ -414,7 +415,10 @@ impl Policies {
                     later(self.say_why_not(digest, &why).await)?;
                 }
             }
-            later(self.acknowledge_all().await)?;
+        }
+        // What nobody took when it was said.
+        for policy in self.unsaid() {
+            later(self.acknowledge(policy).await)?;
         }
         Ok(())
     }
@@ -426,14 +430,6 @@ impl Policies {
             let unsaid = state.policies.iter().filter(|(_, row)| !row.ready.contains(&seat));
             unsaid.map(|(digest, _)| *digest).filter(|digest| self.prepared(digest).is_some()).collect()
         })
-    }
-
-    /// Acknowledges all that can run here.
-    async fn acknowledge_all(&self) -> Result<(), PolicyError> {
-        for policy in self.unsaid() {
-            self.acknowledge(policy).await?;
-        }
-        Ok(())
     }
 
     /// `passed`: it was admitted here before, and whether it may run is not asked again. The error is for people.
@@ -488,7 +484,6 @@ impl Policies {
         let mut known = BTreeSet::new();
         loop {
             self.catch_up(&mut known).await?;
-            later(self.acknowledge_all().await)?;
             loop {
                 let due = self.due();
                 let due_again = async {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kernel::columns::Deciding;
 use kernel::command::{Command, Settle};
-use kernel::decide::{Description, LimitSettings, Policy, Slot};
+use kernel::decide::{LimitSettings, Policy, Slot};
 use kernel::id::{Digest, LogIndex, RoundId};
 use kernel::policies::{PolicyRow, Shadowed};
 use kernel::shadow::{Round, Shadow, Tally};
@@ -25,7 +25,7 @@ use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::group::{Group, GroupError};
+use crate::group::{Applied, Group, GroupError};
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
 
@@ -110,36 +110,44 @@ struct Running {
 pub async fn keep_up(parts: Box<Parts>, draining: CancellationToken) -> Result<(), GroupError> {
     let mut applied = parts.group.applied();
     let mut running: BTreeMap<Slot, Running> = BTreeMap::new();
+    let (mut looked, mut behind) = (None, false);
     loop {
-        let now = applied.borrow_and_update().index;
+        let Applied { index: now, settled } = *applied.borrow_and_update();
         let wishes = parts.group.read(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.shadow)));
-        for (slot, wish) in wishes {
+        // What comes between two settlements is followed with the second one.
+        let is_due = looked.replace((settled, wishes)) != Some((settled, wishes)) || behind;
+        behind = false;
+        for (slot, wish) in wishes.into_iter().filter(|_| is_due) {
             if running.get(&slot).map(|one| one.wish) != wish && running.remove(&slot).is_some() {
                 parts.shadows.lock().remove(&slot);
             }
             let Some(wish) = wish else { continue };
             let (work, one) = (parts.clone(), running.remove(&slot));
             let step = move || {
-                let mut one = match one {
-                    Some(one) => one,
+                let begun = match one {
+                    Some(one) => Some(one),
                     None => work.begin(slot, wish)?,
                 };
+                // Its policy was dropped a moment ago: the next look finds no wish.
+                let Some(mut one) = begun else { return Ok(None) };
                 let more = work.follow(&mut one, now)?;
                 work.show(slot, &one);
-                Ok::<_, StoreError>((one, more))
+                Ok::<_, StoreError>(Some((one, more)))
             };
             match tokio::task::spawn_blocking(step).await {
-                Ok(Ok((one, more))) => {
+                Ok(Ok(Some((one, more)))) => {
                     running.insert(slot, one);
-                    if more {
-                        applied.mark_changed();
-                    }
+                    behind |= more;
                 }
+                Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(slot = slot.name(), %error, "history cannot be read: the shadow stands still");
+                    tracing::error!(slot = slot.name(), %error, "history cannot be read: the shadow begins anew");
                 }
                 Err(_) => tracing::error!(slot = slot.name(), "the shadow's step panicked; it begins anew"),
             }
+        }
+        if behind {
+            applied.mark_changed();
         }
         tokio::select! {
             () = draining.cancelled() => return Ok(()),
@@ -149,8 +157,8 @@ pub async fn keep_up(parts: Box<Parts>, draining: CancellationToken) -> Result<(
 }
 
 impl Parts {
-    /// A shadow from its beginning, or from now where history does not reach back to it.
-    fn begin(&self, slot: Slot, wish: Shadowed) -> Result<Running, StoreError> {
+    /// A shadow from its beginning, or from now where history does not reach back to it; `None` where the policy is gone.
+    fn begin(&self, slot: Slot, wish: Shadowed) -> Result<Option<Running>, StoreError> {
         let now = self.group.read(|state| (state.meta.settled == wish.round).then(|| state.clone()));
         // Nothing was settled since: the state of now is as good as that of then, and costs no replay.
         let (state, late) = match now {
@@ -160,20 +168,23 @@ impl Parts {
                 None => (self.group.read(State::clone), true),
             },
         };
-        let row = state.policies.get(&wish.policy).cloned();
-        let row = row.or_else(|| self.group.read(|state| state.policies.get(&wish.policy).cloned()));
-        let shadow = Box::new(Shadow::begin(state, slot, wish.policy, &row.unwrap_or_else(|| unknown(slot))));
+        let Some(row) = state.policies.get(&wish.policy).cloned() else { return Ok(None) };
+        let shadow = Box::new(Shadow::begin(state, slot, wish.policy, &row));
         let (policy, since) = (wish.policy, shadow.settled());
         if late {
             tracing::warn!(slot = slot.name(), %policy, since = since.0, "a shadow begins later than it was asked for: history does not reach back");
         } else {
             tracing::info!(slot = slot.name(), %policy, since = since.0, "a shadow runs beside the active policy");
         }
-        Ok(Running { wish, shadow, late, waits: false, recent: VecDeque::new() })
+        Ok(Some(Running { wish, shadow, late, waits: false, recent: VecDeque::new() }))
     }
 
     /// Follows the log for a while; gives whether there is more of it.
     fn follow(&self, one: &mut Running, last: LogIndex) -> Result<bool, StoreError> {
+        // It follows nothing any more, and need not be shown what it does not follow.
+        if one.shadow.tally().returned.is_some() {
+            return Ok(false);
+        }
         let limits = self.group.read(|state| state.meta.settings.policy_limits());
         let (until, slot) = (Instant::now() + TURN, one.shadow.slot());
         let find = |policy: Digest| self.policies.prepared(&policy).map(|prepared| prepared.with_limits(limits));
@@ -192,9 +203,9 @@ impl Parts {
             more = Instant::now() >= until;
             !more
         })?;
-        if !whole {
-            // It slept for longer than history lasts.
-            *one = Running { late: true, ..self.begin(slot, one.wish)? };
+        // It slept for longer than history lasts.
+        if !whole && let Some(begun) = self.begin(slot, one.wish)? {
+            *one = Running { late: true, ..begun };
         }
         Ok(more)
     }
@@ -233,21 +244,6 @@ fn decide(deciding: Deciding, find: &dyn Fn(Digest) -> Option<Prepared>) -> Sett
     deciding.run(ban, reward, policy::engine_name()).0
 }
 
-/// For a policy that was dropped a moment ago: the next look ends its shadow.
-fn unknown(slot: Slot) -> PolicyRow {
-    PolicyRow {
-        slot,
-        component: Digest([0; 32]),
-        config: String::new(),
-        config_digest: Digest([0; 32]),
-        description: Description::default(),
-        ready: Vec::new(),
-        staged: RoundId(0),
-        unused_since: RoundId(0),
-        unready: Vec::new(),
-    }
-}
-
 /// Runs the last rounds through a component that was admitted. `None`: history does not reach back to any round.
 ///
 /// # Errors
@@ -273,12 +269,17 @@ pub fn dry_run(
             None => from = RoundId(from.0 + DRY_ROUNDS / 10),
         }
     };
+    // As it would stand in the state, had it been staged.
     let row = PolicyRow {
+        slot,
         component: admitted.component,
         config: config.to_string(),
         config_digest: admitted.config_digest,
         description: admitted.description.clone(),
-        ..unknown(slot)
+        ready: Vec::new(),
+        staged: settled,
+        unused_since: settled,
+        unready: Vec::new(),
     };
     let mut shadow = Shadow::begin(state, slot, admitted.digest, &row);
     let find = |policy: Digest| {

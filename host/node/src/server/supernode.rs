@@ -404,10 +404,9 @@ fn count(notice: &Notice, metrics: &Metrics) {
     match notice {
         Notice::Round(record) => {
             metrics.settled(record.marks.causes);
-            // Points and tariffs are clamped too, but nearly all that is cut is a ban's.
             for (kind, decisions) in [("held", record.held), ("deferred", record.deferred), ("clamped", record.clamped)]
             {
-                metrics.limited(Slot::Ban, kind, decisions);
+                metrics.limited(kind, decisions);
             }
             for slot in &record.slots {
                 if slot.called {
