@@ -9,7 +9,7 @@ use crate::state::State;
 
 impl State {
     /// All that replicas agree on, in an order of its own: some hundred bytes a member. Components are in it by their
-    /// digests, and what is derived from the rest is left out.
+    /// digests, batches of records by their numbers and roots, and what is derived from the rest is left out.
     #[must_use]
     pub fn agreed(&self) -> Vec<u8> {
         fn add<T: Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
@@ -34,6 +34,14 @@ impl State {
             add(&mut all, digest);
             add(&mut all, row);
         });
+        add(&mut all, &self.validators);
+        for batch in self.batches.values() {
+            let sealed = batch.sealed.as_ref().map(|sealed| (sealed.at, sealed.set_version, sealed.root));
+            add(
+                &mut all,
+                &(batch.number, batch.at, batch.attempt, batch.policy, batch.first_sequence, batch.count, sealed),
+            );
+        }
         all
     }
 
@@ -61,7 +69,7 @@ mod tests {
         }
         assert_eq!(one.state.digest(), two.state.digest());
         seen.push(one.state.digest());
-        let wallet = Wallet { balance: Points(3), empty_since_ms: None };
+        let wallet = Wallet { balance: Points(3), ..Wallet::default() };
         one.restore([Write::Wallet(node("A"), Some(wallet))]);
         seen.push(one.state.digest());
         let distinct: alloc::collections::BTreeSet<_> = seen.iter().collect();

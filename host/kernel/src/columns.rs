@@ -135,6 +135,7 @@ impl Deciding {
         match slot {
             Slot::Ban => self.ban_policy.filter(|_| self.ban.is_some()),
             Slot::Reward => self.reward_policy.filter(|_| self.reward.is_some()),
+            Slot::Signing => None,
         }
     }
 
@@ -150,6 +151,7 @@ impl Deciding {
         let seated = match slot {
             Slot::Ban => self.ban.as_ref(),
             Slot::Reward => self.reward.as_ref(),
+            Slot::Signing => None,
         }?;
         Some(Inputs {
             slot,

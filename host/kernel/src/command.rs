@@ -9,6 +9,9 @@ use minicbor::{Decode, Encode};
 
 use crate::decide::{Description, Fault, Slot, Tariff};
 use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Term};
+use crate::records::order::Order;
+use crate::records::seal::Seal;
+use crate::records::validators::{Able, Came, Evidence, Validator};
 use crate::round::{Report, SignedPartial};
 use crate::settings::Settings;
 use crate::units::Points;
@@ -75,6 +78,24 @@ pub enum Command {
     /// A super cannot run a policy.
     #[n(14)]
     Unready(#[n(0)] Unready),
+    /// Gives records their order.
+    #[n(15)]
+    Order(#[n(0)] Box<Order>),
+    /// Seals a batch of records.
+    #[n(16)]
+    Seal(#[n(0)] Box<Seal>),
+    /// Moves points from one wallet to another.
+    #[n(17)]
+    Transfer(#[n(0)] Transfer),
+    /// A validator signed two roots.
+    #[n(18)]
+    Evidence(#[n(0)] Box<Evidence>),
+    /// A validator is there for the first time.
+    #[n(19)]
+    Came(#[n(0)] Came),
+    /// A validator can run a signing policy, or cannot.
+    #[n(20)]
+    Able(#[n(0)] Able),
 }
 
 /// See [`Command::Found`].
@@ -336,6 +357,32 @@ pub struct Claim {
     pub now_ms: u64,
 }
 
+/// See [`Command::Transfer`]. The signature was verified before it was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Transfer {
+    /// Whose wallet pays: the key that signed it.
+    #[n(0)]
+    pub from: NodeId,
+    /// Rises with each transfer of the key; gaps are allowed.
+    #[n(1)]
+    pub sequence: u64,
+    /// When it ends, ms since 1970.
+    #[n(2)]
+    pub expires_ms: u64,
+    /// The wallet that is credited.
+    #[n(3)]
+    pub to: NodeId,
+    /// How much leaves the wallet, at least 1.
+    #[n(4)]
+    pub amount: u64,
+    /// SHA-256 of the payload as carried: the same digest gets the same answer.
+    #[n(5)]
+    pub digest: Digest,
+    /// Stamp.
+    #[n(6)]
+    pub now_ms: u64,
+}
+
 /// Who an operator was: how a request proved that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -507,6 +554,15 @@ pub enum Operation {
     /// [`Operation::Set`], and a key that it says no longer goes back to its default; the rest stays as the log left it.
     #[n(12)]
     FileSettings(#[n(0)] Vec<SettingChange>),
+    /// A node may sign records from now on, or has another name or address.
+    #[n(15)]
+    AddValidator(#[n(0)] Validator),
+    /// A validator may not sign any more.
+    #[n(16)]
+    RemoveValidator(#[n(0)] NodeId),
+    /// Another attempt at a batch that no quorum signs, under the signing policy that is in force now.
+    #[n(17)]
+    RetryBatch(#[n(0)] u64),
 }
 
 /// One line of a compensation.

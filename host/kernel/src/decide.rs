@@ -15,6 +15,7 @@ use minicbor::{Decode, Encode};
 use sha2::Digest as _;
 
 use crate::id::{Digest, RoundId};
+use crate::records::review::Review;
 use crate::settings::Settings;
 
 /// Which rule a policy is.
@@ -27,11 +28,17 @@ pub enum Slot {
     /// Standing: good, warned, suspended, banned.
     #[n(1)]
     Ban,
+    /// Records: sign or refuse.
+    #[n(2)]
+    Signing,
 }
 
 impl Slot {
     /// All slots, in the order of their numbers.
-    pub const ALL: [Self; 2] = [Self::Reward, Self::Ban];
+    pub const ALL: [Self; 3] = [Self::Reward, Self::Ban, Self::Signing];
+    /// The slots that decide rounds: their policies run at settlements, on supers, with a memory of each member. The other
+    /// one's runs on validators, when records come.
+    pub const OF_ROUNDS: [Self; 2] = [Self::Reward, Self::Ban];
 
     /// The word in commands, config and routes.
     #[must_use]
@@ -39,6 +46,7 @@ impl Slot {
         match self {
             Self::Reward => "reward",
             Self::Ban => "ban",
+            Self::Signing => "signing",
         }
     }
 }
@@ -62,7 +70,7 @@ pub struct UnknownSlot;
 
 impl fmt::Display for UnknownSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the slots are `reward` and `ban`")
+        f.write_str("the slots are `reward`, `ban` and `signing`")
     }
 }
 
@@ -485,6 +493,12 @@ pub trait Policy: Send + Sync {
 
     /// Judges standing. Only of a ban policy.
     fn judge(&self, call: &Call<'_>) -> Run<Judgement>;
+
+    /// Reviews records: a code for each one, 0 = sign. Only of a signing policy.
+    fn review(&self, review: &Review<'_>) -> Run<Vec<u16>> {
+        let _ = review;
+        Run::native(Err(Fault::new(FaultKind::NotPrepared, "this policy fills another slot")))
+    }
 }
 
 /// Bounds on one evaluation, already scaled to a population (PROTOCOLS 5.8).

@@ -13,6 +13,17 @@ pub const PARTIAL_TYPE: &str = "application/vnd.pingward.partial+cbor";
 /// A node's claim of earned points.
 pub const CLAIM_TYPE: &str = "application/vnd.pingward.claim+json";
 
+/// A transfer between wallets.
+pub const TRANSFER_TYPE: &str = "application/vnd.pingward.transfer+json";
+/// A user's record.
+pub const RECORD_TYPE: &str = "application/vnd.pingward.record";
+/// Records that a node hands on.
+pub const FORWARD_TYPE: &str = "application/vnd.pingward.forward+cbor";
+/// A validator's word on a batch of records.
+pub const ATTESTATION_TYPE: &str = "application/vnd.pingward.attestation+cbor";
+/// The supers and validators of a cluster.
+pub const DIRECTORY_TYPE: &str = "application/vnd.pingward.directory+json";
+
 /// The pre-authentication encoding of DSSE v1: the bytes that are signed.
 #[must_use]
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {

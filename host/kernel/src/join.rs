@@ -71,7 +71,7 @@ impl State {
 
     fn may_join(&self, join: &Join) -> Result<(), Reject> {
         let settings = &self.meta.settings;
-        if self.meta.seats.iter().any(|row| row.holder.node == join.node) {
+        if self.meta.seats.iter().any(|row| row.holder.node == join.node) || self.validators.get(&join.node).is_some() {
             return Err(Reject::WrongRole);
         }
         if !join.name.is_empty() && !is_name(&join.name) {

@@ -9,11 +9,11 @@ use core::fmt;
 
 use minicbor::{Decode, Encode};
 
-use crate::command::{Amount, Claim};
-use crate::id::{LogIndex, NodeId};
+use crate::command::{Amount, Claim, Transfer};
+use crate::id::{Digest, LogIndex, NodeId};
 use crate::limits::{CLAIMS_ROUND, EMPTY_WALLET_MS, SIGNED_EXPIRY_MS};
 use crate::members::{ClaimAnswer, Hot, LastClaim, Member};
-use crate::outcome::{Claimed, Kind, Line, Notice, Reject, Reply, Write};
+use crate::outcome::{Claimed, Kind, Line, Notice, Reject, Reply, Transferred, Write};
 use crate::state::{Effects, Meta, State};
 use crate::units::{BasisPoints, Points};
 
@@ -50,6 +50,42 @@ pub struct Wallet {
     /// Since when it is empty; dropped a day later.
     #[n(1)]
     pub empty_since_ms: Option<u64>,
+    /// Its last transfer.
+    #[n(2)]
+    #[cbor(default)]
+    pub transfer: Option<LastTransfer>,
+}
+
+/// The last transfer of a wallet, and its answer for whoever asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LastTransfer {
+    /// Its sequence.
+    #[n(0)]
+    pub sequence: u64,
+    /// Of its payload.
+    #[n(1)]
+    pub digest: Digest,
+    /// What was done.
+    #[n(2)]
+    pub answer: Transferred,
+    /// When it ends, ms since 1970: until then the wallet is kept, so that it cannot be done twice.
+    #[n(3)]
+    pub expires_ms: u64,
+}
+
+impl Wallet {
+    /// Takes points that it holds.
+    pub(crate) fn take(&mut self, points: Points, now_ms: u64) {
+        self.balance = self.balance.minus(points);
+        self.empty_since_ms = (self.balance == Points::ZERO).then_some(now_ms);
+    }
+
+    fn credit(&mut self, points: Points) {
+        self.balance = self.balance.plus(points);
+        if self.balance != Points::ZERO {
+            self.empty_since_ms = None;
+        }
+    }
 }
 
 impl State {
@@ -150,8 +186,7 @@ impl State {
         let earned = member.hot.earned;
         self.meta.treasury = self.meta.treasury.plus(fee);
         let wallet = self.wallets.entry(claim.to).or_default();
-        wallet.balance = wallet.balance.plus(paid);
-        wallet.empty_since_ms = None;
+        wallet.credit(paid);
         let wallet = *wallet;
         fx.writes.push(Write::Wallet(claim.to, Some(wallet)));
         let claimed = Claimed { amount: claim.amount, paid, earned, wallet: wallet.balance };
@@ -175,10 +210,73 @@ impl State {
         fx.profile(claim.node, member);
     }
 
+    /// Moves points between wallets (PROTOCOLS 9.7). What is not a new, live and payable transfer costs nothing and uses up
+    /// no sequence; the same digest again gets the same answer.
+    pub(crate) fn transfer(&mut self, transfer: &Transfer, fx: &mut Effects) -> Result<Reply, Reject> {
+        let now_ms = self.stamp(transfer.now_ms);
+        if let Some(answer) = self.answer_to_transfer(transfer) {
+            return answer;
+        }
+        let Transfer { from, sequence, expires_ms, to, digest, .. } = *transfer;
+        let (amount, fee) = (points(transfer.amount), self.wallet_opening(to));
+        let Some(payer) = self.wallets.get_mut(&from) else { return Err(Reject::UnknownNode) };
+        payer.take(amount, now_ms);
+        let credited = amount.minus(fee);
+        let wallet = if from == to { payer.balance.plus(credited) } else { payer.balance };
+        let answer = Transferred { amount, credited, wallet };
+        payer.transfer = Some(LastTransfer { sequence, digest, answer, expires_ms });
+        self.wallets.entry(to).or_default().credit(credited);
+        self.meta.treasury = self.meta.treasury.plus(fee);
+        for key in if from == to { alloc::vec![from] } else { alloc::vec![from, to] } {
+            fx.writes.push(Write::Wallet(key, self.wallets.get(&key).copied()));
+        }
+        let from = Account::Wallet(from);
+        fx.line(self.line(Kind::Transfer, from, Account::Wallet(to), credited, now_ms));
+        fx.line(self.line(Kind::WalletFee, from, Account::Treasury, fee, now_ms));
+        Ok(Reply::Transferred(answer))
+    }
+
+    /// The answer to a transfer that changes nothing. `None`: the log decides.
+    #[must_use]
+    pub fn answer_to_transfer(&self, transfer: &Transfer) -> Option<Result<Reply, Reject>> {
+        let now_ms = self.meta.stamp_ms.max(transfer.now_ms);
+        let wallet = self.wallets.get(&transfer.from).copied().unwrap_or_default();
+        if let Some(last) = wallet.transfer {
+            if last.digest == transfer.digest {
+                return Some(Ok(Reply::Transferred(last.answer)));
+            }
+            if transfer.sequence <= last.sequence {
+                return Some(Err(Reject::StaleSequence { next: last.sequence.saturating_add(1) }));
+            }
+        }
+        if transfer.expires_ms <= now_ms {
+            return Some(Err(Reject::Expired { now_ms }));
+        }
+        let latest_ms = now_ms.saturating_add(SIGNED_EXPIRY_MS);
+        if transfer.expires_ms > latest_ms {
+            return Some(Err(Reject::ExpiresTooLate { latest_ms }));
+        }
+        let least = whole(self.wallet_opening(transfer.to)) + 1;
+        if transfer.amount < least || transfer.amount > i64::MAX as u64 {
+            return Some(Err(Reject::OutOfBounds { what: "amount".into(), min: least, max: i64::MAX as u64 }));
+        }
+        let needed = points(transfer.amount);
+        if wallet.balance < needed {
+            return Some(Err(Reject::Insufficient { needed, balance: wallet.balance }));
+        }
+        None
+    }
+
+    /// What the first credit to a key costs.
+    fn wallet_opening(&self, to: NodeId) -> Points {
+        if self.wallets.contains_key(&to) { Points::ZERO } else { points(self.meta.settings.wallet_fee) }
+    }
+
     /// Drops wallets that have been empty for a day.
     pub(crate) fn drop_empty_wallets(&mut self, now_ms: u64, fx: &mut Effects) {
         let gone = |wallet: &Wallet| {
-            wallet.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= EMPTY_WALLET_MS)
+            let live = wallet.transfer.is_some_and(|last| last.expires_ms > now_ms);
+            !live && wallet.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= EMPTY_WALLET_MS)
         };
         let keys: Vec<NodeId> = self.wallets.iter().filter(|(_, wallet)| gone(wallet)).map(|(key, _)| *key).collect();
         for key in keys {
@@ -252,7 +350,8 @@ mod tests {
     #[test]
     fn an_empty_wallet_is_dropped_a_day_later() {
         let mut world = World::found(Settings::default(), &[]);
-        let wallet = |balance, empty_since_ms| Some(Wallet { balance: Points(balance), empty_since_ms });
+        let wallet =
+            |balance, empty_since_ms| Some(Wallet { balance: Points(balance), empty_since_ms, transfer: None });
         let rows =
             [("A", wallet(0, Some(START_MS))), ("B", wallet(0, Some(START_MS + 10_000))), ("C", wallet(0, None))];
         world.restore(rows.map(|(name, row)| Write::Wallet(node(name), row)));

@@ -68,5 +68,7 @@ pub mod decide;
 
 pub mod shadow;
 
+pub mod records;
+
 #[cfg(test)]
 mod scripts;

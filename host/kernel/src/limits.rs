@@ -84,5 +84,17 @@ pub const REFUSED_WAIT_MS: u64 = 10 * 60 * 1_000;
 pub const FULL_RETRY_ROUNDS: u64 = 10;
 /// First wait of a follower's reconnect; it doubles.
 pub const BACKOFF_MS: u64 = 500;
+/// Bytes of a record's body.
+pub const RECORD_BODY: usize = 64 << 10;
+/// Bytes of the line of JSON before it.
+pub const RECORD_HEADER: usize = 512;
+/// Records of one forward: a batch has no more.
+pub const FORWARD_RECORDS: usize = 512;
+/// Validators of a set: each certificate may carry a signature of every one.
+pub const VALIDATORS: usize = 64;
+/// Keys that were validators and are none any more: what they may have signed must not be forgotten at once.
+pub const FORMER_VALIDATORS: usize = 1_024;
+/// Rows of batches that one ordered batch takes out of the way at most: more than come in, so that they become fewer.
+pub const BATCHES_DROPPED: usize = 4;
 
 const HOUR_MS: u64 = 3_600_000;

@@ -58,6 +58,9 @@ impl State {
             }
             Operation::SetBuiltin { slot, policy } => self.set_builtin(*slot, *policy, decision, fx),
             Operation::FileSaid { slot, policy } => self.file_said(*slot, *policy, decision, fx),
+            Operation::AddValidator(validator) => self.add_validator(validator, (operate.by, &operate.reason), fx),
+            Operation::RemoveValidator(node) => self.remove_validator(*node, (operate.by, &operate.reason), fx),
+            Operation::RetryBatch(batch) => self.retry_batch(*batch, (operate.by, &operate.reason), fx),
         }
     }
 
@@ -83,6 +86,11 @@ impl State {
         decision: Decision<'_>,
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
+        if slot == Slot::Signing {
+            let what =
+                "the slot: what a signing policy says is signed, and nothing runs beside it; try it with a dry run";
+            return Err(Reject::Malformed { what: what.into() });
+        }
         if policy.is_some_and(|policy| self.policies.get(&policy).is_none_or(|row| row.slot != slot)) {
             return Err(Reject::UnknownPolicy);
         }

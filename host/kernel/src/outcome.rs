@@ -16,6 +16,8 @@ use crate::id::{Digest, LogIndex, MemberNumber, NodeId, RoundId, Seat, Term};
 use crate::ledger::{Account, Wallet};
 use crate::members::{Hot, Profile};
 use crate::policies::{PolicyRow, SlotRow};
+use crate::records::order::{Batch, Contents, Ordered};
+use crate::records::validators::Validators;
 use crate::round::{Marks, Presence};
 use crate::standing::Standing;
 use crate::state::Meta;
@@ -89,6 +91,26 @@ pub enum Reply {
         #[n(1)]
         memory_empty: u64,
     },
+    /// What became of each record, in order.
+    #[n(8)]
+    Ordered(#[n(0)] Vec<Ordered>),
+    /// The transfer was done.
+    #[n(9)]
+    Transferred(#[n(0)] Transferred),
+}
+
+/// A transfer that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Transferred {
+    /// What left the wallet.
+    #[n(0)]
+    pub amount: Points,
+    /// What the other one got: less by the fee of a new wallet.
+    #[n(1)]
+    pub credited: Points,
+    /// What is left in the wallet.
+    #[n(2)]
+    pub wallet: Points,
 }
 
 /// A paid claim.
@@ -279,6 +301,66 @@ pub enum Reject {
         #[n(0)]
         tag: Digest,
     },
+    /// The slot `signing` has no policy: nobody could judge a record.
+    #[n(26)]
+    NoPolicy,
+    /// There are no validators: nobody could sign a record.
+    #[n(27)]
+    NoValidators,
+    /// Records wait for signatures, and there is no room for more.
+    #[n(28)]
+    RecordsFull {
+        /// What is full.
+        #[n(0)]
+        what: String,
+    },
+    /// The wallet does not hold enough.
+    #[n(29)]
+    Insufficient {
+        /// What it takes.
+        #[n(0)]
+        needed: Points,
+        /// What it holds.
+        #[n(1)]
+        balance: Points,
+    },
+    /// No such batch, or it is sealed.
+    #[n(30)]
+    UnknownBatch,
+    /// Another attempt at the batch is under way.
+    #[n(31)]
+    StaleAttempt {
+        /// Which.
+        #[n(0)]
+        attempt: u32,
+    },
+    /// The set of validators is another one by now.
+    #[n(32)]
+    StaleSet {
+        /// Its version.
+        #[n(0)]
+        version: u64,
+    },
+    /// Signatures do not prove what they should.
+    #[n(33)]
+    Unsigned {
+        /// Why not.
+        #[n(0)]
+        why: String,
+    },
+    /// No such validator in the set.
+    #[n(34)]
+    UnknownValidator,
+    /// Too few validators have acknowledged the policy.
+    #[n(35)]
+    ValidatorsNotReady {
+        /// How many have.
+        #[n(0)]
+        ready: u32,
+        /// How many must.
+        #[n(1)]
+        needed: u32,
+    },
 }
 
 /// One row for the store. The first part is the state; the last is what is kept to be looked at and is no part of it.
@@ -312,6 +394,12 @@ pub enum Write {
         /// 256 x memory-bytes.
         bytes: Option<Vec<u8>>,
     },
+    /// The set of validators.
+    Validators(Box<Validators>),
+    /// A batch of records; `None` = nothing of it must be known any more.
+    Batch(u64, Option<Arc<Batch>>),
+    /// The records of a batch that is not sealed; `None` = it is.
+    Contents(u64, Option<Arc<Contents>>),
 
     /// A settled round.
     Round(Box<RoundRecord>),
@@ -476,6 +564,12 @@ pub enum Kind {
     /// The fee of a new wallet.
     #[n(5)]
     WalletFee,
+    /// A transfer between wallets.
+    #[n(6)]
+    Transfer,
+    /// What a record cost.
+    #[n(7)]
+    RecordFee,
 }
 
 impl Kind {
@@ -489,6 +583,8 @@ impl Kind {
             Self::Penalty => "penalty",
             Self::Compensation => "compensation",
             Self::WalletFee => "wallet_fee",
+            Self::Transfer => "transfer",
+            Self::RecordFee => "record_fee",
         }
     }
 }
@@ -602,6 +698,15 @@ pub enum Notice {
     Closed(Vec<NodeId>),
     /// An operator changed something.
     Changed(Change),
+    /// A batch was ordered, or another attempt at it begins.
+    Ordered(Arc<Batch>),
+    /// A batch was sealed.
+    Sealed(Arc<Batch>),
+    /// The set of validators changed, or the name or address of one.
+    Validators {
+        /// Its version.
+        version: u64,
+    },
 }
 
 /// One line for one member after a settlement.

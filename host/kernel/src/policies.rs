@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 
 use crate::command::Operator;
 use crate::decide::{Description, Fault, FaultKind, Slot};
-use crate::id::{Digest, LogIndex, MemberNumber, RoundId, Seat};
+use crate::id::{Digest, LogIndex, MemberNumber, NodeId, RoundId, Seat};
 use crate::limits::{BLOCK_MEMBERS, DEADLINE_FAULTS, FAULT_WINDOW_ROUNDS, NOTICE_ROUNDS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
 use crate::state::{Effects, State};
@@ -52,6 +52,21 @@ pub struct PolicyRow {
     #[n(8)]
     #[cbor(default)]
     pub unready: Vec<(Seat, String)>,
+    /// Validators that have compiled and self-tested it, in order of key; of a signing policy only.
+    #[n(9)]
+    #[cbor(default)]
+    pub able: Vec<NodeId>,
+    /// Validators that cannot run it, and why, in order of key.
+    #[n(10)]
+    #[cbor(default)]
+    pub unable: Vec<(NodeId, String)>,
+}
+
+impl PolicyRow {
+    /// Whether anybody said whether it can run it.
+    pub(crate) const fn is_acknowledged(&self) -> bool {
+        !(self.ready.is_empty() && self.unready.is_empty() && self.able.is_empty() && self.unable.is_empty())
+    }
 }
 
 /// A slot.
@@ -214,7 +229,13 @@ impl State {
     /// Whether something in the slot refers to a policy.
     pub(crate) fn refers(&self, slot: Slot, policy: &Digest) -> bool {
         let row = &self.slot(slot).row;
-        row.policies().any(|used| used == *policy)
+        let judged = || slot == Slot::Signing && self.known.pending.iter().any(|batch| self.judges(*batch, policy));
+        row.policies().any(|used| used == *policy) || judged()
+    }
+
+    /// Whether a batch is judged by the policy.
+    fn judges(&self, batch: u64, policy: &Digest) -> bool {
+        self.batches.get(&batch).is_some_and(|batch| batch.policy == *policy)
     }
 
     /// Members whose memory would start empty if `policy` became active in the slot; 0 = memory is kept.
@@ -253,6 +274,10 @@ impl State {
         let missing: Vec<Seat> = seats.iter().map(|s| s.seat).filter(|seat| !row.ready.contains(seat)).collect();
         if (seats.len() - missing.len()) * 2 <= seats.len() {
             return Err(Reject::NotReady { missing });
+        }
+        let able = row.able.iter().filter(|node| self.validators.get(node).is_some()).count();
+        if slot == Slot::Signing && able < self.quorum() {
+            return Err(Reject::ValidatorsNotReady { ready: able as u32, needed: self.quorum() as u32 });
         }
         // An empty slot before the first settlement: no settlement of another policy can be in flight, and the first round
         // is to be decided by the founder's rules.

@@ -43,13 +43,15 @@ impl State {
             member.hot.asked_seats = 0;
             fx.hot(member.profile.number);
         }
-        for (digest, row) in
-            self.policies.iter_mut().filter(|(_, row)| !row.ready.is_empty() || !row.unready.is_empty())
-        {
+        for (digest, row) in self.policies.iter_mut().filter(|(_, row)| row.is_acknowledged()) {
             row.ready.clear();
             row.unready.clear();
+            row.able.clear();
+            row.unable.clear();
             fx.writes.push(Write::Policy(*digest, Some(Box::new(row.clone()))));
         }
+        // Records that nobody signed are dropped, and who may sign is to be said anew: signatures name the old cluster.
+        self.forget_records(fx);
         // What was under way was under way there.
         let uploads: Vec<Digest> = core::mem::take(&mut self.uploads).into_keys().collect();
         self.meta.loose.retain(|(component, _)| !uploads.contains(component));

@@ -54,6 +54,15 @@ macro_rules! settings {
                 match name { $($name => Some(self.$field),)* _ => None }
             }
 
+            /// What was stored before a key came to be has no value for it: it gets its default.
+            pub(crate) fn complete(&mut self) {
+                for key in Self::KEYS {
+                    if let Some(value) = self.slot(key.name).filter(|value| **value < key.min) {
+                        *value = key.default;
+                    }
+                }
+            }
+
             fn slot(&mut self, name: &str) -> Option<&mut u64> {
                 match name { $($name => Some(&mut self.$field),)* _ => None }
             }
@@ -110,6 +119,17 @@ settings! {
     37 return_faults: "policy_limits.return_faults", number, 1, 10, 3, "deterministic faults within 10 rounds that bring the previous policy back";
     38 notice_rounds: "guardrails.notice_rounds", number, 0, 1_000_000, 0, "rounds between an activation and the first round that the policy decides; never less than 2";
     39 notice_always: "guardrails.notice_always", switch, 0, 1, 0, "not even an emergency activation may go without that notice";
+    40 batch_bytes: "records.batch_bytes", number, 131_072, 8_388_608, 1_048_576, "bytes of records in a batch";
+    41 batch_records: "records.batch_records", number, 1, 512, 512, "records in a batch";
+    42 batch_ms: "records.batch_ms", number, 0, 1_000, 5, "time that a batch waits for more records while others are under way, ms";
+    43 pending_bytes: "records.pending_bytes", number, 1_048_576, 4_294_967_296, 67_108_864, "bytes of records that are ordered and not sealed";
+    44 pending_batches: "records.pending_batches", number, 1, 65_536, 1_024, "batches that are ordered and not sealed";
+    45 handed_out: "records.handed_out", number, 1, 64, 8, "batches that validators work on at a time";
+    46 digests: "records.digests", number, 1_024, 100_000_000, 4_000_000, "digests of records that are known until they expire";
+    47 certificates: "records.certificates", number, 1, 1_000_000, 10_000, "certificates that supers keep, and signatures that validators remember";
+    48 turn_ms: "records.turn_ms", number, 50, 600_000, 2_000, "time that a validator has to gather signatures before it is the next one's turn, ms";
+    49 stuck_turns: "records.stuck_turns", number, 1, 1_000, 3, "turns of the whole set without a quorum before an event says that a batch is stuck";
+    50 quorum: "records.quorum", number, 0, 64, 0, "signatures that seal a batch; never less than two thirds of the set and one more, never more than the set; 0 = the least";
 }
 
 fn default_versions() -> VersionRange {

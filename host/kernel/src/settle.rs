@@ -111,7 +111,7 @@ impl State {
     }
 
     fn settlement<'a>(&'a mut self, settle: &'a Settle, record: &'a mut RoundRecord) -> Settlement<'a> {
-        let [reward, ban] = &mut self.slots;
+        let [reward, ban, _] = &mut self.slots;
         let (span, accepted) = (self.meta.settings.moves_rounds, ban.row.moves_accepted);
         let round = settle.round;
         let counts = |member: &Member| {

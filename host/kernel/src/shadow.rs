@@ -127,7 +127,9 @@ impl Shadow {
     /// is the same, else with none. `state` is as after some entry of the log. The bytes of components are not needed.
     #[must_use]
     pub fn begin(state: State, slot: Slot, policy: Digest, row: &PolicyRow) -> Self {
-        let real = state;
+        let mut real = state;
+        // No policy that can be shadowed sees records.
+        (real.batches, real.contents, real.known) = Default::default();
         let mut own = real.clone();
         let mut fx = Effects::default();
         let next = own.meta.settled.next();
@@ -173,7 +175,7 @@ impl Shadow {
 
     /// The policies that decide its next round.
     pub fn policies(&self) -> impl Iterator<Item = Digest> {
-        Slot::ALL.into_iter().filter_map(|slot| self.own.slot(slot).row.active)
+        Slot::OF_ROUNDS.into_iter().filter_map(|slot| self.own.slot(slot).row.active)
     }
 
     /// Name of a member; empty where it has none or is forgotten.
@@ -191,6 +193,12 @@ impl Shadow {
         decide: &mut dyn FnMut(Deciding) -> Settle,
     ) -> Option<Round> {
         if self.tally.returned.is_some() {
+            return None;
+        }
+        if is_about_records(command) {
+            for state in [&mut self.real, &mut self.own] {
+                state.meta.applied = index;
+            }
             return None;
         }
         let order = matches!(command, Command::Settle(_)).then(|| self.real.queue.clone());
@@ -245,7 +253,10 @@ impl Shadow {
             | Operation::Compensate(_)
             | Operation::SetClass { .. }
             | Operation::Set(_)
-            | Operation::FileSettings(_) => false,
+            | Operation::FileSettings(_)
+            | Operation::AddValidator(_)
+            | Operation::RemoveValidator(_)
+            | Operation::RetryBatch(_) => false,
         }
     }
 
@@ -433,6 +444,11 @@ impl Report {
             marks: self.marks,
         }
     }
+}
+
+/// Whether a command is about records alone.
+const fn is_about_records(command: &Command) -> bool {
+    matches!(command, Command::Order(_) | Command::Seal(_) | Command::Evidence(_) | Command::Came(_) | Command::Able(_))
 }
 
 /// The record of the round that an entry settled.

@@ -79,6 +79,9 @@ impl State {
             let what = alloc::format!("memory-bytes is above {}", self.meta.settings.state_bytes);
             return Err(Reject::Malformed { what });
         }
+        if stage.slot == Slot::Signing && stage.description.memory_bytes != 0 {
+            return Err(Reject::Malformed { what: "a signing policy remembers nothing: memory-bytes is 0".into() });
+        }
         let config_digest = Digest::of(stage.config.as_bytes());
         let policy = Digest::of_policy(stage.component, config_digest);
         if self.policies.get(&policy).is_some_and(|row| row.slot != stage.slot) {
@@ -90,6 +93,7 @@ impl State {
         }
         let known = self.policies.get(&policy);
         let (ready, unready) = known.map(|row| (row.ready.clone(), row.unready.clone())).unwrap_or_default();
+        let (able, unable) = known.map(|row| (row.able.clone(), row.unable.clone())).unwrap_or_default();
         let row = PolicyRow {
             slot: stage.slot,
             component: stage.component,
@@ -100,6 +104,8 @@ impl State {
             staged: self.meta.settled,
             unused_since: self.meta.settled,
             unready,
+            able,
+            unable,
         };
         self.meta.loose.retain(|(component, _)| *component != stage.component);
         let gone = if self.policies.contains_key(&policy) { None } else { self.make_room(stage.slot, fx) };
@@ -267,7 +273,7 @@ impl State {
 }
 
 /// The beginning of a text, at most so many bytes of it.
-fn cut(text: &str, bytes: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     let mut end = bytes.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

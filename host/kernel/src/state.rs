@@ -19,6 +19,8 @@ use crate::limits::BLOCK_MEMBERS;
 use crate::members::{Hot, Member, network};
 use crate::outcome::{Change, Line, Move, Notice, Outcome, Reject, Reply, Write};
 use crate::policies::{PolicyRow, SlotState};
+use crate::records::order::{Batch, Contents, Counters, Known};
+use crate::records::validators::Validators;
 use crate::round::SeatRow;
 use crate::settings::Settings;
 use crate::units::Points;
@@ -111,6 +113,10 @@ pub struct Meta {
     #[n(26)]
     #[cbor(default)]
     pub supers_changed: LogIndex,
+    /// Numbers of records.
+    #[n(27)]
+    #[cbor(default)]
+    pub records: Counters,
 }
 
 /// A network group: a /24 or /64 from which members come.
@@ -145,6 +151,14 @@ pub struct State {
     pub uploads: BTreeMap<Digest, (u32, Vec<u8>)>,
     /// Network groups, derived from the members.
     pub groups: BTreeMap<Ip, Group>,
+    /// Who may sign records.
+    pub validators: Validators,
+    /// Batches of records of which something must be known.
+    pub batches: BTreeMap<u64, Arc<Batch>>,
+    /// The records of those that are not sealed.
+    pub contents: BTreeMap<u64, Arc<Contents>>,
+    /// What follows from the batches.
+    pub known: Known,
 }
 
 /// What one command does besides changing the state, while it is being applied.
@@ -220,6 +234,12 @@ impl State {
             Command::Supers(supers) => self.supers(supers, &mut fx),
             Command::OperateIf(only) => self.operate_if(only, &mut fx),
             Command::Restore(restore) => self.restore(restore, &mut fx),
+            Command::Order(order) => self.order(order, &mut fx),
+            Command::Seal(seal) => self.seal(seal, &mut fx),
+            Command::Transfer(transfer) => self.transfer(transfer, &mut fx),
+            Command::Evidence(evidence) => self.evidence(evidence, &mut fx),
+            Command::Came(came) => self.came(*came, &mut fx),
+            Command::Able(able) => self.able(able, &mut fx),
         };
         self.meta.applied = index;
         fx.writes.extend(self.blocks(&fx.blocks).into_iter().map(|(block, rows)| Write::Hot(block, rows)));
@@ -263,12 +283,23 @@ impl State {
                 }
                 set(&mut memory.blocks, block, bytes);
             }
+            Write::Validators(validators) => self.validators = *validators,
+            Write::Batch(number, batch) => set(&mut self.batches, number, batch),
+            Write::Contents(number, contents) => set(&mut self.contents, number, contents),
             Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => {}
         }
     }
 
     /// Completes a state after its last [`State::load`]: what follows from the rows is derived.
     pub fn loaded(&mut self) {
+        self.meta.settings.complete();
+        if let Some((_, next)) = &mut self.meta.settings_next {
+            next.complete();
+        }
+        self.known = Known::default();
+        for batch in self.batches.values() {
+            self.known.add(batch);
+        }
         self.groups.clear();
         for member in self.members.values() {
             let group = self
@@ -298,18 +329,20 @@ impl State {
     /// A slot.
     #[must_use]
     pub fn slot(&self, slot: Slot) -> &SlotState {
-        let [reward, ban] = &self.slots;
+        let [reward, ban, signing] = &self.slots;
         match slot {
             Slot::Reward => reward,
             Slot::Ban => ban,
+            Slot::Signing => signing,
         }
     }
 
     pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut SlotState {
-        let [reward, ban] = &mut self.slots;
+        let [reward, ban, signing] = &mut self.slots;
         match slot {
             Slot::Reward => reward,
             Slot::Ban => ban,
+            Slot::Signing => signing,
         }
     }
 

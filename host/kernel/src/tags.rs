@@ -55,7 +55,10 @@ impl State {
             | Operation::Ban { .. }
             | Operation::LiftNodes(_)
             | Operation::LiftPolicy { .. }
-            | Operation::Compensate(_) => None,
+            | Operation::Compensate(_)
+            | Operation::AddValidator(_)
+            | Operation::RemoveValidator(_)
+            | Operation::RetryBatch(_) => None,
         }
     }
 

@@ -85,6 +85,8 @@ const REWARD: Digest = Digest([1; 32]);
 
 fn seat(state: &mut State, slot: Slot, policy: Digest, description: &Description) {
     let row = PolicyRow {
+        able: Vec::new(),
+        unable: Vec::new(),
         slot,
         component: policy,
         config: alloc::format!("{{\"slot\":\"{slot}\"}}"),
@@ -339,7 +341,7 @@ fn what_a_policy_is_called_with_can_be_taken_out_and_gives_the_same_answer() {
         state.members.get_mut(&node(at)).unwrap().hot.strikes = u16::from(at) + 1;
     }
     let deciding = Deciding::gather(&state, report(&state, ["sms", "-ss"]), Vec::new(), 12_500);
-    let taken = Slot::ALL.map(|slot| deciding.inputs(slot).unwrap());
+    let taken = Slot::OF_ROUNDS.map(|slot| deciding.inputs(slot).unwrap());
     let (settle, _) = deciding.run(Some(&ban), Some(&reward), "native");
     assert_eq!(taken.each_ref().map(|inputs| Some(inputs.digest())), [settle.reward.input, settle.ban.input]);
     assert_eq!(taken[0].reward(&reward).result.unwrap(), reward.reward);

@@ -22,6 +22,12 @@ impl Command {
             Self::OperateIf(_) => "operate_if",
             Self::Restore(_) => "restore",
             Self::Unready(_) => "unready",
+            Self::Order(_) => "order",
+            Self::Seal(_) => "seal",
+            Self::Transfer(_) => "transfer",
+            Self::Evidence(_) => "evidence",
+            Self::Came(_) => "came",
+            Self::Able(_) => "able",
         }
     }
 
@@ -46,7 +52,12 @@ impl Command {
             Self::Supers(supers) => &mut supers.now_ms,
             Self::OperateIf(only) => &mut only.operate.now_ms,
             Self::Restore(restore) => &mut restore.now_ms,
-            Self::Chunk(_) | Self::Ready(_) | Self::Unready(_) => return,
+            Self::Order(order) => &mut order.now_ms,
+            Self::Transfer(transfer) => &mut transfer.now_ms,
+            Self::Evidence(evidence) => &mut evidence.now_ms,
+            Self::Chunk(_) | Self::Ready(_) | Self::Unready(_) | Self::Seal(_) | Self::Came(_) | Self::Able(_) => {
+                return;
+            }
         };
         *stamp = now_ms;
     }

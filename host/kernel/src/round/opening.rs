@@ -116,7 +116,7 @@ pub fn policies(state: &State) -> Vec<Digest> {
         let scheduled = row.scheduled.filter(|scheduled| scheduled.round <= next.next());
         [row.active, scheduled.and_then(|scheduled| scheduled.policy)]
     };
-    let mut all: Vec<Digest> = Slot::ALL.into_iter().flat_map(of).flatten().collect();
+    let mut all: Vec<Digest> = Slot::OF_ROUNDS.into_iter().flat_map(of).flatten().collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -239,6 +239,9 @@ impl Sim {
                 | Notice::AskOperator { .. }
                 | Notice::Leader { .. }
                 | Notice::Closed(_)
+                | Notice::Ordered(_)
+                | Notice::Sealed(_)
+                | Notice::Validators { .. }
                 | Notice::Changed(_) => {}
             }
         }

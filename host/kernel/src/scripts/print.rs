@@ -4,6 +4,7 @@ use super::world::{World, name};
 use crate::decide::Slot;
 use crate::id::{Digest, NodeId, RoundId};
 use crate::outcome::{Author, Notice, Outcome, Reject, Reply, RoundRecord};
+use crate::records::order::Ordered;
 use crate::round::cause;
 use crate::state::State;
 
@@ -52,6 +53,9 @@ fn notice_line(world: &World, notice: &Notice, short: bool) -> Option<String> {
             format!("{slot} {policy} {what}, round {round}{detail}")
         }
         Notice::AskOperator { rounds, .. } => format!("ask the operator: {rounds} suspect rounds in a row"),
+        Notice::Ordered(batch) => format!("batch {} ordered: {} records", batch.number, batch.count),
+        Notice::Sealed(batch) => format!("batch {} sealed", batch.number),
+        Notice::Validators { version } => format!("validators, version {version}"),
         Notice::Closed(nodes) => format!("closed {}", names(nodes)),
         Notice::Changed(change) => {
             let (from, to) = (digests(world, &change.from), digests(world, &change.to));
@@ -92,6 +96,16 @@ fn reply_line(world: &World, reply: &Result<Reply, Reject>) -> String {
         Ok(Reply::Changed { count }) => format!("changed {count}"),
         Ok(Reply::Received { bytes }) => format!("received {bytes}"),
         Ok(Reply::Staged { memory_empty, .. }) => format!("staged, memory of {memory_empty} would start empty"),
+        Ok(Reply::Ordered(answers)) => {
+            let told = |answer: &Ordered| match answer {
+                Ordered::At { sequence, batch } => format!("{sequence} in batch {batch}"),
+                Ordered::Refused(reject) => reply_line(world, &Err((**reject).clone())),
+            };
+            answers.iter().map(told).collect::<Vec<_>>().join(", ")
+        }
+        Ok(Reply::Transferred(done)) => {
+            format!("transferred {}, credited {}, wallet {}", done.amount, done.credited, done.wallet)
+        }
         Err(Reject::Overclaim { penalty, earned }) => format!("refused overclaim: penalty {penalty}, earned {earned}"),
         Err(Reject::StaleSettlement { settled, why }) => {
             format!("refused after round {settled}: {}", digests(world, why))

@@ -137,7 +137,10 @@ fn notable(outcome: &Outcome) -> Vec<&'static str> {
             | Notice::Moved(_)
             | Notice::Claimed { .. }
             | Notice::Leader { .. }
+            | Notice::Validators { .. }
             | Notice::Changed(_) => None,
+            Notice::Ordered(_) => Some("ordered"),
+            Notice::Sealed(_) => Some("sealed"),
         });
     }
     all

@@ -35,6 +35,7 @@ impl Rule {
     pub(crate) fn slot(&self) -> Slot {
         match self.name.as_str() {
             "strikes" | "tyrant" | "lenient" | "creep" | "broken-ban" | "odd-ban" => Slot::Ban,
+            "sign" | "sign-all" => Slot::Signing,
             _ => Slot::Reward,
         }
     }
@@ -46,6 +47,7 @@ impl Rule {
             "strikes" | "lenient" => (1, "misses", vec!["missed", "too many misses", "not observed"]),
             "tyrant" => (2, "tyrant", vec!["because"]),
             "creep" => (1, "creep", vec!["its turn came"]),
+            "sign" => (0, "", vec!["too long", "not polite"]),
             "count" => (4, "count", vec!["counted"]),
             _ => (0, "", vec!["paid"]),
         };

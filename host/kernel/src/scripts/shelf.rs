@@ -11,6 +11,8 @@ use crate::ledger::Wallet;
 use crate::members::{Hot, Profile};
 use crate::outcome::Write;
 use crate::policies::{PolicyRow, SlotRow};
+use crate::records::order::{Batch, Contents};
+use crate::records::validators::Validators;
 use crate::state::{Meta, State};
 
 /// The latest rows.
@@ -25,6 +27,9 @@ pub(crate) struct Shelf {
     components: BTreeMap<Digest, std::sync::Arc<[u8]>>,
     uploads: BTreeMap<Digest, (u32, Vec<u8>)>,
     memory: BTreeMap<(Slot, bool, u32), Vec<u8>>,
+    validators: Option<Box<Validators>>,
+    batches: BTreeMap<u64, std::sync::Arc<Batch>>,
+    contents: BTreeMap<u64, std::sync::Arc<Contents>>,
 }
 
 impl Shelf {
@@ -41,6 +46,9 @@ impl Shelf {
                 Write::Component(digest, bytes) => put(&mut self.components, digest, bytes),
                 Write::Upload(digest, upload) => put(&mut self.uploads, digest, upload),
                 Write::Memory { slot, saved, block, bytes } => put(&mut self.memory, (slot, saved, block), bytes),
+                Write::Validators(row) => self.validators = Some(row),
+                Write::Batch(number, row) => put(&mut self.batches, number, row),
+                Write::Contents(number, row) => put(&mut self.contents, number, row),
                 Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => {}
             }
         }
@@ -73,6 +81,15 @@ impl Shelf {
         for ((slot, saved, block), bytes) in &self.memory {
             state.load(Write::Memory { slot: *slot, saved: *saved, block: *block, bytes: Some(bytes.clone()) });
         }
+        if let Some(row) = &self.validators {
+            state.load(Write::Validators(row.clone()));
+        }
+        for (number, row) in &self.batches {
+            state.load(Write::Batch(*number, Some(row.clone())));
+        }
+        for (number, row) in &self.contents {
+            state.load(Write::Contents(*number, Some(row.clone())));
+        }
         if let Some(meta) = &self.meta {
             state.load(Write::Meta(meta.clone()));
         }
@@ -95,6 +112,9 @@ pub(crate) fn check_encoding(writes: &[Write]) {
             Write::Move(row) => same(&**row),
             Write::Line(row) => same(row),
             Write::Change(row) => same(row),
+            Write::Validators(row) => same(&**row),
+            Write::Batch(_, row) => same(&row.as_deref().cloned()),
+            Write::Contents(_, row) => same(&row.as_deref().cloned()),
             Write::Component(..) | Write::Upload(..) | Write::Memory { .. } => {}
         }
     }

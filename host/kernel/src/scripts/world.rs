@@ -176,6 +176,9 @@ impl World {
                 | Write::Component(..)
                 | Write::Upload(..)
                 | Write::Memory { .. }
+                | Write::Validators(_)
+                | Write::Batch(..)
+                | Write::Contents(..)
                 | Write::Move(_)
                 | Write::Change(_) => {}
             }
