@@ -197,7 +197,7 @@ fn what_a_first_round_leaves_has_these_bytes() {
     let staged = world.state.active(Slot::Ban).map(|(_, row)| row.clone());
     check(&[
         ("profile, meta, profile, round, meta", rows.join(" "), "47cd1fa0 67948a43 1ca27929 6515ae31 0f944226"),
-        ("policy", hash(&staged), "e6fb7543"),
+        ("policy", hash(&staged), "f0c8bec5"),
         ("join", hash(&Command::Join(join)), "7f544263"),
         ("settle", hash(&Command::Settle(Box::new(settle))), "00b91e87"),
     ]);
