@@ -92,6 +92,8 @@ pub const RECORD_HEADER: usize = 512;
 pub const FORWARD_RECORDS: usize = 512;
 /// Validators of a set: each certificate may carry a signature of every one.
 pub const VALIDATORS: usize = 64;
+/// Earlier sets of validators that are kept, so that what they signed can be checked.
+pub const VALIDATOR_SETS: usize = 256;
 /// Keys that were validators and are none any more: what they may have signed must not be forgotten at once.
 pub const FORMER_VALIDATORS: usize = 1_024;
 /// Rows of batches that one ordered batch takes out of the way at most: more than come in, so that they become fewer.

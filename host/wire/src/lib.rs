@@ -24,6 +24,7 @@ pub mod convert;
 
 pub mod codec;
 pub mod raft;
+pub mod records;
 pub mod rounds;
 pub mod version;
 

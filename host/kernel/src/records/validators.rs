@@ -13,7 +13,7 @@ use crate::command::Operator;
 use crate::decide::Slot;
 use crate::envelope::{ATTESTATION_TYPE, verify};
 use crate::id::{Digest, NodeId, Signature, is_name};
-use crate::limits::{FORMER_VALIDATORS, REASON_BYTES, VALIDATORS};
+use crate::limits::{FORMER_VALIDATORS, REASON_BYTES, VALIDATOR_SETS, VALIDATORS};
 use crate::outcome::{Change, Notice, Reject, Reply, Write};
 use crate::state::{Effects, State};
 
@@ -47,6 +47,9 @@ pub struct Validators {
     /// Keys that were members and came, the last one that went at the end.
     #[n(2)]
     pub former: Vec<NodeId>,
+    /// The keys of this and of earlier sets, by version, the newest last: certificates name the version that they count in.
+    #[n(3)]
+    pub sets: Vec<(u64, Vec<NodeId>)>,
 }
 
 impl Validators {
@@ -54,6 +57,21 @@ impl Validators {
     #[must_use]
     pub fn keys(&self) -> BTreeSet<NodeId> {
         self.set.iter().map(|validator| validator.node).collect()
+    }
+
+    /// The keys of the set of a version; `None` where there was none, or it is too long ago.
+    #[must_use]
+    pub fn of_version(&self, version: u64) -> Option<BTreeSet<NodeId>> {
+        let set = self.sets.iter().rev().find(|(of, _)| *of == version);
+        set.map(|(_, keys)| keys.iter().copied().collect())
+    }
+
+    /// Another set from now on.
+    fn changed(&mut self) {
+        self.version += 1;
+        self.sets.push((self.version, self.set.iter().map(|validator| validator.node).collect()));
+        let over = self.sets.len().saturating_sub(VALIDATOR_SETS);
+        self.sets.drain(..over);
     }
 
     /// A member.
@@ -182,13 +200,15 @@ impl State {
         let came = known.is_some_and(|known| known.came) || self.validators.former.contains(&validator.node);
         let from = known.map_or_else(String::new, |known| known.address.clone());
         // Another address is no other set: what was signed counts on.
-        let version = self.validators.version + u64::from(known.is_none());
+        let is_new = known.is_none();
         let set = &mut self.validators;
         set.set.retain(|old| old.node != validator.node);
         set.set.push(Validator { came, ..validator.clone() });
         set.set.sort_unstable_by_key(|validator| validator.node);
         set.former.retain(|old| *old != validator.node);
-        set.version = version;
+        if is_new {
+            set.changed();
+        }
         let what = format!("validator {}", validator.node);
         self.note_validators((Some(by), reason), (what, from, validator.address.clone()), fx);
         Ok(Reply::Changed { count: 1 })
@@ -225,7 +245,7 @@ impl State {
         let set = &mut self.validators;
         let came = set.get(&node).is_some_and(|validator| validator.came);
         set.set.retain(|validator| validator.node != node);
-        set.version += 1;
+        set.changed();
         if came {
             set.former.push(node);
             let over = set.former.len().saturating_sub(FORMER_VALIDATORS);
