@@ -125,7 +125,7 @@ settings! {
     43 pending_bytes: "records.pending_bytes", number, 1_048_576, 4_294_967_296, 67_108_864, "bytes of records that are ordered and not sealed";
     44 pending_batches: "records.pending_batches", number, 1, 65_536, 1_024, "batches that are ordered and not sealed";
     45 handed_out: "records.handed_out", number, 1, 64, 8, "batches that validators work on at a time";
-    46 digests: "records.digests", number, 1_024, 100_000_000, 4_000_000, "digests of records that are known until they expire";
+    46 digests: "records.digests", number, 1, 100_000_000, 4_000_000, "digests of records that are known until they expire";
     47 certificates: "records.certificates", number, 1, 1_000_000, 10_000, "certificates that supers keep, and signatures that validators remember";
     48 turn_ms: "records.turn_ms", number, 50, 600_000, 2_000, "time that a validator has to gather signatures before it is the next one's turn, ms";
     49 stuck_turns: "records.stuck_turns", number, 1, 1_000, 3, "turns of the whole set without a quorum before an event says that a batch is stuck";

@@ -39,6 +39,12 @@ impl State {
         Some(tag(3, &(node, profile.number, profile.class)))
     }
 
+    /// The tag of the set of validators, with their names and addresses.
+    #[must_use]
+    pub fn validators_tag(&self) -> Digest {
+        tag(4, &self.validators)
+    }
+
     /// The tag of what a decision is about; `None` where that has none.
     fn tag_for(&self, what: &Operation) -> Option<Digest> {
         match what {
@@ -56,9 +62,8 @@ impl State {
             | Operation::LiftNodes(_)
             | Operation::LiftPolicy { .. }
             | Operation::Compensate(_)
-            | Operation::AddValidator(_)
-            | Operation::RemoveValidator(_)
             | Operation::RetryBatch(_) => None,
+            Operation::AddValidator(_) | Operation::RemoveValidator(_) => Some(self.validators_tag()),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: what leaves this page can be read and is within its bounds. That it is true is checked by digests and
 //! signatures, by whoever takes it.
 
+use kernel::decide::LimitSettings;
 use kernel::id::{Digest, LogIndex, NodeId, Signature};
 use kernel::limits::{FORWARD_RECORDS, RECORD_BODY, RECORD_HEADER};
 use kernel::records::certificate::{Attestation, Proof};
@@ -95,7 +96,7 @@ pub enum ToValidator {
     /// This super leads, or leads no more.
     Leading(bool),
     /// The set.
-    Validators(Box<Validators>),
+    Set(Box<Set>),
     /// A signing policy that is staged or in use.
     Policy {
         /// Which.
@@ -118,6 +119,19 @@ pub enum ToValidator {
     Sealed(Box<Batch>),
     /// It is there.
     Alive,
+}
+
+/// The set of validators, and what they are to go by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// It.
+    pub validators: Validators,
+    /// Signatures that seal a batch.
+    pub quorum: u32,
+    /// Time that a validator has to gather them, ms.
+    pub turn_ms: u64,
+    /// What a signing policy may use.
+    pub limits: LimitSettings,
 }
 
 /// A validator has signed, and asks another one to.
@@ -292,7 +306,12 @@ pub fn to_validator_pb(from: &ToValidator) -> pb::ToValidator {
         }
         ToValidator::Refused(code, detail) => What::Refused(Refused { code: code.clone(), detail: detail.clone() }),
         ToValidator::Leading(leads) => What::Leading(*leads),
-        ToValidator::Validators(validators) => What::Validators(bytes(&**validators)),
+        ToValidator::Set(set) => What::Set(pb::to_validator::Set {
+            validators: bytes(&set.validators),
+            quorum: set.quorum,
+            turn_ms: set.turn_ms,
+            limits: bytes(&set.limits),
+        }),
         ToValidator::Policy { digest, component, config } => {
             What::Policy(Policy { digest: digest.0.to_vec(), component: component.clone(), config: config.clone() })
         }
@@ -320,7 +339,12 @@ pub fn to_validator(from: pb::ToValidator) -> Result<ToValidator, Malformed> {
         },
         What::Refused(refused) => ToValidator::Refused(short(refused.code)?, short(refused.detail)?),
         What::Leading(leads) => ToValidator::Leading(leads),
-        What::Validators(bytes) => ToValidator::Validators(Box::new(read(&bytes, "a set that cannot be read")?)),
+        What::Set(set) => ToValidator::Set(Box::new(Set {
+            validators: read(&set.validators, "a set that cannot be read")?,
+            quorum: set.quorum,
+            turn_ms: set.turn_ms,
+            limits: read(&set.limits, "limits that cannot be read")?,
+        })),
         What::Policy(policy) => ToValidator::Policy {
             digest: digest(&policy.digest)?,
             component: policy.component,

@@ -205,6 +205,8 @@ pub struct Known {
     pub(crate) expiring: BTreeSet<(u64, u64)>,
     /// Sealed batches whose digests are forgotten.
     pub(crate) spent: BTreeSet<u64>,
+    /// Sealed batches by the place of their seal in the log.
+    pub seals: BTreeMap<LogIndex, u64>,
     /// Batches that are not sealed.
     pub pending: BTreeSet<u64>,
     /// Bytes of their payloads.
@@ -215,6 +217,9 @@ impl Known {
     pub(crate) fn add(&mut self, batch: &Batch) {
         for (at, entered) in (0..).zip(&batch.records) {
             self.digests.insert(entered.digest, (batch.number, at));
+        }
+        if let Some(sealed) = &batch.sealed {
+            self.seals.insert(sealed.at, batch.number);
         }
         if batch.sealed.is_none() {
             self.pending.insert(batch.number);
@@ -231,6 +236,9 @@ impl Known {
             self.pending_bytes = self.pending_bytes.saturating_sub(batch.bytes);
         }
         self.expiring.insert((batch.expires_ms, batch.number));
+        if let Some(sealed) = &batch.sealed {
+            self.seals.insert(sealed.at, batch.number);
+        }
     }
 }
 
@@ -410,7 +418,9 @@ impl State {
                 break;
             }
             self.known.spent.remove(&number);
-            self.batches.remove(&number);
+            if let Some(sealed) = self.batches.remove(&number).and_then(|batch| batch.sealed.clone()) {
+                self.known.seals.remove(&sealed.at);
+            }
             fx.writes.push(Write::Batch(number, None));
         }
     }

@@ -84,6 +84,15 @@ pub struct Forwarded {
     pub digests: Vec<Digest>,
 }
 
+impl Forwarded {
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        // Writing to memory does not fail.
+        minicbor::to_vec(self).unwrap_or_default()
+    }
+}
+
 /// Records that a node hands on, under its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Forward {

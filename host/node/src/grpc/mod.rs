@@ -3,6 +3,7 @@
 //! One connection carries one stream for as long as it lives. That makes every bound on connections a bound on streams,
 //! and closing a stream for good means closing its connection, whether the other side reads or not.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +21,23 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tower::Service as _;
 
 use crate::listen::{CLOSE_WITHIN, Gate, accept, first_byte};
 use crate::mail::Mail;
 use crate::tls;
 
+pub mod records;
 pub mod rounds;
 pub mod stream;
 
 use raft::{Caller, RaftServer};
 use rounds::RoundsServer;
 use stream::{NodeServer, Peer};
+
+use crate::records::keeper::KeeperServer;
+use records::IntakeServer;
 
 /// After so long without a byte the other side is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -44,6 +50,13 @@ const SEND_BYTES: usize = 16 << 10;
 /// Headers of a call: ours have some 200 bytes.
 const HEADER_BYTES: u32 = 4 << 10;
 
+const NODE_PATH: &str = "/pingward.v1.Node/";
+const INTAKE_PATH: &str = "/pingward.v1.Intake/";
+const KEEPER_PATH: &str = "/pingward.v1.Keeper/";
+/// Calls of one node at once: its stream, its records, a directory.
+const NODE_CALLS: u32 = 4;
+/// Calls of one node at once to a validator: signatures for all batches that are handed out, and fetches.
+const KEEPER_CALLS: u32 = 128;
 const RAFT_PATH: &str = "/pingward.v1.Raft/";
 const ROUNDS_PATH: &str = "/pingward.v1.Super/";
 /// Calls of one super at once: an append stream, signs of life, a snapshot, and what is handed in.
@@ -65,16 +78,66 @@ pub struct Offers {
     pub stop: CancellationToken,
 }
 
-/// Serves nodes until `stop`: what they say goes into the mailbox. Serves supers until their own `stop`.
+/// What a node offers to nodes that are no supers.
+#[derive(Clone)]
+pub struct Services {
+    /// A super's: followers attach.
+    pub attach: Option<NodeServer>,
+    /// A super's: records come in, validators have their streams.
+    pub intake: Option<IntakeServer>,
+    /// A validator's: signatures and sealed records.
+    pub keeper: Option<KeeperServer>,
+}
+
+impl Services {
+    /// A super's, over its mailbox.
+    #[must_use]
+    pub fn of_super(mailbox: mpsc::Sender<Mail>, intake: Option<IntakeServer>) -> Self {
+        Self { attach: Some(stream::server(mailbox)), intake, keeper: None }
+    }
+
+    /// A validator's.
+    #[must_use]
+    pub const fn of_validator(keeper: KeeperServer) -> Self {
+        Self { attach: None, intake: None, keeper: Some(keeper) }
+    }
+
+    const fn calls(&self) -> u32 {
+        if self.keeper.is_some() { KEEPER_CALLS } else { NODE_CALLS }
+    }
+
+    async fn call(mut self, request: Request<Incoming>, peer: &Peer) -> Result<http::Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if path.starts_with(NODE_PATH)
+            && let Some(server) = &mut self.attach
+        {
+            return server.call(request).await;
+        }
+        peer.used();
+        if path.starts_with(INTAKE_PATH)
+            && let Some(server) = &mut self.intake
+        {
+            return server.call(request).await;
+        }
+        if path.starts_with(KEEPER_PATH)
+            && let Some(server) = &mut self.keeper
+        {
+            return server.call(request).await;
+        }
+        Ok(tonic::Status::unimplemented("a node of this role does not serve that").into_http())
+    }
+}
+
+/// Serves nodes until `stop`. Serves supers until their own `stop`.
 pub async fn serve(
     listener: TcpListener,
     gate: Arc<Gate>,
     tls: Arc<ServerConfig>,
-    mailbox: mpsc::Sender<Mail>,
+    services: Services,
     offers: Option<Offers>,
     stop: CancellationToken,
 ) {
-    let server = stream::server(mailbox);
+    let server = services;
     let acceptor = TlsAcceptor::from(tls);
     let last = offers.as_ref().map_or_else(|| stop.clone(), |offers| offers.stop.clone());
     let of = Arc::clone(&gate);
@@ -97,13 +160,13 @@ pub async fn serve(
 }
 
 /// A connection of another super: many calls at once. What is said to the service for nodes gets that one's answer.
-async fn super_connection(tls: TlsStream<TcpStream>, peer: Peer, server: NodeServer, offers: Offers) {
+async fn super_connection(tls: TlsStream<TcpStream>, peer: Peer, server: Services, offers: Offers) {
     let node = peer.node();
     let stop = offers.stop.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Caller(node));
         request.extensions_mut().insert(peer.clone());
-        let (mut server, mut offers) = (server.clone(), offers.clone());
+        let (server, mut offers, peer) = (server.clone(), offers.clone(), peer.clone());
         async move {
             let path = request.uri().path();
             if path.starts_with(RAFT_PATH) {
@@ -111,7 +174,7 @@ async fn super_connection(tls: TlsStream<TcpStream>, peer: Peer, server: NodeSer
             } else if path.starts_with(ROUNDS_PATH) {
                 offers.rounds.call(request).await
             } else {
-                server.call(request).await
+                server.call(request, &peer).await
             }
         }
     });
@@ -158,21 +221,22 @@ async fn connection(
     tls: TlsStream<TcpStream>,
     node: NodeId,
     from: SocketAddr,
-    server: NodeServer,
+    server: Services,
     stop: CancellationToken,
 ) {
     let peer = Peer::new(node, from);
     let of = peer.clone();
+    let calls = server.calls();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(of.clone());
-        let mut server = server.clone();
-        async move { server.call(request).await }
+        let (server, peer) = (server.clone(), of.clone());
+        async move { server.call(request, &peer).await }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        .max_concurrent_streams(1)
+        .max_concurrent_streams(calls)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_send_buf_size(SEND_BYTES)

@@ -86,7 +86,12 @@ impl Peer {
         }
     }
 
-    /// The one stream that a connection carries.
+    /// It carries calls about records, so it may live without a follower's stream.
+    pub fn used(&self) {
+        self.opened.cancel();
+    }
+
+    /// The one stream of a follower that a connection carries.
     fn take(&self) -> bool {
         self.opened.cancel();
         !self.taken.swap(true, Ordering::Relaxed)

@@ -34,7 +34,7 @@ mod rounds;
 pub mod serve;
 mod settings;
 mod shadow;
-mod signed;
+pub(crate) mod signed;
 mod stage;
 mod status;
 mod tag;

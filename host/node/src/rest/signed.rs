@@ -74,6 +74,6 @@ pub fn same_cluster(named: &str, ours: &ClusterId) -> Result<(), Problem> {
 }
 
 /// DSSE allows both alphabets, with padding or without.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()
 }
