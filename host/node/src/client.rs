@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kernel::command::Amount;
-use kernel::envelope::CLAIM_TYPE;
+use kernel::envelope::{CLAIM_TYPE, TRANSFER_TYPE};
 use kernel::id::{ClusterId, NodeId};
 use kernel::limits::REASON_BYTES;
 use serde_json::{Value, json};
@@ -113,6 +113,12 @@ impl Api {
     /// Sends a form of files to a route. `parts` are the name of a part and its bytes.
     pub async fn upload(&self, route: &str, parts: &[(&str, &[u8])]) -> Result<Value, Failure> {
         let sent = form(parts);
+        self.exchanged(Method::POST, route, Some(sent), UPLOADED).await
+    }
+
+    /// Sends bytes to a route.
+    pub async fn send_bytes(&self, route: &str, bytes: Vec<u8>) -> Result<Value, Failure> {
+        let sent = Sent { kind: "application/octet-stream".into(), bytes: bytes.into() };
         self.exchanged(Method::POST, route, Some(sent), UPLOADED).await
     }
 
@@ -277,6 +283,29 @@ pub async fn claim(
     let envelope = key.envelope(CLAIM_TYPE, payload.as_bytes());
     let body = serde_json::to_value(&envelope).map_err(|error| Failure::plain(error.to_string()))?;
     api.send(Method::POST, "/v1/claims", &body).await
+}
+
+/// Moves points between wallets, signed with the key of the one that pays. The default sequence is the time in ms.
+pub async fn transfer(
+    api: &Api,
+    key: &NodeKey,
+    amount: u64,
+    to: NodeId,
+    sequence: Option<u64>,
+) -> Result<Value, Failure> {
+    let status = api.get("/v1/status").await?;
+    let Some(cluster) = status.get("cluster").and_then(Value::as_str) else {
+        return Err(Failure::new("the node does not know its cluster yet", "ask a super with --api URL"));
+    };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let payload = json!({
+        "cluster": cluster, "sequence": sequence.unwrap_or(now_ms), "expires_ms": now_ms.saturating_add(CLAIM_MS),
+        "to": to.to_string(), "amount": amount,
+    });
+    let envelope = key.envelope(TRANSFER_TYPE, payload.to_string().as_bytes());
+    let body = serde_json::to_value(&envelope).map_err(|error| Failure::plain(error.to_string()))?;
+    api.send(Method::POST, "/v1/transfers", &body).await
 }
 
 fn claim_payload(cluster: &ClusterId, sequence: u64, expires_ms: u64, amount: Amount, to: Option<NodeId>) -> String {

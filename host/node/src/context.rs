@@ -3,15 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kernel::id::NodeId;
+use kernel::id::{ClusterId, LogIndex, NodeId};
 use store::Store;
+use store::records::Records;
 use tokio::sync::watch;
 
 use crate::config::Role;
 use crate::events::Events;
 use crate::group::Group;
+use crate::keys::NodeKey;
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
+use crate::records::directory::Directory;
+use crate::records::follow::Following;
+use crate::records::hub::Hub;
+use crate::records::ingress::Ingress;
+use crate::records::signer::Signer;
+use crate::records::validator::ValidatorView;
 use crate::roles::follower::FollowerView;
 use crate::roles::supernode::Order;
 use crate::shadow::Shadows;
@@ -43,6 +51,10 @@ pub enum Part {
     Super(SuperPart),
     /// A follower.
     Follower(FollowerPart),
+    /// A validator.
+    Validator(ValidatorPart),
+    /// A bootstrap node.
+    Bootstrap(BootstrapPart),
 }
 
 /// What a super has.
@@ -59,6 +71,10 @@ pub struct SuperPart {
     pub policies: Policies,
     /// What shadowed policies would have done.
     pub shadows: Shadows,
+    /// The validators that are attached here.
+    pub hub: Hub,
+    /// What the directory is signed with.
+    pub key: Arc<NodeKey>,
     /// Nothing survives a restart: "acknowledged means durable" does not hold (PROTOCOLS 1.4).
     pub in_memory: bool,
 }
@@ -67,6 +83,45 @@ pub struct SuperPart {
 pub struct FollowerPart {
     /// How it stands, as its supers tell it.
     pub own: watch::Receiver<FollowerView>,
+    /// Users' records.
+    pub records: RecordsPart,
+}
+
+/// What a validator has.
+pub struct ValidatorPart {
+    /// How it stands.
+    pub view: watch::Receiver<ValidatorView>,
+    /// What it signs with.
+    pub signer: Signer,
+    /// Users' records.
+    pub records: RecordsPart,
+}
+
+/// What a bootstrap node has.
+pub struct BootstrapPart {
+    /// What it hands out.
+    pub directory: watch::Receiver<Option<Arc<Directory>>>,
+    /// The same, as it was signed.
+    pub envelope: watch::Receiver<Vec<u8>>,
+}
+
+/// What a node has that takes records in and keeps sealed ones. What needs the cluster's genesis is there once it is known.
+#[derive(Clone)]
+pub struct RecordsPart {
+    /// The cluster, once it is known.
+    pub cluster: watch::Receiver<Option<ClusterId>>,
+    /// The way in.
+    pub ingress: Ingress,
+    /// The way to single records.
+    pub following: watch::Receiver<Option<Following>>,
+    /// What is kept here.
+    pub store: watch::Receiver<Option<Arc<Records>>>,
+    /// How far it is kept.
+    pub sealed: watch::Receiver<LogIndex>,
+    /// Anybody may hand in raw bodies.
+    pub raw_open: bool,
+    /// Supers and validators.
+    pub directory: watch::Receiver<Option<Arc<Directory>>>,
 }
 
 impl Context {
@@ -75,7 +130,26 @@ impl Context {
     pub const fn as_super(&self) -> Option<&SuperPart> {
         match &self.part {
             Part::Super(part) => Some(part),
-            Part::Follower(_) => None,
+            Part::Follower(_) | Part::Validator(_) | Part::Bootstrap(_) => None,
+        }
+    }
+
+    /// What it does with records; `None` on a node that takes none in.
+    #[must_use]
+    pub const fn records(&self) -> Option<&RecordsPart> {
+        match &self.part {
+            Part::Follower(part) => Some(&part.records),
+            Part::Validator(part) => Some(&part.records),
+            Part::Super(_) | Part::Bootstrap(_) => None,
+        }
+    }
+
+    /// The validator's part; `None` on a node of another role.
+    #[must_use]
+    pub const fn as_validator(&self) -> Option<&ValidatorPart> {
+        match &self.part {
+            Part::Validator(part) => Some(part),
+            Part::Super(_) | Part::Follower(_) | Part::Bootstrap(_) => None,
         }
     }
 
@@ -84,7 +158,7 @@ impl Context {
     pub const fn as_follower(&self) -> Option<&FollowerPart> {
         match &self.part {
             Part::Follower(part) => Some(part),
-            Part::Super(_) => None,
+            Part::Super(_) | Part::Validator(_) | Part::Bootstrap(_) => None,
         }
     }
 

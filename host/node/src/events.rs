@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 use kernel::decide::Slot;
 use kernel::id::Digest;
 use kernel::outcome::{Change, Move, Notice, Told};
+use kernel::records::order::Batch;
 use kernel::shadow::Round;
 use kernel::standing::Standing;
 use kernel::state::State;
@@ -41,6 +42,8 @@ pub enum Kind {
     Ban,
     /// A claim was paid or penalised.
     Claim,
+    /// A batch of records was sealed, is stuck, or the set of validators changed.
+    Record,
     /// A policy was staged, scheduled, came into force, failed, or came back by itself. On a follower: what its supers told
     /// it of the rules, a change that is taken back among it.
     Policy,
@@ -60,11 +63,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Round,
         Self::Standing,
         Self::Ban,
         Self::Claim,
+        Self::Record,
         Self::Policy,
         Self::Shadow,
         Self::Leader,
@@ -82,6 +86,7 @@ impl Kind {
             Self::Standing => "standing",
             Self::Ban => "ban",
             Self::Claim => "claim",
+            Self::Record => "record",
             Self::Policy => "policy",
             Self::Shadow => "shadow",
             Self::Leader => "leader",
@@ -260,9 +265,36 @@ impl Events {
             Notice::Changed(change) => {
                 self.publish(kind_of(change), change.now_ms, view::json(&view::ChangeView::of(change)));
             }
-            // Streams are closed by the supers; the standing event says why.
-            Notice::Closed(_) => {}
+            Notice::Sealed(batch) => self.sealed(now_ms, batch),
+            Notice::Validators { version } => {
+                let set = state.validators.set.len();
+                let data = json!({ "what": "validators", "version": version, "validators": set, "quorum": state.quorum() });
+                self.publish(Kind::Record, now_ms, data);
+            }
+            // Streams are closed by the supers; the standing event says why. A record is news when it is sealed.
+            Notice::Closed(_) | Notice::Ordered(_) => {}
         }
+    }
+
+    /// A batch was sealed: one event for all of its records.
+    fn sealed(&self, now_ms: u64, batch: &Batch) {
+        let refused = batch.sealed.iter().flat_map(|sealed| &sealed.codes).filter(|code| **code != 0).count();
+        self.sealed_batch(now_ms, (batch.number, batch.first_sequence, batch.count), refused, batch.ordered_ms);
+    }
+
+    /// A batch of records was sealed: its number, its first sequence number and how many records it has; how many of them are
+    /// refused; when it was ordered.
+    pub fn sealed_batch(&self, now_ms: u64, (batch, first, count): (u64, u64, u32), refused: usize, ordered_ms: u64) {
+        let data = json!({
+            "what": "sealed", "batch": batch, "first_sequence": first, "count": count, "refused": refused,
+            "ordered_ms": ordered_ms,
+        });
+        self.publish(Kind::Record, now_ms, data);
+    }
+
+    /// No quorum signs a batch.
+    pub fn records_stuck(&self, now_ms: u64, batch: u64, detail: &str) {
+        self.publish(Kind::Record, now_ms, json!({ "what": "stuck", "batch": batch, "detail": detail }));
     }
 
     /// What a shadowed policy did otherwise in a round.

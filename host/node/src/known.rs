@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kernel::id::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -17,11 +17,11 @@ use crate::keys;
 /// Name of the file in the data folder.
 pub const FILE: &str = "known.json";
 
-/// The memory of one node.
-#[derive(Debug)]
+/// The memory of one node. Clones are the same.
+#[derive(Clone, Debug)]
 pub struct Known {
     path: Option<PathBuf>,
-    rows: Mutex<Rows>,
+    rows: Arc<Mutex<Rows>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl Known {
     /// Remembers in memory only.
     #[must_use]
     pub const fn in_memory() -> Self {
-        Self { path: None, rows: Mutex::new(Rows { cluster: None, keys: BTreeMap::new() }) }
+        Self { path: None, rows: Arc::new(Mutex::new(Rows { cluster: None, keys: BTreeMap::new() })) }
     }
 
     /// Remembers in a data folder.
@@ -109,7 +109,7 @@ impl Known {
         if let Some(cluster) = &rows.cluster {
             cluster.parse::<ClusterId>().map_err(|error| unreadable(format!("cluster: {error}")))?;
         }
-        Ok(Self { path: Some(path), rows: Mutex::new(rows) })
+        Ok(Self { path: Some(path), rows: Arc::new(Mutex::new(rows)) })
     }
 
     /// The key that was seen at an address.

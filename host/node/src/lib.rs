@@ -32,6 +32,7 @@ pub mod listen;
 pub mod mail;
 pub mod metrics;
 pub mod prepare;
+pub mod records;
 pub mod rest;
 pub mod restore;
 pub mod roles;

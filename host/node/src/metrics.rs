@@ -125,6 +125,8 @@ pub struct Metrics {
     pongs: Family<ByOutcome, Counter>,
     /// Streams of followers that are open.
     pub streams: Gauge,
+    /// Batches of records that are ordered and not sealed.
+    pub records_pending: Gauge,
     refusals: Family<ByCode, Counter>,
     /// How late the loop that pings was at worst in the last round, ms.
     pub loop_lag_ms: Gauge,
@@ -192,6 +194,7 @@ impl Metrics {
             pings: Counter::default(),
             pongs: Family::default(),
             streams: Gauge::default(),
+            records_pending: Gauge::default(),
             refusals: Family::default(),
             loop_lag_ms: Gauge::default(),
             rounds: Counter::default(),
@@ -225,6 +228,11 @@ impl Metrics {
         r.register("pings", "Pings that left", metrics.pings.clone());
         r.register("pongs", "Pings and answers by how they ended", metrics.pongs.clone());
         r.register("streams", "Open streams of followers", metrics.streams.clone());
+        r.register(
+            "records_pending_batches",
+            "Batches of records that are ordered and not sealed",
+            metrics.records_pending.clone(),
+        );
         r.register("refusals", "Hellos that were turned away, by code", metrics.refusals.clone());
         r.register(
             "loop_lag_ms",

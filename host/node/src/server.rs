@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use kernel::command::Operator;
 use kernel::decide::Slot;
 use policy::Compiler;
+use store::records::Records;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,12 +24,17 @@ use crate::metrics::Metrics;
 use crate::prepare::{Outcome, PolicyError, Reload};
 use crate::rest::access::Admin;
 use crate::rest::{self, Entrances};
+use crate::records::signer::ValidatorFaults;
 use crate::roles::follower::FollowerFaults;
 use crate::tasks::Tasks;
 use crate::wires::Wires;
 
+pub(crate) use bootstrap::DirectoryServer;
+
+mod bootstrap;
 mod follower;
 mod supernode;
+mod validator;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +49,10 @@ pub struct StartParts {
     pub disk: Option<Disks>,
     /// Its key, instead of the key file.
     pub key: Option<NodeKey>,
+    /// Where a follower or validator keeps sealed records, instead of what the config says.
+    pub records: Option<Arc<Records>>,
+    /// What a validator does wrong on purpose.
+    pub signing: Arc<ValidatorFaults>,
     /// What a follower does wrong on purpose.
     pub faults: Arc<FollowerFaults>,
     /// A follower gives up at the first refusal.
@@ -115,6 +125,8 @@ impl Node {
         let node = match base.config.role {
             Role::Super => Box::pin(supernode::start(base, parts)).await,
             Role::Follower => follower::start(base, parts).await,
+            Role::Validator => Box::pin(validator::start(base, parts)).await,
+            Role::Bootstrap => bootstrap::start(base, parts).await,
         };
         if node.is_err() {
             // Whatever has begun already ends with the attempt.
@@ -129,7 +141,7 @@ impl Node {
         Arc::clone(&self.context)
     }
 
-    /// Where other nodes reach it; `None` on a follower.
+    /// Where other nodes reach it; `None` on a follower, which nobody dials.
     #[must_use]
     pub const fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc
@@ -269,8 +281,9 @@ async fn reread(node: &Node, started_with: &Config) {
         let keys = next_start.join(", ");
         tracing::warn!(keys, "changed in the config file, and counts from the next start of this node");
     }
-    if started_with.role == Role::Follower {
-        tracing::info!("a follower has nothing to reload: its file counts at its start");
+    if started_with.role != Role::Super {
+        let role = started_with.role;
+        tracing::info!("a {role} has nothing to reload: its file counts at its start");
         return;
     }
     match node.reload(&config).await {
@@ -300,7 +313,9 @@ async fn reread(node: &Node, started_with: &Config) {
 impl Base {
     /// Serves the routes; on a super, whose operators decide, with a token and on a socket for them.
     fn serve_rest(self, context: &Arc<Context>) -> anyhow::Result<()> {
-        let folder = Some(&self.config.data_dir).filter(|_| self.has_folder && self.config.role == Role::Super);
+        // A follower or validator has an operator too: who hands in records in the node's own name.
+        let has_operator = self.config.role != Role::Bootstrap;
+        let folder = Some(&self.config.data_dir).filter(|_| self.has_folder && has_operator);
         let admin = folder.map_or_else(|| Ok(Admin::none()), |folder| Admin::in_dir(folder))?;
         let Entrances { tcp, socket: operators } = rest::entrances(Arc::clone(context), admin);
         let socket = folder.map(|folder| rest::serve::bind_socket(folder)).transpose()?;

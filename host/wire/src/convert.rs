@@ -142,6 +142,7 @@ pub fn to_follower_pb(message: ToFollower) -> pb::ToFollower {
             backoff_cap_ms: welcome.backoff_cap_ms,
             supers: welcome.supers.into_iter().map(super_at_pb).collect(),
             observers: welcome.observers,
+            set_version: welcome.set_version,
             policies: welcome.policies.map(policies::write),
         }),
         ToFollower::Refused(refusal) => To::Refusal(pb::Refusal { why: Some(write_refusal(refusal)) }),
@@ -168,6 +169,7 @@ fn read_welcome(welcome: pb::Welcome) -> Result<Welcome, Malformed> {
         backoff_cap_ms: welcome.backoff_cap_ms,
         supers: welcome.supers.into_iter().map(read_super_at).collect::<Result<_, _>>()?,
         observers: welcome.observers,
+            set_version: welcome.set_version,
         policies: welcome.policies.map(policies::read).transpose()?,
     })
 }

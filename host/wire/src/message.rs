@@ -128,6 +128,8 @@ pub struct Welcome {
     pub supers: Vec<SuperAt>,
     /// To how many of them a follower attaches; 0 = not said.
     pub observers: u32,
+    /// Version of the set of validators; 0 = there never was one.
+    pub set_version: u64,
     /// The rules in force and those that are to come; `None` = not said.
     pub policies: Option<Policies>,
 }

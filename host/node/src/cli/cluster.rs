@@ -85,12 +85,12 @@ fn members_text(answer: &Value) -> String {
 
 /// A super's key and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    key: NodeId,
-    address: String,
+pub(super) struct Named {
+    pub(super) key: NodeId,
+    pub(super) address: String,
 }
 
-fn named(text: &str) -> Result<Named, String> {
+pub(super) fn named(text: &str) -> Result<Named, String> {
     let cure = "write <64 hex>@host:port, as the waiting super prints it";
     let address = config::address(text).map_err(|why| format!("{why}; {cure}"))?;
     let key = address.key.ok_or_else(|| format!("the key is missing: {cure}"))?;

@@ -18,12 +18,14 @@ mod output;
 mod play;
 mod policy;
 mod read;
+mod record;
 mod resolve;
 mod run;
 mod setup;
 mod sign;
 mod source;
 mod stage;
+mod validators;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -73,6 +75,12 @@ enum Command {
     Events(events::Watch),
     Accounts(read::Accounts),
     Claim(sign::Claim),
+    Transfer(sign::Transfer),
+    #[command(subcommand)]
+    Record(record::RecordCommand),
+    Verify(record::Verify),
+    #[command(subcommand)]
+    Validators(validators::Validators),
     #[command(subcommand)]
     Policy(policy::Policy),
     Compensate(operate::Compensate),
@@ -123,6 +131,10 @@ impl Command {
             Self::Events(watch) => wait(watch.run()).map(done),
             Self::Accounts(read) => wait(read.run()).map(done),
             Self::Claim(claim) => wait(claim.run()).map(done),
+            Self::Transfer(transfer) => wait(transfer.run()).map(done),
+            Self::Record(record) => wait(record.run()).map(done),
+            Self::Verify(verify) => verify.run().map(done),
+            Self::Validators(validators) => wait(validators.run()).map(done),
             Self::Policy(policy) => policy.run().map(done),
             Self::Compensate(compensate) => wait(compensate.run()).map(done),
             Self::Cluster(cluster) => wait(cluster.run()).map(done),

@@ -48,6 +48,17 @@ impl Admin {
         self.client_with(variable)
     }
 
+    /// The same where an operator's config, token or variable is at hand; else whoever may ask without.
+    pub(super) fn client_or_reader(&self) -> Result<Api, Failure> {
+        let variable = std::env::var("PINGWARD_TOKEN").is_ok_and(|token| !token.is_empty());
+        if self.token_file.is_some() || variable || self.config.exists() { self.client() } else { self.reads() }
+    }
+
+    /// Where to read.
+    pub(super) fn reads(&self) -> Result<Api, Failure> {
+        Api::url(self.api.as_deref().unwrap_or(DEFAULT_URL))
+    }
+
     fn client_with(&self, variable: Option<String>) -> Result<Api, Failure> {
         let over_tcp = |token: String| Ok(Api::url(self.api.as_deref().unwrap_or(DEFAULT_URL))?.with_token(token));
         if let Some(file) = &self.token_file {

@@ -57,7 +57,7 @@ pub struct Init {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    let known = || format!("the roles of this release are {}", Role::WORDS.join(" and "));
+    let known = || format!("the roles are {}", Role::WORDS.join(", "));
     Role::ALL.into_iter().find(|role| role.word() == text).ok_or_else(known)
 }
 
@@ -121,6 +121,8 @@ impl Init {
             (Some(rest), _, _) => rest.clone(),
             (None, Role::Super, _) => "127.0.0.1:8080".into(),
             (None, Role::Follower, number) => format!("127.0.0.1:{}", number.map_or(0, |number| 8_080 + number)),
+            (None, Role::Validator, number) => format!("127.0.0.1:{}", number.map_or(0, |number| 8_200 + number)),
+            (None, Role::Bootstrap, number) => format!("127.0.0.1:{}", number.map_or(0, |number| 8_300 + number)),
         };
         said.insert("listen.rest", quoted(&rest));
         match self.role {
@@ -133,15 +135,22 @@ impl Init {
             Role::Follower => {
                 if self.grpc.is_some() {
                     return Err(Failure::usage(
-                        "--grpc is a super's: a follower listens for people only",
+                        "--grpc is not a follower's: it listens for people only",
                         "leave it out",
                     ));
                 }
-                let supers: Vec<String> = self.supers.iter().map(|address| quoted(address)).collect();
-                let supers = if supers.is_empty() { vec![quoted("127.0.0.1:7001")] } else { supers };
-                said.insert("cluster.supers", format!("[{}]", supers.join(", ")));
+                said.insert("cluster.supers", self.named_supers());
                 let port = self.connect_port.unwrap_or_else(|| number.map_or(0, |number| 7_100 + number));
                 said.insert("follower.connect_port", port.to_string());
+            }
+            Role::Validator | Role::Bootstrap => {
+                if self.connect_port.is_some() {
+                    return Err(Failure::usage("--connect-port is a follower's", "leave it out"));
+                }
+                let first = if self.role == Role::Validator { 7_200 } else { 7_300 };
+                let grpc = format!("127.0.0.1:{}", first + number.unwrap_or(1));
+                said.insert("listen.grpc", quoted(self.grpc.as_deref().unwrap_or(&grpc)));
+                said.insert("cluster.supers", self.named_supers());
             }
         }
         for (key, value) in &self.set {
@@ -157,6 +166,13 @@ impl Init {
             said.insert(&entry.name, value);
         }
         Ok(template::file(self.role, &said))
+    }
+
+    /// The supers, as the file has them.
+    fn named_supers(&self) -> String {
+        let supers: Vec<String> = self.supers.iter().map(|address| quoted(address)).collect();
+        let supers = if supers.is_empty() { vec![quoted("127.0.0.1:7001")] } else { supers };
+        format!("[{}]", supers.join(", "))
     }
 }
 

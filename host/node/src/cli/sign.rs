@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::resolve;
 use super::source::Source;
-use crate::client::claim;
+use crate::client::{claim, transfer};
 use crate::failure::Failure;
 use crate::keys::NodeKey;
 use crate::text::{field, pairs};
@@ -60,6 +60,48 @@ impl Claim {
         };
         let answer = claim(&api, &key, self.amount, to, self.sequence).await?;
         self.source.output.print(&answer, claimed)
+    }
+}
+
+/// Move points from one wallet to another
+///
+/// Signed by the key whose wallet pays. The first points of a new wallet cost a point. A transfer that was lost on its way and
+/// is made again with the same --sequence is done once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward transfer --key author.key --amount 50 --to 8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c")]
+pub struct Transfer {
+    /// The paying wallet's key file
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// How many points leave it
+    #[arg(long, value_name = "N")]
+    amount: u64,
+    /// The wallet that gets them: a key, 8 digits of a node's, or a node's name
+    #[arg(long, value_name = "KEY")]
+    to: String,
+    /// Must rise from transfer to transfer; the default is the time in ms
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Transfer {
+    pub async fn run(self) -> Result<(), Failure> {
+        let key = NodeKey::load(&self.key).map_err(|error| {
+            Failure::new(chain(&error), "name the key file of the wallet that pays")
+        })?;
+        let api = self.source.api()?;
+        let to = resolve::node(&api, &self.to).await?;
+        let answer = transfer(&api, &key, self.amount, to, self.sequence).await?;
+        self.source.output.print(&answer, |answer| {
+            pairs(&[
+                ("moved", field(answer, "amount")),
+                ("credited", field(answer, "credited")),
+                ("wallet", field(answer, "wallet")),
+            ])
+        })
     }
 }
 

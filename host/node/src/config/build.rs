@@ -9,9 +9,9 @@ use kernel::settings::Settings;
 use toml::de::DeValue;
 
 use super::problem::{Place, Problem};
-use super::schema::{Entry, Scope, schema};
+use super::schema::{Entry, JOINS, Scope, schema};
 use super::value::{Value, from_toml};
-use super::{Component, Config, PeerAddress, PolicySource, Role, Storage};
+use super::{Component, Config, PeerAddress, PolicySource, RecordsConfig, Role, Storage};
 
 type Values = BTreeMap<&'static str, (Value, Place)>;
 
@@ -62,7 +62,7 @@ impl Build<'_> {
             self.problems.push(Problem {
                 place: Place::File(self.file.into()),
                 what: "`node.role` is missing; it is the one key without a default".into(),
-                hint: "write, in a section [node]: role = \"super\" or role = \"follower\"".into(),
+                hint: "write, in a section [node]: role = \"super\", or \"follower\", \"validator\", \"bootstrap\"".into(),
             });
         }
         role
@@ -74,7 +74,8 @@ impl Build<'_> {
         let name = Some(text("node.name")).filter(|name| !name.is_empty()).unwrap_or_else(|| role.word().into());
         let (settings, settings_said) = self.settings();
         let said = |name: &str| values.contains_key(name);
-        let supers = if role == Role::Super && !said("cluster.supers") {
+        let elsewhere = JOINS.contains(&role) && said("cluster.bootstrap");
+        let supers = if (role == Role::Super || elsewhere) && !said("cluster.supers") {
             Vec::new()
         } else {
             addresses(values, "cluster.supers")
@@ -99,6 +100,18 @@ impl Build<'_> {
             public_addresses: get(values, "rest.public_addresses") == Some(Value::Switch(true)),
             history_max_bytes: number(values, "history.max_bytes"),
             heartbeat_ms: number(values, "cluster.heartbeat_ms"),
+            records: RecordsConfig {
+                keep: text("records.keep") != "none",
+                // A validator is where records are to be had: what it keeps is bounded where its file says so.
+                keep_bytes: if role == Role::Validator && !said("records.keep_bytes") {
+                    0
+                } else {
+                    number(values, "records.keep_bytes")
+                },
+                keep_days: number(values, "records.keep_days"),
+                raw_open: text("records.raw") == "open",
+                streams: number(values, "records.streams"),
+            },
             missing: Vec::new(),
             notes: Vec::new(),
         }
@@ -139,22 +152,20 @@ impl Build<'_> {
             let place = self.place("cluster.id");
             self.problem(&place, "`cluster.id` is empty".into(), "give the cluster a name, such as \"lab\"");
         }
-        if !config.bootstrap.is_empty() {
-            let place = self.place("cluster.bootstrap");
-            let hint = "name the supers in cluster.supers, and leave cluster.bootstrap empty";
-            self.problem(
-                &place,
-                "`cluster.bootstrap` names nodes, and this release has no bootstrap nodes".into(),
-                hint,
-            );
-        }
         match config.role {
-            Role::Super => self.check_super(config),
-            Role::Follower => self.check_follower(config),
+            Role::Super => self.check_reached(config),
+            Role::Follower => {
+                self.check_supers(config);
+                self.check_follower(config);
+            }
+            Role::Validator | Role::Bootstrap => {
+                self.check_supers(config);
+                self.check_reached(config);
+            }
         }
     }
 
-    fn check_super(&mut self, config: &Config) {
+    fn check_reached(&mut self, config: &Config) {
         if clash(config.grpc, config.rest) {
             let name = if self.values.contains_key("listen.rest") { "listen.rest" } else { "listen.grpc" };
             let place = self.place(name);
@@ -176,15 +187,18 @@ impl Build<'_> {
         missing.collect()
     }
 
-    fn check_follower(&mut self, config: &Config) {
-        if config.supers.is_empty() {
+    fn check_supers(&mut self, config: &Config) {
+        if config.supers.is_empty() && config.bootstrap.is_empty() {
             let place = self.place("cluster.supers");
             self.problem(
                 &place,
-                "`cluster.supers` is empty, and a follower must know a super".into(),
+                format!("`cluster.supers` is empty, and a {} must know a super", config.role),
                 "name one, such as [\"127.0.0.1:7001\"]",
             );
         }
+    }
+
+    fn check_follower(&mut self, config: &Config) {
         for (listen, address) in [("listen.rest", config.rest), ("listen.grpc", config.grpc)] {
             let is_said = listen == "listen.rest" || self.values.contains_key(listen);
             if config.connect_port != 0 && config.connect_port == address.port() && is_said {

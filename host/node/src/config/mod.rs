@@ -37,13 +37,17 @@ pub enum Role {
     Super,
     /// Is pinged, and earns.
     Follower,
+    /// Judges records, signs and keeps them.
+    Validator,
+    /// Tells newcomers where supers and validators are.
+    Bootstrap,
 }
 
 impl Role {
     /// All roles of this release.
-    pub const ALL: [Self; 2] = [Self::Super, Self::Follower];
+    pub const ALL: [Self; 4] = [Self::Super, Self::Follower, Self::Validator, Self::Bootstrap];
     /// Their words, in the same order.
-    pub const WORDS: [&'static str; 2] = ["super", "follower"];
+    pub const WORDS: [&'static str; 4] = ["super", "follower", "validator", "bootstrap"];
 
     /// The word in config, commands and API.
     #[must_use]
@@ -51,6 +55,8 @@ impl Role {
         match self {
             Self::Super => "super",
             Self::Follower => "follower",
+            Self::Validator => "validator",
+            Self::Bootstrap => "bootstrap",
         }
     }
 }
@@ -121,6 +127,27 @@ pub struct PolicySource {
     pub config: String,
 }
 
+/// What a node does with records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsConfig {
+    /// Keep what is sealed; else it is fetched when somebody asks.
+    pub keep: bool,
+    /// The newest of so many bytes stay; 0 = no bound.
+    pub keep_bytes: u64,
+    /// They stay for so many days; 0 = no bound.
+    pub keep_days: u64,
+    /// Anybody may hand in raw bodies, which this node then authors and pays.
+    pub raw_open: bool,
+    /// Full streams that a validator serves.
+    pub streams: u64,
+}
+
+impl Default for RecordsConfig {
+    fn default() -> Self {
+        Self { keep: true, keep_bytes: 1 << 30, keep_days: 0, raw_open: false, streams: 64 }
+    }
+}
+
 /// A node's config. Every value is usable as it is: paths are resolved, addresses parsed, bounds kept.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -144,7 +171,7 @@ pub struct Config {
     pub cluster_id: String,
     /// The supers; empty on a super that founds alone.
     pub supers: Vec<PeerAddress>,
-    /// Nodes that know the supers. Empty: this release has none.
+    /// Nodes that tell where the supers are; instead of `supers`.
     pub bootstrap: Vec<PeerAddress>,
     /// Cluster settings: the defaults with what the file says.
     pub settings: Settings,
@@ -162,6 +189,8 @@ pub struct Config {
     pub history_max_bytes: u64,
     /// Between two signs of life of the leading super.
     pub heartbeat_ms: u64,
+    /// What a node keeps of sealed records, and from whom it takes new ones.
+    pub records: RecordsConfig,
     /// Components that the file names and that are not there. No obstacle to a cluster that has its rules in the log; one
     /// to founding, and to `config check`.
     pub missing: Vec<Problem>,
@@ -195,6 +224,7 @@ impl Config {
             public_addresses: false,
             history_max_bytes: 1 << 30,
             heartbeat_ms: 50,
+            records: RecordsConfig::default(),
             missing: Vec::new(),
             notes: Vec::new(),
         }
@@ -217,6 +247,8 @@ impl Config {
             ("cluster.supers", self.supers == new.supers),
             ("follower.connect_port", self.connect_port == new.connect_port),
             ("follower.address", self.address == new.address),
+            ("records.keep", self.records == new.records),
+            ("cluster.bootstrap", self.bootstrap == new.bootstrap),
             ("rest.public_addresses", self.public_addresses == new.public_addresses),
             ("cluster.heartbeat_ms", self.heartbeat_ms == new.heartbeat_ms),
             ("history.max_bytes", self.history_max_bytes == new.history_max_bytes),

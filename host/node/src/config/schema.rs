@@ -132,6 +132,13 @@ impl Entry {
 const ALL: &[Role] = &Role::ALL;
 const SUPER: &[Role] = &[Role::Super];
 const FOLLOWER: &[Role] = &[Role::Follower];
+const VALIDATOR: &[Role] = &[Role::Validator];
+/// Nodes that others reach.
+const REACHED: &[Role] = &[Role::Super, Role::Validator, Role::Bootstrap];
+/// Nodes that take users' records in and keep what is sealed.
+const RECORDS: &[Role] = &[Role::Follower, Role::Validator];
+/// Nodes that may begin with a bootstrap node.
+pub const JOINS: &[Role] = &[Role::Follower, Role::Validator];
 
 /// Every key, in the order of the file.
 #[must_use]
@@ -149,6 +156,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("guard", "when observers contradict each other"),
     ("guardrails", "bounds on what may come in and on what policies may decide"),
     ("policy_limits", "what a policy may use"),
+    ("records", "users' records: how they are ordered and signed, and what a node keeps"),
     ("follower", "what a follower connects from and says of itself"),
     (
         "policy.reward",
@@ -194,7 +202,7 @@ fn build() -> Vec<Entry> {
         ALL,
         "its identity; made at first start, mode 0600; relative to this file",
     );
-    node("listen.grpc", Kind::Listen, Some("\"127.0.0.1:7001\""), SUPER, "for other nodes");
+    node("listen.grpc", Kind::Listen, Some("\"127.0.0.1:7001\""), REACHED, "for other nodes");
     node("listen.rest", Kind::Listen, Some("\"127.0.0.1:8080\""), ALL, "for people and programs");
     node("cluster.id", Kind::Name, Some("\"lab\""), ALL, "nodes of another id are refused");
     node(
@@ -208,8 +216,8 @@ fn build() -> Vec<Entry> {
         "cluster.bootstrap",
         Kind::Addresses,
         Some("[]"),
-        ALL,
-        "instead of supers, for nodes that join; this release has no bootstrap nodes, so it stays empty",
+        JOINS,
+        "instead of supers, for nodes that join: bootstrap nodes, each `host:port` or `<64 hex>@host:port`, which tell where the supers are",
     );
     node(
         "cluster.heartbeat_ms",
@@ -237,6 +245,11 @@ fn build() -> Vec<Entry> {
     let mut node = |name: String, kind: Kind, default: &str, roles: &'static [Role], doc: &str| {
         entries.push(Entry { name, kind, default: Some(default.into()), doc: doc.into(), scope: Scope::Node, roles });
     };
+    node("records.keep".into(), Kind::Word(&["all", "none"]), "\"all\"", RECORDS, "`all` keeps sealed records here, `none` fetches one when somebody asks");
+    node("records.keep_bytes".into(), Kind::Number { min: 0, max: 1 << 50 }, "1_073_741_824", RECORDS, "disk for sealed records, bytes: the newest stay; 0 = no bound");
+    node("records.keep_days".into(), Kind::Number { min: 0, max: 36_500 }, "0", RECORDS, "sealed records stay so many days; 0 = no bound");
+    node("records.raw".into(), Kind::Word(&["operator", "open"]), "\"operator\"", RECORDS, "who may hand in bodies without a signature, which this node signs and pays for: its `operator`, by token or socket, or anybody (`open`)");
+    node("records.streams".into(), Kind::Number { min: 1, max: 10_000 }, "64", VALIDATOR, "nodes that may stream all sealed records from here at once");
     node(
         "follower.connect_port".into(),
         Kind::Port,

@@ -69,8 +69,13 @@ impl Tally {
                     .into(),
                 ]
             }
-            // The standing says why.
-            Notice::Closed(_) => Vec::new(),
+            Notice::Validators { version } => vec![format!(
+                "validators  set {version}: {} of them, {} signatures seal a batch",
+                state.validators.set.len(),
+                state.quorum()
+            )],
+            // The standing says why; of records there are too many to tell each one.
+            Notice::Closed(_) | Notice::Ordered(_) | Notice::Sealed(_) => Vec::new(),
         }
     }
 

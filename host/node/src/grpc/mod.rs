@@ -37,6 +37,7 @@ use rounds::RoundsServer;
 use stream::{NodeServer, Peer};
 
 use crate::records::keeper::KeeperServer;
+use crate::server::DirectoryServer;
 use records::IntakeServer;
 
 /// After so long without a byte the other side is asked whether it is there.
@@ -87,19 +88,26 @@ pub struct Services {
     pub intake: Option<IntakeServer>,
     /// A validator's: signatures and sealed records.
     pub keeper: Option<KeeperServer>,
+    /// A bootstrap node's: the directory.
+    pub(crate) directory: Option<DirectoryServer>,
 }
 
 impl Services {
     /// A super's, over its mailbox.
     #[must_use]
     pub fn of_super(mailbox: mpsc::Sender<Mail>, intake: Option<IntakeServer>) -> Self {
-        Self { attach: Some(stream::server(mailbox)), intake, keeper: None }
+        Self { attach: Some(stream::server(mailbox)), intake, keeper: None, directory: None }
     }
 
     /// A validator's.
     #[must_use]
     pub const fn of_validator(keeper: KeeperServer) -> Self {
-        Self { attach: None, intake: None, keeper: Some(keeper) }
+        Self { attach: None, intake: None, keeper: Some(keeper), directory: None }
+    }
+
+    /// A bootstrap node's.
+    pub(crate) const fn of_bootstrap(directory: DirectoryServer) -> Self {
+        Self { attach: None, intake: None, keeper: None, directory: Some(directory) }
     }
 
     const fn calls(&self) -> u32 {
@@ -116,6 +124,11 @@ impl Services {
         peer.used();
         if path.starts_with(INTAKE_PATH)
             && let Some(server) = &mut self.intake
+        {
+            return server.call(request).await;
+        }
+        if path.starts_with(INTAKE_PATH)
+            && let Some(server) = &mut self.directory
         {
             return server.call(request).await;
         }

@@ -18,7 +18,7 @@ use wire::records::{self, Fetched, Part};
 
 use super::directory::Directory;
 use super::validator::Way;
-use crate::config::PeerAddress;
+use crate::config::{PeerAddress, RecordsConfig};
 
 /// After a stream that ended, and longer each time one ends without news.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -41,6 +41,18 @@ pub struct Keep {
     pub days: Option<u64>,
 }
 
+impl Keep {
+    /// As a config says.
+    #[must_use]
+    pub const fn of(config: &RecordsConfig) -> Self {
+        Self { bytes: bound(config.keep_bytes), days: bound(config.keep_days) }
+    }
+}
+
+const fn bound(number: u64) -> Option<u64> {
+    if number == 0 { None } else { Some(number) }
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Following {
@@ -58,6 +70,8 @@ pub struct Following {
     pub sealed: watch::Sender<LogIndex>,
     /// The cluster.
     pub cluster: String,
+    /// All sealed batches are followed; else records are fetched one by one.
+    pub all: bool,
 }
 
 /// How a stream ended.
@@ -71,6 +85,12 @@ enum Ended {
 }
 
 impl Following {
+    /// Whether all sealed batches come here by themselves.
+    #[must_use]
+    pub const fn follows(&self) -> bool {
+        self.all
+    }
+
     /// Follows until `stop`. `when`: only after it fires, and until all is there; else for ever.
     pub async fn run(self, when: Option<Arc<Notify>>, stop: CancellationToken) {
         tokio::select! {

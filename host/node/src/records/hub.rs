@@ -369,6 +369,11 @@ pub(crate) fn same_cluster(named: &str, ours: &ClusterId) -> bool {
     named == ours.id || named == ours.to_string()
 }
 
+/// Whether a name, with or without a genesis, is of the cluster of this id.
+pub(crate) fn same_name(named: &str, id: &str) -> bool {
+    named.split('#').next() == Some(id)
+}
+
 /// Waits for news of records.
 async fn until_news(notices: &mut tokio::sync::broadcast::Receiver<Arc<Notice>>) -> anyhow::Result<()> {
     loop {

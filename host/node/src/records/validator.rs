@@ -42,7 +42,7 @@ pub struct Way {
     /// Its key.
     pub key: NodeKey,
     /// What it remembers.
-    pub known: Arc<Known>,
+    pub known: Known,
     /// The network.
     pub wires: Wires,
 }

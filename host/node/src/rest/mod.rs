@@ -29,6 +29,7 @@ mod order;
 mod places;
 mod policies;
 mod queue;
+pub mod records;
 mod rewards;
 mod rounds;
 pub mod serve;
@@ -38,6 +39,8 @@ pub(crate) mod signed;
 mod stage;
 mod status;
 mod tag;
+pub mod transfers;
+mod validators;
 
 #[cfg(test)]
 mod tests;
@@ -118,6 +121,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::moves))
         .routes(routes!(rewards::rewards))
         .routes(routes!(claims::claim))
+        .routes(routes!(transfers::transfer))
+        .routes(routes!(records::submit, records::list))
+        .routes(routes!(validators::retry))
+        .routes(routes!(records::one))
+        .routes(routes!(validators::validators, validators::add))
+        .routes(routes!(validators::remove))
+        .routes(routes!(validators::evidence))
+        .routes(routes!(validators::directory))
         .routes(routes!(accounts::account))
         .routes(routes!(accounts::entries))
         .routes(routes!(bans::bans, operate::ban))

@@ -130,6 +130,35 @@ codes! {
         "the sequence is not above the last one of this key", "sign it anew with the sequence in `next` or a higher one";
     NothingToPay "nothing_to_pay" 409 "there is nothing to pay",
         "nothing is earned, or the amount does not cover the fee of a new wallet", "claim at least the amount in `least`";
+    Insufficient "insufficient" 409 "the wallet does not hold enough",
+        "what it takes is above the wallet's balance: nothing was done, and no sequence is used up",
+        "claim earned points into this wallet first, or ask for less; GET /v1/accounts/{key} shows the balance";
+    AskANode "ask_a_node" 403 "supers take no records",
+        "users' data goes to followers and validators, which hand it on",
+        "send it to a follower or a validator; GET /v1/directory lists the validators";
+    SignIt "sign_it" 401 "this needs the author's signature",
+        "a body without a signature is authored and paid by the node itself, so only its operator may hand one in",
+        "send a DSSE envelope, as `pingward record submit --key FILE` does; or use the node's token or admin socket, or set records.raw = \"open\" in its config";
+    Forged "forged" 400 "the records are not what they claim to be",
+        "a signature or digest of what was handed on does not verify", "hand it in again; report it if it stays so";
+    NoPolicy "no_policy" 503 "no signing policy is in force",
+        "the slot `signing` is empty, so nobody could judge a record", "an operator stages and activates one: `pingward policy stage signing FILE`";
+    NoValidators "no_validators" 503 "there are no validators",
+        "nobody could sign a record", "an operator adds them: `pingward validators add KEY@HOST:PORT`";
+    RecordsFull "records_full" 503 "there is no room for more records",
+        "records wait for signatures, or too many have not expired yet", "try again later; `pingward validators list` shows whether validators are there";
+    NoSuper "no_super" 503 "no super can be reached",
+        "this node is attached to no super, or none answers", "look at GET /v1/status of this node; the same record may be sent again";
+    UnknownRecord "unknown_record" 404 "there is no such record",
+        "no record of this digest was ordered, or it is not kept any more", "check the digest; ask another node, or a validator";
+    UnknownBatch "unknown_batch" 404 "there is no such batch",
+        "the batch does not exist or is sealed", "GET /v1/status lists batches that are stuck";
+    StaleSet "stale_set" 409 "the set of validators changed",
+        "signatures of another set came late", "nothing: the new set signs again by itself";
+    Unsigned "unsigned" 409 "the signatures do not prove it",
+        "a signature does not verify, or the two attestations are no offence", "see detail";
+    UnknownValidator "unknown_validator" 404 "there is no such validator",
+        "the key is not in the set", "GET /v1/validators lists the set";
     UnknownNode "unknown_node" 404 "there is no such node",
         "no member and no super has this key", "GET /v1/nodes lists all nodes";
     UnknownAccount "unknown_account" 404 "there is no such account",
@@ -402,6 +431,28 @@ impl From<Reject> for Problem {
             }
             Reject::BadChunk { received, why } => Self::new(Code::BadChunk, why).with("received", received),
             Reject::NothingSettled => Self::of(Code::NothingSettled),
+            Reject::NoPolicy => Self::of(Code::NoPolicy),
+            Reject::NoValidators => Self::of(Code::NoValidators),
+            Reject::RecordsFull { what } => Self::new(Code::RecordsFull, what),
+            Reject::Insufficient { needed, balance } => {
+                Self::new(Code::Insufficient, format!("it takes {needed} points, and the wallet holds {balance}"))
+                    .with("needed", needed.0)
+                    .with("balance", balance.0)
+            }
+            Reject::UnknownBatch => Self::of(Code::UnknownBatch),
+            Reject::StaleAttempt { attempt } => {
+                Self::new(Code::Unsigned, format!("attempt {attempt} is under way")).with("attempt", attempt)
+            }
+            Reject::StaleSet { version } => {
+                Self::new(Code::StaleSet, format!("the set has version {version}")).with("version", version)
+            }
+            Reject::Unsigned { why } => Self::new(Code::Unsigned, why),
+            Reject::UnknownValidator => Self::of(Code::UnknownValidator),
+            Reject::ValidatorsNotReady { ready, needed } => {
+                Self::new(Code::PolicyNotReady, format!("{ready} validators have acknowledged it, {needed} must"))
+                    .with("ready", ready)
+                    .with("needed", needed)
+            }
             Reject::Changed { tag } => Tag::from(tag).changed("what this decides about"),
             Reject::OutOfBounds { what, min, max } => {
                 Self::new(Code::OutOfBounds, format!("{what} must be from {min} to {max}"))

@@ -61,6 +61,46 @@ pub fn open<T: DeserializeOwned>(body: &[u8], payload_type: &str) -> Result<Veri
     Ok(Verified { signer, payload, digest })
 }
 
+/// What an envelope of a record carries; the signature is not checked yet.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Who signed it.
+    pub signer: NodeId,
+    /// The payload as carried.
+    pub payload: Vec<u8>,
+    /// Over it.
+    pub signature: Signature,
+}
+
+/// Reads an envelope of a record, whose payload is bytes and no JSON. `None`: the body is none, whatever else it is.
+pub fn read_envelope(body: &[u8]) -> Option<Result<Signed, Problem>> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    let bad = |detail: String| Problem::new(Code::BadEnvelope, detail);
+    let read = || {
+        if envelope.payload_type != envelope::RECORD_TYPE {
+            let (named, ours) = (&envelope.payload_type, envelope::RECORD_TYPE);
+            let detail = format!("payloadType is `{named}`, this route takes `{ours}`");
+            return Err(Problem::new(Code::WrongType, detail).with("payload_type", ours));
+        }
+        let [signature] = envelope.signatures.as_slice() else {
+            return Err(bad(format!("signatures: exactly one is taken, there are {}", envelope.signatures.len())));
+        };
+        let payload = base64(&envelope.payload).ok_or_else(|| bad("payload: this is not base64".into()))?;
+        let sig = base64(&signature.sig).and_then(|sig| sig.try_into().ok());
+        let sig: [u8; 64] =
+            sig.ok_or_else(|| bad("signatures[0].sig: an ed25519 signature has 64 bytes, in base64".into()))?;
+        let signer = NodeId::parse(&signature.keyid).map_err(|error| {
+            let code = if error == kernel::id::ParseIdError::WeakKey { Code::WeakKey } else { Code::BadEnvelope };
+            Problem::new(code, format!("signatures[0].keyid: {error}"))
+        })?;
+        Ok(Signed { signer, payload, signature: Signature(sig) })
+    };
+    Some(read())
+}
+
 /// Checks that a payload means this cluster, in this life of it.
 ///
 /// # Errors

@@ -81,6 +81,8 @@ pub struct FollowerView {
     pub supers: Vec<Link>,
     /// The last line about itself.
     pub own: Option<Own>,
+    /// Version of the set of validators, as a super told it; 0 = there is none.
+    pub set_version: u64,
     /// The rules in force and those that are to come, once a super told them.
     pub policies: Option<KnownPolicies>,
     /// The last refusal; `None` once it is welcome again.

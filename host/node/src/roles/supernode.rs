@@ -482,7 +482,10 @@ impl Supernode {
             | Notice::Policy { .. }
             | Notice::AskOperator { .. }
             | Notice::Leader { .. }
-            | Notice::Changed(_) => {}
+            | Notice::Changed(_)
+            | Notice::Ordered(_)
+            | Notice::Sealed(_)
+            | Notice::Validators { .. } => {}
         }
     }
 

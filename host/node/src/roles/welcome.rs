@@ -155,6 +155,7 @@ pub(super) struct NewsOf {
     leader: Option<NodeId>,
     settings_version: u64,
     supers_changed: LogIndex,
+    set_version: u64,
     policies: [(Option<Digest>, Option<Scheduled>); Slot::ALL.len()],
 }
 
@@ -167,7 +168,8 @@ impl NewsOf {
         });
         let meta = &state.meta;
         let (settings_version, supers_changed) = (meta.settings_version, meta.supers_changed);
-        Self { leader: meta.leader, settings_version, supers_changed, policies }
+        let set_version = state.validators.version;
+        Self { leader: meta.leader, settings_version, supers_changed, set_version, policies }
     }
 
     /// Whether other rules are in force or to come.
@@ -190,6 +192,7 @@ pub(super) fn welcome(state: &State, spread_ms: u64) -> Welcome {
         backoff_cap_ms: grace_ms / 2,
         supers: supers(state),
         observers: u32::try_from(settings.observers).unwrap_or(u32::MAX),
+        set_version: state.validators.version,
         policies: Some(policies(state)),
     }
 }

@@ -22,12 +22,14 @@ use crate::config::{Config, ConfigError, PeerAddress, Storage};
 use crate::context::{Context, Part, SuperPart};
 use crate::events::Events;
 use crate::group::{self, Disks, Group, Links, Opening};
-use crate::grpc::{Offers, rounds};
+use crate::grpc::{Offers, Services, rounds};
 use crate::known::Known;
 use crate::listen::{Gate, Limits};
 use crate::mail::SuperMail;
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
+use crate::records::hub::Hub;
+use crate::records::intake::Intake;
 use crate::roles::peers::Peers;
 use crate::roles::supernode::{Order, Parts, Supernode};
 use crate::shadow::{self, Shadows};
@@ -82,6 +84,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let (order_sender, order) = watch::channel(Order::default());
     let events = Events::new(group.now_ms());
     let shadows = Shadows::default();
+    let hub = Hub::new(group.clone(), node);
     let following = Box::new(shadow::Parts {
         group: group.clone(),
         store: Arc::clone(&store),
@@ -105,6 +108,8 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
             order,
             policies: policies.clone(),
             shadows,
+            hub: hub.clone(),
+            key: Arc::new(base.key.clone()),
             in_memory,
         }),
     });
@@ -125,7 +130,13 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     }
     // The group is served before anything waits for it: the others may be what it waits for.
     let offers = offers(&group, &links, super_mail);
-    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, mail, Some(offers), draining.clone());
+    let (intake, ordering) = Intake::new(group.clone(), draining.clone());
+    base.tasks.spawn("ordering records", endless(ordering));
+    let validators = hub.clone().run(events.clone(), Arc::clone(&base.metrics), draining.clone());
+    base.tasks.spawn("validators", validators);
+    let records = grpc::records::server(intake, hub, group.clone(), Arc::new(base.key.clone()));
+    let services = Services::of_super(mail, Some(records));
+    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, services, Some(offers), draining.clone());
     base.tasks.spawn_below("gRPC", endless(served));
     let unknown: Vec<PeerAddress> = place.others.iter().filter(|other| other.key.is_none()).cloned().collect();
     if !unknown.is_empty() {
@@ -459,6 +470,11 @@ fn count(notice: &Notice, metrics: &Metrics) {
         Notice::Changed(change) => {
             tracing::info!(what = change.what, from = change.from, to = change.to, reason = change.reason, "changed");
         }
-        Notice::Claimed { .. } | Notice::Leader { .. } | Notice::Closed(_) => {}
+        Notice::Validators { version } => tracing::info!(version, "another set of validators"),
+        Notice::Claimed { .. }
+        | Notice::Leader { .. }
+        | Notice::Closed(_)
+        | Notice::Ordered(_)
+        | Notice::Sealed(_) => {}
     }
 }

@@ -161,6 +161,7 @@ fn a_welcome() -> impl Strategy<Value = Welcome> {
             backoff_cap_ms: e,
             supers: supers.into_iter().map(|address| SuperAt { key: key(), address }).collect(),
             observers: e as u32,
+            set_version: e as u64,
             policies,
         },
     )
@@ -393,6 +394,7 @@ fn the_bytes_on_the_wire_are_these() {
         backoff_cap_ms: 1_500,
         supers: vec![SuperAt { key: key(), address: "a:1".into() }],
         observers: 2,
+        set_version: 7,
         policies: None,
     };
     let policy = |seed, name: &str| PolicyName { digest: Digest([seed; 32]), name: name.into(), version: "1".into() };

@@ -153,6 +153,7 @@ impl Attached<'_> {
         shared.view.send_modify(|view| {
             view.cluster = Some(welcome.cluster);
             view.leader = welcome.leader;
+            view.set_version = welcome.set_version;
             view.refused = None;
             view.failed = None;
         });

@@ -250,6 +250,7 @@ mod tests {
             backoff_cap_ms: 1_500,
             supers: supers.collect(),
             observers: 2,
+            set_version: 0,
             policies: None,
         }
     }

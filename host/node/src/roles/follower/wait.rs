@@ -132,6 +132,7 @@ mod tests {
             backoff_cap_ms,
             supers: Vec::new(),
             observers: 0,
+            set_version: 0,
             policies: None,
         }
     }
