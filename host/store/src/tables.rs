@@ -39,6 +39,12 @@ pub(crate) const UPLOADS: Named = TableDefinition::new("09 uploads");
 pub(crate) const MEMORY: Numbered = TableDefinition::new("10 memory");
 /// 0 → how far the log is applied, and the members as of then.
 pub(crate) const MARK: Numbered = TableDefinition::new("11 mark");
+/// 0 → `Validators`.
+pub(crate) const VALIDATORS: Numbered = TableDefinition::new("12 validators");
+/// Number → `Batch`.
+pub(crate) const BATCHES: Numbered = TableDefinition::new("13 batches");
+/// Number → `Contents` of a batch that is not sealed.
+pub(crate) const CONTENTS: Numbered = TableDefinition::new("14 contents");
 
 // History. Read page by page.
 
@@ -68,9 +74,33 @@ pub(crate) const LOG: Numbered = TableDefinition::new("40 log");
 /// 0 → vote; 1 → committed; 2 → purged; 3 → whose log it is.
 pub(crate) const LOG_META: Numbered = TableDefinition::new("41 log meta");
 
+// The file of users' records, which has `ABOUT` too.
+
+/// 0 → genesis of the cluster; 1 → what is held, in numbers; 2 → the batch below which nothing is signed.
+pub(crate) const RECORDS_META: Numbered = TableDefinition::new("50 records meta");
+/// Batch, attempt → root that was signed, and checksum.
+pub(crate) const SIGNED: Named = TableDefinition::new("51 signed");
+/// Batch → `Contents` of one that is not sealed.
+pub(crate) const BODIES: Numbered = TableDefinition::new("52 bodies");
+/// Log index of the seal → `SealedBatch`.
+pub(crate) const SEALED: Numbered = TableDefinition::new("53 sealed");
+/// Log index of the seal → what is needed of it without its records.
+pub(crate) const SEALED_HEADS: Numbered = TableDefinition::new("54 sealed heads");
+/// Batch → log index of its seal.
+pub(crate) const SEALED_OF: Numbered = TableDefinition::new("55 sealed of");
+/// First sequence number of a sealed batch → log index of its seal, and how many records it has.
+pub(crate) const SEQUENCES: Numbered = TableDefinition::new("56 sequences");
+/// Digest of a record → log index of its batch's seal, and its place in the batch.
+pub(crate) const DIGESTS: Named = TableDefinition::new("57 digests");
+/// Batch that is sealed and has rows in `SIGNED` → nothing.
+pub(crate) const SPENT: Numbered = TableDefinition::new("58 spent");
+
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
     for table in [ABOUT, META, HOT, SLOTS, MEMORY, MARK, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {
+        transaction.open_table(table).map_err(disk)?;
+    }
+    for table in [VALIDATORS, BATCHES, CONTENTS] {
         transaction.open_table(table).map_err(disk)?;
     }
     for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES] {

@@ -48,6 +48,7 @@ mod tests {
     use kernel::command::Super;
     use kernel::decide::Tariff;
     use kernel::id::{ClusterId, Genesis, MemberNumber, RoundId, Seat, Term};
+    use kernel::records::order::Counters;
     use kernel::round::SeatRow;
     use kernel::settings::Settings;
     use kernel::units::Points;
@@ -106,6 +107,14 @@ mod tests {
             loose: draw.some(|draw| (draw.digest(), RoundId(draw.number()))),
             left: draw.some(seat),
             supers_changed: LogIndex(draw.number()),
+            records: Counters {
+                sequence: draw.number(),
+                batch: draw.number(),
+                sealed: draw.number(),
+                sealed_at: LogIndex(draw.number()),
+                signed: draw.number(),
+                refused: draw.number(),
+            },
         }
     }
 

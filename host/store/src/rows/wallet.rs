@@ -30,6 +30,8 @@ pub(crate) fn write(transaction: &WriteTransaction, key: &NodeId, row: Option<&W
 
 #[cfg(test)]
 mod tests {
+    use kernel::ledger::LastTransfer;
+    use kernel::outcome::Transferred;
     use kernel::units::Points;
 
     use super::*;
@@ -41,6 +43,16 @@ mod tests {
         let any = |draw: &mut Draw| Wallet {
             balance: Points(draw.number() as i64),
             empty_since_ms: draw.maybe(Draw::number),
+            transfer: draw.maybe(|draw| LastTransfer {
+                sequence: draw.number(),
+                digest: draw.digest(),
+                answer: Transferred {
+                    amount: Points(draw.number() as i64),
+                    credited: Points(draw.number() as i64),
+                    wallet: Points(draw.number() as i64),
+                },
+                expires_ms: draw.number(),
+            }),
         };
         check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "1f2f3f6a543400d1");
     }
