@@ -113,7 +113,7 @@ pub async fn keep_up(parts: Box<Parts>, draining: CancellationToken) -> Result<(
     let (mut looked, mut behind) = (None, false);
     loop {
         let Applied { index: now, settled } = *applied.borrow_and_update();
-        let wishes = parts.group.read(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.shadow)));
+        let wishes = parts.group.read(|state| Slot::OF_ROUNDS.map(|slot| (slot, state.slot(slot).row.shadow)));
         // What comes between two settlements is followed with the second one.
         let is_due = looked.replace((settled, wishes)) != Some((settled, wishes)) || behind;
         behind = false;
@@ -280,6 +280,8 @@ pub fn dry_run(
         staged: settled,
         unused_since: settled,
         unready: Vec::new(),
+        able: Vec::new(),
+        unable: Vec::new(),
     };
     let mut shadow = Shadow::begin(state, slot, admitted.digest, &row);
     let find = |policy: Digest| {
