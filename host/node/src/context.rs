@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kernel::id::{ClusterId, LogIndex, NodeId};
 use store::Store;
-use store::records::Records;
+use store::Records;
 use tokio::sync::watch;
 
 use crate::config::Role;

@@ -85,7 +85,7 @@ pub enum KnownError {
 impl Known {
     /// Remembers in memory only.
     #[must_use]
-    pub const fn in_memory() -> Self {
+    pub fn in_memory() -> Self {
         Self { path: None, rows: Arc::new(Mutex::new(Rows { cluster: None, keys: BTreeMap::new() })) }
     }
 

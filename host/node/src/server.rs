@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use kernel::command::Operator;
 use kernel::decide::Slot;
 use policy::Compiler;
-use store::records::Records;
+use store::Disk;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -50,7 +50,7 @@ pub struct StartParts {
     /// Its key, instead of the key file.
     pub key: Option<NodeKey>,
     /// Where a follower or validator keeps sealed records, instead of what the config says.
-    pub records: Option<Arc<Records>>,
+    pub records: Option<Disk>,
     /// What a validator does wrong on purpose.
     pub signing: Arc<ValidatorFaults>,
     /// What a follower does wrong on purpose.

@@ -132,7 +132,8 @@ impl Store {
         let reader = self.database.begin_read().map_err(disk)?;
         // Tables that came together have one name here.
         let newer = [tables::KEYFRAMES.name(), tables::CONTENTS.name()];
-        let whole = reader.list_tables().map_err(disk)?.filter(|table| newer.contains(&table.name())).count() == newer.len();
+        let whole =
+            reader.list_tables().map_err(disk)?.filter(|table| newer.contains(&table.name())).count() == newer.len();
         if whole && !about.is_old() {
             return Ok(());
         }

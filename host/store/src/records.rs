@@ -44,7 +44,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// An open file of records. Reads may run beside a write; writes wait for each other.
 #[derive(Debug)]
 pub struct Records {
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl Records {

@@ -23,8 +23,8 @@ use crate::rows::mark::{self, Mark, Place};
 use crate::rows::{decode, each_named, each_numbered, encode, meta};
 use crate::spool::{Reading, Spool, SpoolRoom};
 use crate::tables::{
-    BATCHES, CHANGES, COLUMNS, COMPONENTS, CONTENTS, ENTRIES, HOT, KEYFRAMES, LINES, LINES_OF, MARK, MEMORY, META, MOVES,
-    MOVES_OF, Named, Numbered, POLICIES, PROFILES, ROUNDS, SLOTS, UPLOADS, VALIDATORS, WALLETS,
+    BATCHES, CHANGES, COLUMNS, COMPONENTS, CONTENTS, ENTRIES, HOT, KEYFRAMES, LINES, LINES_OF, MARK, MEMORY, META,
+    MOVES, MOVES_OF, Named, Numbered, POLICIES, PROFILES, ROUNDS, SLOTS, UPLOADS, VALIDATORS, WALLETS,
 };
 
 const TABLE: &str = "snapshot";
@@ -415,4 +415,22 @@ fn take(from: &mut Reading<'_>, len: usize, max: usize) -> Result<Vec<u8>, Store
     let mut bytes = vec![0; len];
     from.read_exact(&mut bytes).map_err(not)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::TableHandle as _;
+
+    use super::*;
+
+    #[test]
+    fn a_table_keeps_its_place_for_ever() {
+        let name = |table: &Table| match table {
+            Table::Numbered(table) => table.name().to_owned(),
+            Table::Named(table) => table.name().to_owned(),
+        };
+        let names: Vec<_> = TABLES.iter().map(|table| name(table)[..2].to_owned()).collect();
+        let first = "02 04 06 10 20 21 22 28 03 05 07 08 09 23 24 25 26 27 12 13 14";
+        assert_eq!(names.join(" "), first);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use kernel::decide::Slot;
-use kernel::limits::SEATS;
+use kernel::limits::{SEATS, VALIDATORS};
 
 use super::logs::Logs;
 use super::operate::slot;
@@ -20,7 +20,7 @@ const FOLLOWERS: i64 = 2_000;
 
 /// Run a whole cluster in this process, and watch its rules at work
 ///
-/// Supers, followers, and flaky followers that play a script: they fall silent, are warned, suspended and banned, sit out
+/// Supers, validators that sign a stream of users' records, followers, and flaky followers that play a script: they fall silent, are warned, suspended and banned, sit out
 /// their ban, come back on probation, claim more than they earned, and then claim honestly. Everything is real but the
 /// disks, which are in memory unless --data-dir is given. The first line is the address of the REST API.
 #[derive(Debug, Args)]
@@ -39,9 +39,9 @@ pub struct Demo {
     /// Supers: 1, 3 or 5; half of them and one more must run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(SEATS)))]
     supers: u16,
-    /// Validators; this release has none
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    validators: u32,
+    /// Validators, which sign users' records; of 4 one may fail. 0 = no records
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=VALIDATORS as i64))]
+    validators: u16,
     /// Followers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=FOLLOWERS))]
     followers: u16,
@@ -90,12 +90,6 @@ impl Demo {
     }
 
     fn options(&self) -> Result<Options, Failure> {
-        if self.validators != 0 {
-            return Err(Failure::usage(
-                format!("--validators {}: this release has no validators", self.validators),
-                "leave --validators out",
-            ));
-        }
         if self.flaky > self.followers {
             return Err(Failure::usage(
                 format!("--flaky {}: there are only {} followers", self.flaky, self.followers),
@@ -112,6 +106,7 @@ impl Demo {
         }
         Ok(Options {
             supers: self.supers,
+            validators: self.validators,
             followers: self.followers,
             flaky: self.flaky,
             round_ms: self.round_ms,

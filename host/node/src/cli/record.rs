@@ -16,7 +16,7 @@ use kernel::records::record::Record;
 use serde_json::Value;
 
 use super::operate::Admin;
-use super::source::{Page, Source};
+use super::source::{Page, Reading, Source};
 use crate::failure::Failure;
 use crate::keys::{Envelope, NodeKey};
 use crate::records::directory::Directory;
@@ -215,12 +215,14 @@ fn shown(record: &Value) -> String {
   pingward record list --after 0 --limit 1000 --output json")]
 pub struct List {
     #[command(flatten)]
+    source: Reading,
+    #[command(flatten)]
     page: Page,
 }
 
 impl List {
     async fn run(self) -> Result<(), Failure> {
-        self.page.print("/v1/records", &[], |answer| {
+        self.source.show(&self.page.route("/v1/records")?, |answer| {
             let mut columns = Columns::new(&["sequence", "digest", "author", "state", "bytes", "reason"]);
             for record in list(answer, "records") {
                 let digest = field(record, "digest");

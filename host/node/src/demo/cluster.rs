@@ -10,10 +10,12 @@ use kernel::command::{Amount, Command, Operate, Operation, Operator};
 use kernel::decide::Slot;
 use kernel::id::{Digest, NodeId};
 use kernel::outcome::{Notice, Reply};
+use kernel::records::validators::Validator;
 use kernel::standing::Standing;
 use kernel::state::State;
 use policy::Compiler;
 use raft::ChangeError;
+use store::Disk;
 use tokio::sync::broadcast::Receiver;
 
 use super::Options;
@@ -21,7 +23,7 @@ use super::screen::Row;
 use crate::builtin;
 use crate::client::{Api, claim};
 use crate::config::{Component, Config, PeerAddress, PolicySource, Role, Storage, json, nearest};
-use crate::context::{Context, SuperPart};
+use crate::context::{Context, RecordsPart, SuperPart};
 use crate::failure::Failure;
 use crate::group::{Disks, Group, Leadership};
 use crate::keys::NodeKey;
@@ -48,6 +50,7 @@ const STARTING: usize = 32;
 /// All nodes.
 pub struct Cluster {
     supers: Vec<Member>,
+    validators: Vec<Member>,
     followers: Vec<Member>,
     flaky: usize,
     round_ms: u64,
@@ -59,6 +62,8 @@ struct Member {
     key: NodeKey,
     config: Config,
     disk: Option<Disks>,
+    /// Where it keeps sealed records, where that is in memory.
+    records: Option<Disk>,
     faults: Arc<FollowerFaults>,
     compiler: Compiler,
     wires: Wires,
@@ -79,11 +84,15 @@ impl Member {
             NodeKey::generate().map_err(anyhow::Error::new)?
         };
         let disk = options.data_dir.is_none().then(Disks::memory);
+        let keeps = matches!(role, Role::Validator | Role::Follower) && options.data_dir.is_none();
+        let records = keeps.then(Disk::memory);
+        config.records.raw_open = true;
         let compiler = options.compiler.clone();
         Ok(Self {
             key,
             config,
             disk,
+            records,
             faults: Arc::default(),
             compiler,
             wires: wires.clone(),
@@ -114,6 +123,7 @@ impl Member {
     async fn start(&mut self) -> Result<(), Failure> {
         let parts = StartParts {
             disk: self.disk.clone(),
+            records: self.records.clone(),
             key: Some(self.key.clone()),
             faults: Arc::clone(&self.faults),
             compiler: self.compiler.clone(),
@@ -140,7 +150,7 @@ impl Cluster {
         let mut founder = Member::new(Role::Super, FOUNDER, options, &wires)?;
         founder.config.rest = options.rest;
         let flaky = options.flaky.into();
-        let mut cluster = Self { supers: Vec::new(), followers: Vec::new(), flaky, round_ms: options.round_ms, wires };
+        let mut cluster = Self { supers: Vec::new(), validators: Vec::new(), followers: Vec::new(), flaky, round_ms: options.round_ms, wires };
         cluster.start_one(founder, options).await?;
         Ok(cluster)
     }
@@ -195,6 +205,44 @@ impl Cluster {
         Ok(address)
     }
 
+    /// Starts the validators and adds them to the set.
+    pub async fn start_validators(&mut self, options: &Options) -> Result<(), Failure> {
+        for number in 1..=options.validators {
+            let mut member = Member::new(Role::Validator, &format!("validator-{number}"), options, &self.wires)?;
+            member.config.supers = self.supers.iter().map(Member::at).collect();
+            member.config.rest = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            member.start().await?;
+            if let Some(node) = &member.node {
+                member.config.rest = node.rest_address();
+                member.config.grpc = node.grpc_address().unwrap_or(member.config.grpc);
+            }
+            let (node, name, address) = (member.key.id(), member.name().to_owned(), member.config.grpc.to_string());
+            self.validators.push(member);
+            let validator = Validator { node, name: name.clone(), address, came: false };
+            let group = self.group().ok_or_else(|| self.none_runs())?;
+            let what = Operation::AddValidator(validator);
+            let operate = Operate { by: Operator::Console, reason: String::new(), now_ms: group.now_ms(), what };
+            let added = group.propose(Command::Operate(operate)).await;
+            let failed = |why: String| Failure::new(format!("{name} cannot be a validator: {why}"), "start the demo again");
+            match added {
+                Ok(Ok(_)) => {}
+                Ok(Err(reject)) => return Err(failed(Problem::from(reject).detail)),
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a follower that runs takes records in, another one each time; `None`: none does, or there are no validators.
+    pub fn takes_records(&self, turn: usize) -> Option<(String, RecordsPart)> {
+        if self.validators.is_empty() {
+            return None;
+        }
+        let up: Vec<&Member> = self.followers.iter().filter(|member| member.node.is_some()).collect();
+        let member = up.get(turn.checked_rem(up.len())?)?;
+        Some((member.name().to_owned(), member.context.as_ref()?.records()?.clone()))
+    }
+
     /// Starts the followers.
     pub async fn start_followers(&mut self, options: &Options) -> Result<(), Failure> {
         for number in 1..=options.followers {
@@ -208,6 +256,7 @@ impl Cluster {
             for (at, member) in some.iter().enumerate() {
                 let parts = StartParts {
                     disk: member.disk.clone(),
+                    records: member.records.clone(),
                     key: Some(member.key.clone()),
                     faults: Arc::clone(&member.faults),
                     wires: self.wires.clone(),
@@ -249,7 +298,11 @@ impl Cluster {
             1 => "1 super".to_owned(),
             count => format!("{count} supers"),
         };
-        format!("cluster {id}: {supers}, {} followers ({flaky}), rounds of {} ms", self.followers.len(), self.round_ms)
+        let validators = match self.validators.len() {
+            0 => String::new(),
+            count => format!(" {count} validators,"),
+        };
+        format!("cluster {id}: {supers},{validators} {} followers ({flaky}), rounds of {} ms", self.followers.len(), self.round_ms)
     }
 
     /// Names of the followers that play the script: the last ones.
@@ -305,19 +358,19 @@ impl Cluster {
     }
 
     fn at(&self, name: &str) -> Result<&Member, Failure> {
-        let mut all = self.supers.iter().chain(&self.followers);
+        let mut all = self.supers.iter().chain(&self.validators).chain(&self.followers);
         all.find(|member| member.name() == name).ok_or_else(|| self.nobody(name))
     }
 
     fn find(&mut self, name: &str) -> Result<&mut Member, Failure> {
         let failure = self.nobody(name);
-        let mut all = self.supers.iter_mut().chain(&mut self.followers);
+        let mut all = self.supers.iter_mut().chain(&mut self.validators).chain(&mut self.followers);
         all.find(|member| member.name() == name).ok_or(failure)
     }
 
     fn nobody(&self, name: &str) -> Failure {
-        let near = nearest(name, self.supers.iter().chain(&self.followers).map(Member::name));
-        let supers = self.supers.iter().map(Member::name).collect::<Vec<_>>().join(", ");
+        let near = nearest(name, self.supers.iter().chain(&self.validators).chain(&self.followers).map(Member::name));
+        let supers = self.supers.iter().chain(&self.validators).map(Member::name).collect::<Vec<_>>().join(", ");
         let all = format!("the nodes are {supers} and follower-1 to follower-{}", self.followers.len());
         let near = near.map(|near| format!("did you mean `{near}`?"));
         Failure::new(format!("there is no node `{name}`"), near.unwrap_or(all))
@@ -343,8 +396,8 @@ impl Cluster {
     /// A claim of a follower over the API: all that it earned, or so much more than that.
     pub async fn claim(&mut self, name: &str, excess: Option<u64>) -> Result<(), Failure> {
         let member = self.at(name)?;
-        if member.config.role == Role::Super {
-            return Err(Failure::new("a super earns nothing", "name a follower"));
+        if member.config.role != Role::Follower {
+            return Err(Failure::new(format!("a {} earns nothing", member.config.role), "name a follower"));
         }
         let key = member.key.clone();
         let earned = self.read(|state| state.members.get(&key.id()).map_or(0, |member| member.hot.earned.0));
@@ -363,9 +416,12 @@ impl Cluster {
             return Err(Failure::new(format!("{name} is killed already"), format!("`restart {name}` starts it again")));
         };
         member.context = None;
-        let is_super = member.config.role == Role::Super;
+        let role = member.config.role;
         node.kill().await;
-        if !is_super {
+        if role == Role::Validator {
+            return Ok(self.killed_validator(name));
+        }
+        if role != Role::Super {
             return Ok(format!(
                 "killed {name}, as with kill -9: it misses its turns and is warned, suspended, then banned; `restart {name}` starts it again"
             ));
@@ -383,6 +439,17 @@ impl Cluster {
         })
     }
 
+    fn killed_validator(&self, name: &str) -> String {
+        let up = self.validators.iter().filter(|member| member.node.is_some()).count();
+        let quorum = self.read(State::quorum).unwrap_or_default();
+        let (all, again) = (self.validators.len(), format!("`restart {name}` starts it again"));
+        if up >= quorum {
+            format!("killed {name}, as with kill -9: {up} of {all} validators go on signing, {quorum} are enough; {again}")
+        } else {
+            format!("killed {name}, as with kill -9: {up} of {all} validators are fewer than the {quorum} that seal a batch: records wait; {again}")
+        }
+    }
+
     /// Starts a node again, as after a kill.
     pub async fn restart(&mut self, name: &str) -> Result<String, Failure> {
         let member = self.find(name)?;
@@ -392,7 +459,11 @@ impl Cluster {
         }
         member.faults.change(|faults| faults.offline = false);
         let (id, is_super) = (member.key.id(), member.config.role == Role::Super);
+        let is_validator = member.config.role == Role::Validator;
         member.start().await?;
+        if is_validator {
+            return Ok(format!("restarted {name}: it fetches what was sealed without it, and signs from now on"));
+        }
         if is_super {
             return Ok(format!("restarted {name} with what was on its disk: followers come back by themselves"));
         }
@@ -523,10 +594,30 @@ impl Cluster {
             let leader = self.best().map(|best| best.key.id());
             lines.extend(self.supers.iter().map(|member| super_line(member, &members, leader)));
         }
+        lines.extend(self.records_line());
         if let Some(part) = self.part() {
             lines.extend(Slot::ALL.into_iter().flat_map(|slot| rule_lines(part, slot)));
         }
         lines
+    }
+
+    /// How users' records are doing; `None` without validators.
+    fn records_line(&self) -> Option<String> {
+        if self.validators.is_empty() {
+            return None;
+        }
+        let up = self.validators.iter().filter(|member| member.node.is_some()).count();
+        self.read(|state| {
+            let counters = &state.meta.records;
+            let (quorum, waiting) = (state.quorum(), state.known.pending.len());
+            let refused = if counters.refused > 0 { format!(", {} refused", counters.refused) } else { String::new() };
+            let waiting = if waiting > 0 { format!(", {waiting} batches wait") } else { String::new() };
+            format!(
+                "records: {} signed{refused}{waiting}   {up} of {} validators running, {quorum} signatures seal a batch",
+                counters.signed,
+                self.validators.len()
+            )
+        })
     }
 
     /// A row for each follower.
@@ -547,7 +638,7 @@ impl Cluster {
                 stopped = stopped.and(node.stop().await);
             }
         }
-        for member in self.followers {
+        for member in self.followers.into_iter().chain(self.validators) {
             if let Some(node) = member.node {
                 node.kill().await;
             }

@@ -11,6 +11,7 @@ mod console;
 mod screen;
 mod script;
 mod tally;
+mod user;
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -38,12 +39,15 @@ use console::Order;
 use screen::Screen;
 use script::{Act, Flaky, Seen};
 use tally::Tally;
+use user::User;
 
 /// What the demo is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Supers.
     pub supers: u16,
+    /// Validators.
+    pub validators: u16,
     /// Followers.
     pub followers: u16,
     /// How many of them play the script.
@@ -77,6 +81,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     screen.first(&cluster.rest_url())?;
     let starting = async {
         Box::pin(cluster.start_supers(&options)).await?;
+        Box::pin(cluster.start_validators(&options)).await?;
         cluster.start_followers(&options).await
     };
     let started = tokio::select! {
@@ -94,6 +99,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         screen,
         tally: Tally::default(),
         swaps: JoinSet::new(),
+        user: User::new()?,
     };
     let played = demo.play(end, &mut signals).await;
     let Demo { cluster, mut screen, tally, .. } = demo;
@@ -110,6 +116,8 @@ struct Demo {
     flaky: Vec<Flaky>,
     /// Rules that are being checked and compiled: the screen and the script go on meanwhile.
     swaps: JoinSet<Result<String, Failure>>,
+    /// Hands records in, one in each round.
+    user: User,
 }
 
 impl Demo {
@@ -170,6 +178,7 @@ impl Demo {
         }
         if let Notice::Round(_) = **notice {
             self.draw(false)?;
+            self.user.write(&self.cluster);
             self.step().await?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel::id::{Digest, LogIndex};
 use kernel::records::sealed::SealedBatch;
-use store::records::Records;
+use store::{KEEP_ROWS, Records};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -171,7 +171,7 @@ impl Following {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Ended::Nothing(status.message().to_owned()),
         };
-        let mut news = false;
+        let (mut news, mut first) = (false, true);
         loop {
             let part = match timeout(SILENCE, parts.message()).await {
                 Ok(Ok(Some(part))) => records::part(part),
@@ -181,7 +181,7 @@ impl Following {
                 Err(_) => return Ended::Nothing("nothing came for long".into()),
             };
             match part {
-                Ok(Part::Batch(batch)) => match self.take(*batch).await {
+                Ok(Part::Batch(batch)) => match self.take(*batch, std::mem::take(&mut first)).await {
                     Ok(()) => news = true,
                     Err(why) => {
                         tracing::warn!(validator = %to, why, "a sealed batch was not taken");
@@ -197,7 +197,7 @@ impl Following {
     }
 
     /// Checks a sealed batch and keeps it.
-    async fn take(&self, batch: SealedBatch) -> Result<(), String> {
+    async fn take(&self, batch: SealedBatch, first: bool) -> Result<(), String> {
         let version = batch.certificate.attestation.set_version;
         let (keys, quorum) = self.set_of(version).await?;
         let cluster = batch.certificate.attestation.cluster.to_string();
@@ -208,7 +208,11 @@ impl Following {
         let kept = tokio::task::spawn_blocking(move || {
             batch.check(&keys, quorum).map_err(|why| format!("batch {}: {why}", batch.number()))?;
             let ordered_ms = batch.ordered_ms;
-            store.seal(&[batch]).map_err(|error| error.to_string())?;
+            // What comes before the first one is not kept there any more.
+            if first {
+                store.skip_to(batch.previous).map_err(|error| error.to_string())?;
+            }
+            store.seal(&[batch], KEEP_ROWS).map_err(|error| error.to_string())?;
             let older_than = keep.days.map(|days| ordered_ms.saturating_sub(days.saturating_mul(24 * 3_600_000)));
             for _ in 0..PRUNED_AT_ONCE {
                 if !store.prune(keep.bytes, older_than).map_err(|error| error.to_string())? {

@@ -350,7 +350,7 @@ impl Attached {
         if state.meta.records.sealed_at <= from {
             return true;
         }
-        let news: Vec<(LogIndex, u64)> = state.known.seals.range(from.next()..).map(|(at, n)| (*at, *n)).collect();
+        let news: Vec<(LogIndex, u64)> = state.known.seals.range(LogIndex(from.0 + 1)..).map(|(at, n)| (*at, *n)).collect();
         // Of an older seal the records are not known here any more: the validator has them from the others.
         for (at, number) in news.iter().skip(news.len().saturating_sub(TOLD_SEALS)) {
             let Some(batch) = state.batches.get(number).filter(|batch| !batch.records.is_empty()) else { continue };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kernel::id::{ClusterId, LogIndex, NodeId};
 use kernel::records::sealed::SealedBatch;
-use store::records::Records;
+use store::Records;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;

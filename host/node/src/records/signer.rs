@@ -20,7 +20,7 @@ use kernel::records::sealed::SealedBatch;
 use kernel::records::tree;
 use kernel::records::validators::{Validators, least_quorum};
 use policy::{Engine, Prepared, prepare};
-use store::records::{Hold, Records};
+use store::{Hold, Holding, KEEP_ROWS, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -80,7 +80,7 @@ struct Inner {
     policies: watch::Sender<BTreeMap<Digest, Preparation>>,
     sealed: watch::Sender<LogIndex>,
     judging: Semaphore,
-    hold: mpsc::Sender<Holding>,
+    hold: mpsc::Sender<Waiting>,
 }
 
 #[derive(Clone)]
@@ -133,7 +133,7 @@ enum Found {
 }
 
 /// A batch that is to be held.
-struct Holding {
+struct Waiting {
     batch: u64,
     attempt: u32,
     root: Digest,
@@ -253,7 +253,9 @@ impl Signer {
             } else {
                 signer.work(of, records).await
             };
-            if let Found::Abstains(why) = &outcome {
+            if let Found::Abstains(why) = &outcome
+                && !signer.is_sealed(number)
+            {
                 tracing::warn!(batch = number, why, "this validator abstains");
             }
             told.send_replace(outcome);
@@ -263,6 +265,11 @@ impl Signer {
         now.works.insert(number, Work { batch, contents, found, task: task.abort_handle() });
         drop(now);
         self.news();
+    }
+
+    /// Whether a batch needs nobody's signature any more.
+    fn is_sealed(&self, batch: u64) -> bool {
+        matches!(self.inner.store.by_batch(batch), Ok(Some(_)))
     }
 
     async fn work(&self, batch: Arc<Batch>, contents: Arc<Contents>) -> Found {
@@ -277,12 +284,13 @@ impl Signer {
         let digests = batch.records.iter().map(|entered| entered.digest);
         let root = tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts)));
         let (held, answer) = oneshot::channel();
-        let holding = Holding { batch: batch.number, attempt: batch.attempt, root, contents, held };
+        let holding = Waiting { batch: batch.number, attempt: batch.attempt, root, contents, held };
         if self.inner.hold.send(holding).await.is_err() {
             return Found::Abstains("this validator is stopping".into());
         }
         match answer.await {
             Ok(Ok(Hold::Sign)) => Found::Held { codes: Arc::new(codes), root },
+            Ok(Ok(Hold::Sealed)) => Found::Abstains("it is sealed already".into()),
             Ok(Ok(Hold::Other(signed))) => {
                 tracing::error!(
                     batch = batch.number, attempt = batch.attempt, %signed, %root,
@@ -540,7 +548,7 @@ impl Signer {
                 tracing::error!(batch = number, %why, "what was sealed does not verify: it is not kept");
                 return Ok(false);
             }
-            store.seal(&[whole]).map(|()| true)
+            store.seal(&[whole], KEEP_ROWS).map(|_| true)
         });
         match kept.await {
             Ok(Ok(kept)) => {
@@ -567,7 +575,7 @@ impl Signer {
 }
 
 /// Holds batches, as many in one durable transaction as there are.
-async fn hold_all(store: Arc<Records>, mut holding: mpsc::Receiver<Holding>) {
+async fn hold_all(store: Arc<Records>, mut holding: mpsc::Receiver<Waiting>) {
     while let Some(first) = holding.recv().await {
         let mut all = vec![first];
         while all.len() < HELD_AT_ONCE {
@@ -578,7 +586,10 @@ async fn hold_all(store: Arc<Records>, mut holding: mpsc::Receiver<Holding>) {
         }
         let store = Arc::clone(&store);
         let done = tokio::task::spawn_blocking(move || {
-            let wanted: Vec<_> = all.iter().map(|one| (one.batch, one.attempt, one.root, &*one.contents)).collect();
+            let wanted: Vec<_> = all
+                .iter()
+                .map(|one| Holding { batch: one.batch, attempt: one.attempt, root: one.root, contents: &one.contents })
+                .collect();
             let answers = match store.hold_many(&wanted) {
                 Ok(answers) => answers.into_iter().map(Ok).collect(),
                 Err(error) => {

@@ -133,6 +133,15 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
             };
             vec![check("attached", why)]
         }
+        Part::Validator(part) => {
+            let view = part.view.borrow();
+            let none = || view.refused.clone().unwrap_or_else(|| "it has no stream to a super yet".into());
+            vec![check("attached", view.supers.is_empty().then(none))]
+        }
+        Part::Bootstrap(part) => {
+            let none = part.directory.borrow().is_none();
+            vec![check("directory", none.then(|| "no super has told it the directory yet".into()))]
+        }
     };
     if checks.iter().all(|check| check.ok) {
         return Ok(Json(Ready { ready: true, checks }));
@@ -243,7 +252,8 @@ pub async fn index(State(app): State<App>) -> Response {
             "/metrics",
             "/openapi.json",
         ],
-        Part::Follower(_) => &["/v1/status", "/v1/events", "/v1/problems", "/readyz", "/metrics", "/openapi.json"],
+        Part::Bootstrap(_) => &["/v1/status", "/v1/directory", "/v1/problems", "/readyz", "/metrics", "/openapi.json"],
+        Part::Follower(_) | Part::Validator(_) => &["/v1/status", "/v1/records", "/v1/events", "/v1/problems", "/readyz", "/metrics", "/openapi.json"],
     };
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pingward {name}</title>\n\

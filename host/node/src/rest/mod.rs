@@ -29,7 +29,7 @@ mod order;
 mod places;
 mod policies;
 mod queue;
-pub mod records;
+pub(crate) mod records;
 mod rewards;
 mod rounds;
 pub mod serve;
@@ -39,7 +39,7 @@ pub(crate) mod signed;
 mod stage;
 mod status;
 mod tag;
-pub mod transfers;
+mod transfers;
 mod validators;
 
 #[cfg(test)]

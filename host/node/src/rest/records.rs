@@ -16,6 +16,9 @@ use kernel::limits::RECORD_BODY;
 use kernel::records::certificate::{Certificate, Proof};
 use kernel::records::order::Ordered;
 use kernel::records::record::Record;
+use kernel::records::sealed::SealedBatch;
+use store::StoreError;
+use store::{Records, Sequenced};
 use wire::records::Fetched;
 
 use super::App;
@@ -410,15 +413,33 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> R
         let after = match after {
             Some(after) => after,
             // The newest page.
-            None => store.figures()?.last_sequence.saturating_sub(limit as u64),
+            None => store.figures()?.last_sequence.unwrap_or(0).saturating_sub(limit as u64),
         };
-        store.by_sequence(after, limit, PAGE_BYTES)
+        page(&store, after, limit)
     });
     let found = read.await?.map_err(super::store_failed)?;
-    let records: Vec<RecordView> =
-        found.iter().filter_map(|(batch, place)| fetched(batch, *place)).map(|found| RecordView::of(&found)).collect();
-    let next = records.last().filter(|_| records.len() >= limit).map(|last| last.sequence.to_string());
-    Ok(Json(RecordsPage { records, next }).into_response())
+    Ok(Json(found).into_response())
+}
+
+/// A page of what is kept here, of so many records and not too many bytes.
+fn page(store: &Records, after: u64, limit: usize) -> Result<RecordsPage, StoreError> {
+    let (mut records, mut bytes, mut batch) = (Vec::new(), 0, None::<SealedBatch>);
+    let found = store.by_sequence(after, limit)?;
+    let mut whole = found.len() < limit;
+    for Sequenced { at, place, .. } in found {
+        if batch.as_ref().is_none_or(|batch| batch.at != at) {
+            batch = store.sealed_at(at)?;
+        }
+        let Some(record) = batch.as_ref().and_then(|batch| fetched(batch, place)) else { continue };
+        bytes += record.record.payload.len();
+        records.push(RecordView::of(&record));
+        if bytes > PAGE_BYTES {
+            whole = false;
+            break;
+        }
+    }
+    let next = records.last().filter(|_| !whole).map(|last: &RecordView| last.sequence.to_string());
+    Ok(RecordsPage { records, next })
 }
 
 /// What a super knows of the latest records.

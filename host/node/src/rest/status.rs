@@ -16,7 +16,7 @@ use super::answer::Fresh;
 use super::input::{Params, ReadQuery};
 use super::problem::{Problem, ProblemView};
 use super::view;
-use crate::context::{Context, FollowerPart, Part};
+use crate::context::{Context, FollowerPart, Part, RecordsPart, ValidatorPart};
 use crate::roles::follower::{FollowerView, Refused};
 
 /// This node.
@@ -48,6 +48,12 @@ pub struct Status {
     /// What only a follower knows.
     #[serde(flatten)]
     pub own: Option<OwnStatus>,
+    /// What only a validator knows.
+    #[serde(flatten)]
+    pub validator: Option<ValidatorStatus>,
+    /// What only a node that takes records in knows.
+    #[serde(flatten)]
+    pub kept: Option<RecordsStatus>,
 }
 
 /// A super's part of its status.
@@ -75,6 +81,37 @@ pub struct GroupStatus {
     pub clock_off_ms: Option<i64>,
     /// Version of the settings in force.
     pub settings_version: u64,
+    /// Validators of the set.
+    pub validators: usize,
+    /// Signatures that seal a batch of records.
+    pub quorum: usize,
+    /// How records are doing: `ok`, `tolerates no failure`, `no validators`, `no policy`, or `stuck(b)` with the first batch
+    /// that no quorum signs.
+    pub records: String,
+}
+
+/// A node's part of its status that signs or keeps records.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RecordsStatus {
+    /// Records that are kept here; null where none are kept.
+    pub records_kept: Option<u64>,
+    /// Their room on the disk, bytes.
+    pub records_bytes: Option<u64>,
+    /// The last sequence number that is kept.
+    pub last_sequence: Option<u64>,
+    /// Everything is kept that was sealed up to this entry of the log.
+    pub complete_to: Option<u64>,
+    /// Version of the set of validators that this node knows.
+    pub set_version: Option<u64>,
+}
+
+/// A validator's part of its status.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ValidatorStatus {
+    /// The supers that it has a stream to.
+    pub connected_to: Vec<String>,
+    /// Why a super turned it away last; null once one welcomed it.
+    pub refused: Option<String>,
 }
 
 /// A follower's part of its status: as its supers last told it; null is unknown.
@@ -112,9 +149,16 @@ pub async fn status(State(app): State<App>, Params(_): Params<ReadQuery>) -> Res
     let context = app.context();
     match &context.part {
         Part::Follower(part) => Ok(Json(follower(context, part)).into_response()),
+        Part::Validator(part) => Ok(Json(validator(context, part)).into_response()),
+        Part::Bootstrap(part) => {
+            let directory = part.directory.borrow();
+            let cluster = directory.as_ref().map(|directory| directory.cluster.clone());
+            Ok(Json(Status { cluster, ..base(context) }).into_response())
+        }
         Part::Super(part) => {
             let (streams, in_memory) = (part.streams.clone(), part.in_memory);
             let clock_off_ms = part.group.stamp().off_ms;
+            let stuck = part.hub.stuck();
             let base = base(context);
             let read = app.read(Fresh::LOCAL, move |state| {
                 let meta = &state.meta;
@@ -136,6 +180,9 @@ pub async fn status(State(app): State<App>, Params(_): Params<ReadQuery>) -> Res
                         held: Slot::ALL.into_iter().filter(|slot| state.slot(*slot).row.held).map(Slot::name).collect(),
                         clock_off_ms,
                         settings_version: meta.settings_version,
+                        validators: state.validators.set.len(),
+                        quorum: state.quorum(),
+                        records: records_words(state, &stuck),
                     }),
                     ..base
                 }
@@ -159,6 +206,40 @@ fn base(context: &Context) -> Status {
         uptime_ms: context.uptime_ms(),
         group: None,
         own: None,
+        validator: None,
+        kept: context.records().map(records),
+    }
+}
+
+/// How records are doing, in a word.
+fn records_words(state: &kernel::state::State, stuck: &[u64]) -> String {
+    match (stuck.first(), state.validators.set.len()) {
+        (Some(batch), _) => format!("stuck({batch})"),
+        (None, 0) => "no validators".into(),
+        (None, _) if state.slot(Slot::Signing).row.active.is_none() => "no policy".into(),
+        (None, n) if state.quorum() == n => "tolerates no failure".into(),
+        (None, _) => "ok".into(),
+    }
+}
+
+fn records(part: &RecordsPart) -> RecordsStatus {
+    let figures = part.store.borrow().as_ref().and_then(|store| store.figures().ok());
+    RecordsStatus {
+        records_kept: figures.as_ref().map(|figures| figures.records),
+        records_bytes: figures.as_ref().map(|figures| figures.bytes),
+        last_sequence: figures.as_ref().and_then(|figures| figures.last_sequence),
+        complete_to: figures.as_ref().map(|figures| figures.complete_to.0),
+        set_version: part.directory.borrow().as_ref().map(|directory| directory.validators.version),
+    }
+}
+
+fn validator(context: &Context, part: &ValidatorPart) -> Status {
+    let view = part.view.borrow();
+    Status {
+        cluster: part.records.cluster.borrow().as_ref().map(ToString::to_string),
+        leader: view.leader.map(|leader| leader.to_string()),
+        validator: Some(ValidatorStatus { connected_to: view.supers.clone(), refused: view.refused.clone() }),
+        ..base(context)
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::bail;
 use kernel::id::{ClusterId, LogIndex};
 use kernel::records::certificate::Verdict;
-use store::records::Records;
+use store::Disk;
+use store::Records;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +157,7 @@ pub(super) fn supers_of(
 /// What a follower does with records, once it knows its cluster.
 fn records(
     base: &Base,
-    given: Option<Arc<Records>>,
+    given: Option<Disk>,
     way: Way,
     book: &Book,
     folder: Option<&Path>,
@@ -189,11 +190,13 @@ fn records(
     tasks.spawn("keeping records", async move {
         let Some(found) = first_set(own, &draining).await else { return anyhow::Ok(()) };
         needs.send_replace(true);
-        let store = match (given, file) {
-            (Some(records), _) => records,
-            (None, Some(file)) if keep => Arc::new(Records::open(&file, found.genesis)?),
-            (None, _) => Arc::new(Records::in_memory(found.genesis)?),
+        let disk = match (given, file) {
+            _ if !keep => Disk::memory(),
+            (Some(disk), _) => disk,
+            (None, Some(file)) => Disk::file(file),
+            (None, None) => Disk::memory(),
         };
+        let store = Arc::new(Records::open(&disk, found.genesis)?);
         sealed_to.send_replace(store.complete_to()?);
         let following = Following {
             way,

@@ -18,6 +18,7 @@ use crate::config::{Component, PeerAddress, Place, Problem};
 use crate::group::{Disks, Group};
 use crate::prepare::Scheduled;
 
+mod records;
 mod rules;
 mod several;
 

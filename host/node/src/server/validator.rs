@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use kernel::id::ClusterId;
-use store::records::Records;
+use store::Disk;
+use store::Records;
 use tokio::sync::{Notify, watch};
 
 use super::{Base, Node, StartParts, bind, endless};
@@ -58,11 +59,11 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         }
     };
     let store = match parts.records {
-        Some(records) => records,
-        None if keeps => Arc::new(Records::open(&config.data_dir.join(FILE), cluster.genesis)?),
-        None => Arc::new(Records::in_memory(cluster.genesis)?),
+        Some(disk) => Arc::new(Records::open(&disk, cluster.genesis)?),
+        None if keeps => Arc::new(Records::open(&Disk::file(config.data_dir.join(FILE)), cluster.genesis)?),
+        None => Arc::new(Records::open(&Disk::memory(), cluster.genesis)?),
     };
-    let fresh = store.is_fresh();
+    let fresh = store.is_fresh()?;
     let sealed = watch::Sender::new(store.complete_to()?);
     let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
     let engine = compiling::engine(parts.compiler, cache)?;

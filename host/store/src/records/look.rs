@@ -116,11 +116,12 @@ impl Records {
         for row in table.range(first..).map_err(disk)? {
             let (key, row) = row.map_err(disk)?;
             let (at, count) = rows::sequence_of_row(key.value(), row.value())?;
-            for (sequence, place) in (key.value()..).zip(0..count).skip_while(|(sequence, _)| *sequence < next) {
+            let before = u32::try_from(next.saturating_sub(key.value())).unwrap_or(u32::MAX);
+            for place in before..count {
                 if found.len() == limit {
                     return Ok(found);
                 }
-                found.push(Sequenced { sequence, at, place });
+                found.push(Sequenced { sequence: key.value().saturating_add(u64::from(place)), at, place });
             }
         }
         Ok(found)

@@ -133,7 +133,11 @@ pub(crate) fn sealed_row(batch: &SealedBatch) -> Result<Vec<u8>, StoreError> {
 /// The sealed batch whose seal has a place.
 pub(crate) fn sealed_of_row(at: LogIndex, row: &[u8]) -> Result<SealedBatch, StoreError> {
     let batch: SealedBatch = decode(SEALED_TABLE, at, row)?;
-    if batch.at == at { Ok(batch) } else { Err(StoreError::damaged(SEALED_TABLE, at, format!("its place is {}", batch.at))) }
+    if batch.at == at {
+        Ok(batch)
+    } else {
+        Err(StoreError::damaged(SEALED_TABLE, at, format!("its place is {}", batch.at)))
+    }
 }
 
 /// That a sealed batch lacks a record that is said to be in it.
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
     use crate::rows::check;
     use crate::tests::draw::Draw;
-    use crate::tests::records::{made, Sketch};
+    use crate::tests::records::{Sketch, made};
 
     #[test]
     fn numbers_and_heads_come_back() {

@@ -44,7 +44,8 @@ mod tests {
             version: draw.number(),
             set: draw.some(validator),
             former: draw.some(Draw::node),
+            sets: draw.some(|draw| (draw.number(), draw.some(Draw::node))),
         };
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "?");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "5dd9b5a558fb1d29");
     }
 }

@@ -204,7 +204,15 @@ impl Player {
         let digest = Digest::of(&self.sequence.to_be_bytes());
         let expires_ms = self.now_ms + 60_000;
         let amount = 1 + self.draw.below(9);
-        Command::Transfer(Transfer { from, sequence: self.sequence, expires_ms, to, amount, digest, now_ms: self.now_ms })
+        Command::Transfer(Transfer {
+            from,
+            sequence: self.sequence,
+            expires_ms,
+            to,
+            amount,
+            digest,
+            now_ms: self.now_ms,
+        })
     }
 
     /// That a validator signed two roots.
@@ -274,7 +282,7 @@ impl Player {
 
     fn operate(&mut self) -> Command {
         let (node, settled) = (self.node(), self.state.meta.settled);
-        let slot = self.draw.one_of(&Slot::ALL);
+        let slot = Slot::ALL[self.draw.below(2) as usize];
         let what = match self.draw.below(9) {
             0 => Operation::AcceptRound,
             1 => Operation::AcceptPolicy(slot),
@@ -315,7 +323,7 @@ impl Player {
             extra: Vec::new(),
         };
         Command::Stage(Stage {
-            slot: Slot::ALL[number as usize % 3],
+            slot: Slot::ALL[number as usize % 2],
             component: Digest::of(&component(number)),
             config: format!("{{\"a\":{number}}}"),
             description,

@@ -11,22 +11,27 @@ use http_body_util::BodyExt as _;
 use kernel::columns::Deciding;
 use kernel::command::{Chunk, Command, Found, Ip, Join, Operate, Operation, Operator, Ready, Stage, Super};
 use kernel::decide::{Call, Description, Judgement, Policy, Reward, Run, Slot, Tariff, presence};
-use kernel::id::{ClusterId, Digest, Genesis, NodeId, ProtocolVersion, RoundId, Seat};
+use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat};
 use kernel::outcome::{Notice, Reply};
 use kernel::round::{Bits, Report, SeatReport};
 use kernel::settings::Settings;
 use serde_json::Value;
 use store::Store;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::config::Role;
-use crate::context::{Context, FollowerPart, Part, SuperPart};
+use crate::context::{Context, FollowerPart, Part, RecordsPart, SuperPart};
 use crate::events::Events;
 use crate::group::{self, Disks, Group};
 use crate::keys::NodeKey;
+use crate::known::Known;
 use crate::metrics::Metrics;
 use crate::prepare::Policies;
+use crate::records::hub::Hub;
+use crate::records::ingress::Ingress;
+use crate::records::validator::Way;
 use crate::rest::access::Admin;
 use crate::rest::{App, Entrances, app, entrances};
 use crate::roles::follower::FollowerView;
@@ -34,6 +39,7 @@ use crate::roles::supernode::Order;
 use crate::shadow::Shadows;
 use crate::streams::Streams;
 use crate::tasks::Tasks;
+use crate::wires::Wires;
 
 /// The admin token of every rig.
 pub const TOKEN: &str = "00000000000000000000000000000000000000000000000000000000000000aa";
@@ -265,6 +271,8 @@ pub fn a_super(node: NodeId, name: &str, group: Group, store: Arc<Store>, order:
         part: Part::Super(SuperPart {
             policies: Policies::new(group.clone(), node, policy::Engine::new().unwrap()),
             shadows: Shadows::default(),
+            hub: Hub::new(group.clone(), node),
+            key: Arc::new(key(1)),
             group,
             store,
             streams: Streams::default(),
@@ -285,9 +293,25 @@ pub fn follower(view: FollowerView) -> Router {
         metrics: Arc::new(Metrics::new()),
         events: Events::new(RUN),
         public_addresses: false,
-        part: Part::Follower(FollowerPart { own }),
+        part: Part::Follower(FollowerPart { own, records: no_records() }),
     };
     entrances(Arc::new(context), Admin::none()).tcp
+}
+
+/// A node that knows of no validators yet.
+fn no_records() -> RecordsPart {
+    let way = Way { key: key(1), known: Known::in_memory(), wires: Wires::default() };
+    // Nobody takes what would be handed on: these tests hand nothing on.
+    let (ingress, _) = Ingress::new(way, watch::channel(Vec::new()).1, CancellationToken::new());
+    RecordsPart {
+        cluster: watch::channel(None).1,
+        ingress,
+        following: watch::channel(None).1,
+        store: watch::channel(None).1,
+        sealed: watch::channel(LogIndex(0)).1,
+        raw_open: false,
+        directory: watch::channel(None).1,
+    }
 }
 
 pub async fn ask(router: &Router, request: Request<Body>) -> Answer {

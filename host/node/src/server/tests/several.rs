@@ -11,7 +11,7 @@ use crate::roles::follower::OBSERVERS;
 mod rules;
 
 /// Supers that were started one after the other, each added by the first.
-struct Several {
+pub(super) struct Several {
     dir: TempDir,
     supers: Vec<Super>,
     settings: Settings,
@@ -35,7 +35,7 @@ impl Several {
     }
 
     /// A group of so many voters.
-    async fn of(count: usize, interval_ms: u64) -> Self {
+    pub(super) async fn of(count: usize, interval_ms: u64) -> Self {
         let mut several = Self::new(interval_ms).await;
         while several.supers.len() < count {
             several.start_new().await;
@@ -61,13 +61,13 @@ impl Several {
         one.config.grpc = one.node().grpc_address().unwrap();
     }
 
-    async fn start(&mut self, at: usize) {
+    pub(super) async fn start(&mut self, at: usize) {
         let one = &mut self.supers[at];
         let parts = StartParts { disk: Some(one.disks.clone()), key: Some(one.key.clone()), ..StartParts::default() };
         one.node = Some(Node::start(one.config.clone(), parts).await.unwrap());
     }
 
-    async fn kill(&mut self, at: usize) {
+    pub(super) async fn kill(&mut self, at: usize) {
         self.supers[at].node.take().unwrap().kill().await;
     }
 
@@ -87,12 +87,12 @@ impl Several {
     }
 
     /// The group as seen from who leads it.
-    async fn leader(&self) -> Group {
+    pub(super) async fn leader(&self) -> Group {
         let (_, group) = self.leading().await;
         group
     }
 
-    async fn leading(&self) -> (usize, Group) {
+    pub(super) async fn leading(&self) -> (usize, Group) {
         timeout(HANG, async {
             loop {
                 for (at, one) in self.supers.iter().enumerate() {
@@ -109,7 +109,7 @@ impl Several {
         .unwrap()
     }
 
-    async fn follower(&self, number: u8) -> Node {
+    pub(super) async fn follower(&self, number: u8) -> Node {
         let supers = self.supers.iter().map(Super::at).collect();
         let name = format!("follower-{number}");
         let dir = self.dir.path().join(&name);
@@ -118,12 +118,31 @@ impl Several {
         Node::start(config, StartParts { key, ..StartParts::default() }).await.unwrap()
     }
 
-    async fn followers(&self, count: u8) -> Vec<Node> {
+    pub(super) async fn followers(&self, count: u8) -> Vec<Node> {
         let mut all = Vec::new();
         for number in 0..count {
             all.push(self.follower(number).await);
         }
         all
+    }
+
+    /// Where the supers are.
+    pub(super) fn addresses(&self) -> Vec<PeerAddress> {
+        self.supers.iter().map(Super::at).collect()
+    }
+
+    /// A folder of this lab.
+    pub(super) fn folder(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Ends all supers that run.
+    pub(super) async fn stop(self) {
+        for one in self.supers {
+            if let Some(node) = one.node {
+                node.stop().await.unwrap();
+            }
+        }
     }
 
     /// Waits until so many more rounds are settled on every super that runs.

@@ -1,0 +1,305 @@
+//! Users' records on their way through whole nodes: taken in by a follower, ordered by supers, signed by a quorum, kept by
+//! everybody.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use kernel::command::{Operate, Operation, Operator};
+use kernel::envelope::RECORD_TYPE;
+use kernel::records::certificate::Verdict;
+use kernel::records::order::Ordered;
+use kernel::records::record::Record;
+use kernel::records::validators::Validator;
+use store::Disk;
+use tokio::sync::watch;
+use wire::records::Fetched;
+
+use super::several::Several;
+use super::*;
+use crate::context::RecordsPart;
+use crate::records::header::{Header, draw};
+use crate::records::ingress::now_ms;
+use crate::records::keeper::fetched;
+use crate::records::signer::ValidatorFaults;
+
+/// A validator's place, which outlives its node.
+struct Signing {
+    key: NodeKey,
+    config: Config,
+    disk: Disk,
+    faults: Arc<ValidatorFaults>,
+    node: Option<Node>,
+}
+
+impl Signing {
+    /// Starts it, adds it to the set, and waits until it has a stream to a super.
+    async fn start_new(number: u8, several: &Several) -> Self {
+        let name = format!("validator-{number}");
+        let mut config = Config::in_memory(Role::Validator, &name, &several.folder(&name));
+        config.supers = several.addresses();
+        let key = NodeKey::from_seed(&[200 + number; 32]);
+        let mut one = Self { key, config, disk: Disk::memory(), faults: Arc::default(), node: None };
+        one.start().await;
+        one.config.grpc = one.node().grpc_address().unwrap();
+        let address = one.config.grpc.to_string();
+        let validator = Validator { node: one.key.id(), name, address, came: false };
+        operate(several, Operation::AddValidator(validator)).await;
+        one
+    }
+
+    async fn start(&mut self) {
+        let parts = StartParts {
+            key: Some(self.key.clone()),
+            records: Some(self.disk.clone()),
+            signing: Arc::clone(&self.faults),
+            ..StartParts::default()
+        };
+        self.node = Some(timeout(HANG, Node::start(self.config.clone(), parts)).await.unwrap().unwrap());
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+}
+
+async fn operate(several: &Several, what: Operation) -> Reply {
+    let leader = several.leader().await;
+    let operate = Operate { by: Operator::Socket, reason: "test".into(), now_ms: leader.now_ms(), what };
+    leader.propose(Command::Operate(operate)).await.unwrap().unwrap()
+}
+
+/// Supers with so many validators, all of which have their streams.
+async fn lab(supers: usize, validators: u8) -> (Several, Vec<Signing>) {
+    let several = Several::of(supers, 500).await;
+    let mut all = Vec::new();
+    for number in 1..=validators {
+        all.push(Signing::start_new(number, &several).await);
+    }
+    for one in &all {
+        attached(one, supers).await;
+    }
+    (several, all)
+}
+
+async fn attached(one: &Signing, supers: usize) {
+    let mut view = one.node().context().as_validator().unwrap().view.clone();
+    timeout(HANG, view.wait_for(|view| view.supers.len() >= supers && view.leader.is_some())).await.unwrap().unwrap();
+}
+
+fn part(node: &Node) -> RecordsPart {
+    node.context().records().unwrap().clone()
+}
+
+async fn ready<T: Clone>(mut value: watch::Receiver<Option<T>>) -> T {
+    timeout(HANG, value.wait_for(Option::is_some)).await.unwrap().unwrap().clone().unwrap()
+}
+
+/// Hands a record in that a user signed.
+async fn submit(node: &Node, body: &str) -> (Digest, u64) {
+    let part = part(node);
+    let cluster = ready(part.cluster.clone()).await;
+    let author = NodeKey::from_seed(&[50; 32]);
+    let header =
+        Header { cluster: cluster.to_string(), nonce: draw().unwrap(), expires_ms: now_ms() + 60_000 };
+    let payload = header.payload(body.as_bytes());
+    let record = Record { author: author.id(), signature: Some(author.sign(RECORD_TYPE, &payload)), payload };
+    let digest = record.digest();
+    match part.ingress.take(record).await.unwrap() {
+        Ordered::At { sequence, .. } => (digest, sequence),
+        Ordered::Refused(reject) => panic!("{reject:?}"),
+    }
+}
+
+/// Waits until a node keeps a record, checked.
+async fn kept(node: &Node, digest: Digest) -> Fetched {
+    let part = part(node);
+    let store = ready(part.store.clone()).await;
+    let mut sealed = part.sealed.clone();
+    let found = timeout(HANG, async {
+        loop {
+            sealed.mark_unchanged();
+            if let Some((batch, place)) = store.by_digest(&digest).unwrap() {
+                return fetched(&batch, place).unwrap();
+            }
+            sealed.changed().await.unwrap();
+        }
+    });
+    let Ok(found) = found.await else { panic!("{} never kept {digest}", node.context().name) };
+    found.proof.check(digest).unwrap();
+    let directory = part.directory.borrow().clone();
+    if let Some((set, quorum)) = directory.and_then(|d| d.set_of(found.proof.certificate.attestation.set_version)) {
+        found.proof.certificate.check(&set, quorum).unwrap();
+    }
+    found
+}
+
+async fn stop_all(several: Several, validators: Vec<Signing>, others: Vec<Node>) {
+    end(others).await;
+    for one in validators {
+        if let Some(node) = one.node {
+            node.stop().await.unwrap();
+        }
+    }
+    several.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_signed_by_a_quorum_and_kept_by_every_node() {
+    let (several, validators) = lab(1, 4).await;
+    let followers = several.followers(2).await;
+    let (first, sequence) = submit(&followers[0], "hello").await;
+    assert_eq!(sequence, 1);
+    let (second, sequence) = submit(validators[1].node(), "world").await;
+    assert_eq!(sequence, 2);
+    for digest in [first, second] {
+        for node in validators.iter().map(Signing::node).chain(&followers) {
+            let found = kept(node, digest).await;
+            assert_eq!(found.proof.verdict, Verdict::Signed);
+            assert!(found.proof.certificate.signatures.len() >= 3);
+        }
+    }
+    // The same record again has its place already, whoever takes it in; one that is too long for the rule is refused.
+    let long = "x".repeat(65_536);
+    let (refused, _) = submit(&followers[1], &long).await;
+    let found = kept(&followers[0], refused).await;
+    assert_eq!(found.proof.verdict, Verdict::Signed, "the rule's own bound is the longest body");
+    let leader = several.leader().await;
+    let (signed, pending) = leader.read(|state| (state.meta.records.signed, state.known.pending.len()));
+    assert_eq!((signed, pending), (3, 0));
+    stop_all(several, validators, followers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_validator_of_four_may_be_dead_and_learns_later_what_it_missed() {
+    let (several, mut validators) = lab(1, 4).await;
+    let follower = several.follower(1).await;
+    kept(&follower, submit(&follower, "before").await.0).await;
+    validators[2].node.take().unwrap().kill().await;
+    let mut missed = Vec::new();
+    for number in 0..6 {
+        let digest = submit(&follower, &format!("missed {number}")).await.0;
+        kept(&follower, digest).await;
+        missed.push(digest);
+    }
+    validators[2].start().await;
+    for digest in missed {
+        kept(validators[2].node(), digest).await;
+    }
+    let after = submit(&follower, "after").await.0;
+    kept(validators[2].node(), after).await;
+    stop_all(several, validators, vec![follower]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lead_that_lies_or_withholds_costs_a_timeout_and_nothing_else() {
+    let (several, validators) = lab(1, 4).await;
+    let follower = several.follower(1).await;
+    kept(&follower, submit(&follower, "before").await.0).await;
+    for fault in [0, 1, 2] {
+        let faults = &validators[0].faults;
+        let kinds = [&faults.lies, &faults.withholds, &faults.mute];
+        kinds[fault].store(true, Ordering::Relaxed);
+        // Each has its turn in four batches in a row.
+        for number in 0..4 {
+            kept(&follower, submit(&follower, &format!("{fault} {number}")).await.0).await;
+        }
+        kinds[fault].store(false, Ordering::Relaxed);
+    }
+    let leader = several.leader().await;
+    let (set, refused) = leader.read(|state| (state.validators.set.len(), state.meta.records.refused));
+    assert_eq!((set, refused), (4, 0), "nobody was accused");
+    stop_all(several, validators, vec![follower]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lead_of_the_supers_and_the_set_may_change_while_batches_are_open() {
+    let (mut several, mut validators) = lab(3, 4).await;
+    let followers = several.followers(2).await;
+    kept(&followers[0], submit(&followers[0], "before").await.0).await;
+    let mut all = Vec::new();
+    for number in 0..4 {
+        all.push(submit(&followers[0], &format!("first {number}")).await.0);
+    }
+    let (leads, _) = several.leading().await;
+    several.kill(leads).await;
+    for number in 0..4 {
+        all.push(submit(&followers[1], &format!("second {number}")).await.0);
+    }
+    operate(&several, Operation::RemoveValidator(validators[3].key.id())).await;
+    for number in 0..4 {
+        all.push(submit(&followers[0], &format!("third {number}")).await.0);
+    }
+    several.start(leads).await;
+    for digest in &all {
+        for follower in &followers {
+            kept(follower, *digest).await;
+        }
+    }
+    let mut sequences = BTreeSet::new();
+    for digest in &all {
+        let sequence = kept(&followers[0], *digest).await.proof.sequence();
+        assert!(sequences.insert(sequence), "two records have one number");
+    }
+    let removed = validators.remove(3);
+    removed.node.unwrap().stop().await.unwrap();
+    stop_all(several, validators, followers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_lost_its_table_signs_nothing_of_before() {
+    let (several, mut validators) = lab(1, 4).await;
+    let follower = several.follower(1).await;
+    kept(&follower, submit(&follower, "before").await.0).await;
+    let lost = &mut validators[0];
+    lost.node.take().unwrap().kill().await;
+    lost.disk = Disk::memory();
+    lost.start().await;
+    let store = ready(part(lost.node()).store.clone()).await;
+    attached(lost, 1).await;
+    let mut bound = 0;
+    timeout(HANG, async {
+        while bound == 0 {
+            bound = store.abstain_below().unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let ordered = several.leader().await.read(|state| state.meta.records.batch);
+    assert!(bound >= 1 && bound <= ordered, "{bound} of {ordered}");
+    // It takes part in what is ordered from now on.
+    for number in 0..4 {
+        kept(lost.node(), submit(&follower, &format!("after {number}")).await.0).await;
+    }
+    stop_all(several, validators, vec![follower]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_with_a_bootstrap_address_joins_and_misses_nothing_when_the_bootstrap_dies() {
+    let (several, validators) = lab(1, 1).await;
+    let mut config = Config::in_memory(Role::Bootstrap, "bootstrap-1", &several.folder("bootstrap-1"));
+    config.supers = several.addresses();
+    let key = Some(NodeKey::from_seed(&[90; 32]));
+    let bootstrap = Node::start(config, StartParts { key, ..StartParts::default() }).await.unwrap();
+    let at = bootstrap.grpc_address().unwrap();
+    let to = PeerAddress { key: Some(bootstrap.context().node), host: at.ip().to_string(), port: at.port() };
+    let mut config = Config::in_memory(Role::Follower, "newcomer", &several.folder("newcomer"));
+    config.bootstrap = vec![to.clone()];
+    let key = Some(NodeKey::from_seed(&[91; 32]));
+    let newcomer = timeout(HANG, Node::start(config, StartParts { key, ..StartParts::default() })).await;
+    let newcomer = newcomer.unwrap().unwrap();
+    let mut own = newcomer.context().as_follower().unwrap().own.clone();
+    timeout(HANG, own.wait_for(|view| view.is_attached())).await.unwrap().unwrap();
+    bootstrap.kill().await;
+    kept(&newcomer, submit(&newcomer, "hello").await.0).await;
+    assert!(newcomer.context().as_follower().unwrap().own.borrow().is_attached());
+
+    // Of another cluster's name it gets nothing.
+    let mut config = Config::in_memory(Role::Validator, "stranger", &several.folder("stranger"));
+    config.cluster_id = "elsewhere".into();
+    config.supers = several.addresses();
+    let parts = StartParts { key: Some(NodeKey::from_seed(&[92; 32])), ..StartParts::default() };
+    let start = Box::pin(Node::start(config, parts));
+    assert!(timeout(Duration::from_secs(2), start).await.is_err(), "it waits for its own cluster");
+    stop_all(several, validators, vec![newcomer]).await;
+}
