@@ -80,7 +80,7 @@ impl Demo {
     pub fn run(self) -> Result<(), Failure> {
         let options = self.options()?;
         // What the flaky followers are told is on the screen already.
-        self.logs.start("warn,node::roles::follower=error")?;
+        self.logs.start("warn,node::roles::follower=error,node::records::validator=error")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::new(format!("no runtime: {error}"), "look at this process's limits"))?;
@@ -148,7 +148,7 @@ mod tests {
     fn what_cannot_be_is_refused_in_a_sentence() {
         for (line, said) in [
             ("--supers 9", "1..=8"),
-            ("--validators 4", "no validators"),
+            ("--validators 65", "0..=64"),
             ("--flaky 9", "there are only 8 followers"),
             ("--policy ban=a --policy ban=b", "names the slot ban twice"),
             ("--policy signing=a", "the slots are `reward` and `ban`"),

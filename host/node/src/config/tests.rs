@@ -150,17 +150,17 @@ fn a_missing_role_and_a_role_of_later_releases_are_told() {
         "[node]\nname = \"a\"\n",
         "
 lab/node.toml: `node.role` is missing; it is the one key without a default
- = write, in a section [node]: role = \"super\" or role = \"follower\"
+ = write, in a section [node]: role = \"super\", or \"follower\", \"validator\", \"bootstrap\"
 ",
     );
     check(
-        "[node]\nrole = \"validator\"\n",
+        "[node]\nrole = \"observer\"\n",
         "
-lab/node.toml:2:8: `node.role` is `validator`, a role that this release does not have
+lab/node.toml:2:8: `node.role` is `observer`, a role that this release does not have
    |
- 2 | role = \"validator\"
-   |        ^^^^^^^^^^^
-   = expected \"super\", \"follower\"
+ 2 | role = \"observer\"
+   |        ^^^^^^^^^^
+   = expected \"super\", \"follower\", \"validator\", \"bootstrap\"
 ",
     );
 }
@@ -249,12 +249,29 @@ lab/node.toml:4:8: `listen.grpc` 127.0.0.1:7001 and `listen.rest` 0.0.0.0:7001 a
 }
 
 #[test]
-fn what_needs_a_later_release_is_refused_in_words() {
-    let text = "[cluster]\nbootstrap = [\"10.0.0.1:7001\"]";
-    let error = read(&format!("[node]\nrole = \"super\"\n{text}\n")).unwrap_err();
-    assert!(error.problems.len() == 1 && error.to_string().contains("no bootstrap nodes"), "{error}");
-    let error = read("[node]\nrole = \"follower\"\n[cluster]\nsupers = []\n").unwrap_err();
-    assert!(error.to_string().contains("a follower must know a super"), "{error}");
+fn a_node_that_joins_knows_a_super_or_a_bootstrap_node() {
+    let bootstrap = "[cluster]\nbootstrap = [\"10.0.0.1:7001\"]";
+    let supers = "[cluster]\nsupers = []";
+    for role in ["follower", "validator"] {
+        let config = read(&format!("[node]\nrole = \"{role}\"\n{bootstrap}\n")).unwrap();
+        assert_eq!((config.supers.len(), config.bootstrap.len()), (0, 1), "{role}");
+        let error = read(&format!("[node]\nrole = \"{role}\"\n{supers}\n")).unwrap_err();
+        assert!(error.to_string().contains(&format!("a {role} must know a super")), "{error}");
+    }
+    let config = read(&format!("[node]\nrole = \"super\"\n{bootstrap}\n")).unwrap();
+    assert!(config.notes[0].contains("`cluster.bootstrap` is not read by a super"), "{:?}", config.notes);
+    let error = read(&format!("[node]\nrole = \"bootstrap\"\n{supers}\n")).unwrap_err();
+    assert!(error.to_string().contains("a bootstrap must know a super"), "{error}");
+}
+
+#[test]
+fn a_validator_keeps_all_where_its_file_says_nothing_and_a_follower_does_not() {
+    let records = |role: &str, more: &str| read(&format!("[node]\nrole = \"{role}\"\n{more}")).unwrap().records;
+    assert_eq!(records("validator", "").keep_bytes, 0);
+    assert_eq!(records("follower", "").keep_bytes, 1 << 30);
+    let said = records("validator", "[records]\nkeep_bytes = 5\nkeep = \"none\"\nraw = \"open\"\nkeep_days = 2\n");
+    let expected = super::RecordsConfig { keep: false, keep_bytes: 5, keep_days: 2, raw_open: true, streams: 64 };
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -338,14 +355,17 @@ fn every_key_of_the_node_alone_is_named_when_it_differs() {
             "node.storage" => "\"memory\"",
             "listen.grpc" | "listen.rest" => "\"127.0.0.1:9\"",
             "cluster.supers" => "[\"127.0.0.1:7001\"]",
-            // This release takes no other value.
-            "cluster.bootstrap" => continue,
+            "cluster.bootstrap" => "[\"127.0.0.1:7001\"]",
+            "records.keep" => "\"none\"",
+            "records.raw" => "\"open\"",
+            "records.keep_bytes" | "records.keep_days" | "records.streams" => "7",
             "follower.connect_port" => "9",
             "rest.public_addresses" => "true",
             "cluster.heartbeat_ms" => "100",
             "history.max_bytes" => "2000000000",
             _ => "\"other\"",
         };
+        // A key is read by every role, whichever uses it.
         let role = if key == "node.role" { "" } else { "node.role = \"super\"\n" };
         let after = read(&format!("{role}[{section}]\n{name} = {value}\n"));
         let after = after.or_else(|_| read(&format!("[node]\nrole = \"super\"\n{name} = {value}\n")));

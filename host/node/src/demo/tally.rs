@@ -3,6 +3,7 @@
 use kernel::command::Operator;
 use kernel::id::NodeId;
 use kernel::outcome::{Author, Move, Notice, RoundRecord};
+use kernel::records::order::Batch;
 use kernel::standing::Standing;
 use kernel::state::State;
 
@@ -19,6 +20,7 @@ pub struct Tally {
     penalties: u64,
     penalty_points: i64,
     claims: u64,
+    records: u64,
 }
 
 impl Tally {
@@ -74,9 +76,23 @@ impl Tally {
                 state.validators.set.len(),
                 state.quorum()
             )],
-            // The standing says why; of records there are too many to tell each one.
-            Notice::Closed(_) | Notice::Ordered(_) | Notice::Sealed(_) => Vec::new(),
+            Notice::Sealed(batch) => self.sealed(batch, state),
+            // The standing says why; a record is news when it is sealed.
+            Notice::Closed(_) | Notice::Ordered(_) => Vec::new(),
         }
+    }
+
+    fn sealed(&mut self, batch: &Batch, state: &State) -> Vec<String> {
+        let Some(sealed) = &batch.sealed else { return Vec::new() };
+        let refused = sealed.codes.iter().filter(|code| **code != 0).count() as u64;
+        self.records += u64::from(batch.count);
+        let sequences = match batch.count {
+            1 => format!("{}", batch.first_sequence),
+            count => format!("{} to {}", batch.first_sequence, batch.first_sequence + u64::from(count) - 1),
+        };
+        let refused = if refused > 0 { format!(", {refused} of them refused") } else { String::new() };
+        let (signers, set) = (sealed.signatures.len(), state.validators.set.len());
+        vec![format!("record      {sequences} sealed by {signers} of {set} validators{refused}")]
     }
 
     fn round(&mut self, record: &RoundRecord) -> Vec<String> {
@@ -133,7 +149,7 @@ impl Tally {
     /// The last lines.
     pub fn summary(&self) -> String {
         format!(
-            "summary     rounds settled {}, suspect {}; points issued {}; bans {}; readmissions {}; over-claims penalised {} ({} points); claims paid {}",
+            "summary     rounds settled {}, suspect {}; points issued {}; bans {}; readmissions {}; over-claims penalised {} ({} points); claims paid {}; records sealed {}",
             self.rounds,
             self.suspect,
             self.points,
@@ -141,7 +157,8 @@ impl Tally {
             self.readmissions,
             self.penalties,
             self.penalty_points,
-            self.claims
+            self.claims,
+            self.records
         )
     }
 }

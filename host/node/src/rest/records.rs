@@ -44,6 +44,7 @@ const PAGE_BYTES: usize = 8 << 20;
 #[into_params(parameter_in = Query)]
 pub struct SubmitQuery {
     /// `sealed`: answer when a quorum has signed it, at most 30 s later, with its certificate.
+    #[param(inline)]
     pub wait: Option<Wait>,
 }
 

@@ -59,6 +59,16 @@ async fn the_description_is_served_and_names_every_route_of_the_contract() {
         "POST /v1/cluster/members/{node}/promote",
         "GET /v1/events",
         "GET /v1/policies",
+        "POST /v1/transfers",
+        "GET /v1/validators",
+        "POST /v1/validators",
+        "DELETE /v1/validators/{node}",
+        "POST /v1/evidence",
+        "GET /v1/directory",
+        "POST /v1/records",
+        "GET /v1/records",
+        "GET /v1/records/{digest}",
+        "POST /v1/records/retry",
         "GET /livez",
         "GET /readyz",
         "GET /metrics",
@@ -74,7 +84,7 @@ async fn every_described_operation_exists_and_every_change_wants_an_operator_or_
     let rig = Rig::new().await;
     for (method, path, operation) in operations(&described()) {
         let real = path.replace("{node}", &key(1).id().to_string()).replace("{key}", "treasury");
-        let real = real.replace("{slot}", "ban").replace("{round}", "1");
+        let real = real.replace("{slot}", "ban").replace("{round}", "1").replace("{digest}", &"0".repeat(64));
         if path == "/v1/events" {
             continue;
         }
@@ -84,7 +94,8 @@ async fn every_described_operation_exists_and_every_change_wants_an_operator_or_
         assert!(code != "unknown_route" && code != "wrong_method", "{method} {path}: {}", answer.text);
         let is_admin = operation["security"].is_array();
         assert_eq!(is_admin, code == "no_token", "{method} {path} without a token: {}", answer.text);
-        assert!(method == "GET" || is_admin || path == "/v1/claims", "{method} {path} changes something for everybody");
+        let is_signed = ["/v1/claims", "/v1/transfers", "/v1/evidence", "/v1/records"].contains(&path.as_str());
+        assert!(method == "GET" || is_admin || is_signed, "{method} {path} changes something for everybody");
         assert!(
             operation["responses"]["default"]["content"]["application/problem+json"].is_object(),
             "{method} {path}"
