@@ -17,7 +17,8 @@ use crate::rows::about::{self, HistoryBytes};
 use crate::rows::mark::{self, Mark};
 use crate::rows::pack::Packer;
 use crate::rows::{
-    change, component, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload, wallet,
+    batch, change, component, contents, entry, hot, line, memory, meta, moved, policy, profile, round, slot, upload,
+    validators, wallet,
 };
 use crate::tables::MARK;
 
@@ -34,6 +35,9 @@ enum Row {
     Component(Digest),
     Upload(Digest),
     Memory(Slot, bool, u32),
+    Validators,
+    Batch(u64),
+    Contents(u64),
 }
 
 impl Store {
@@ -166,6 +170,9 @@ fn row(write: &Write) -> Option<Row> {
         Write::Component(digest, _) => Some(Row::Component(*digest)),
         Write::Upload(digest, _) => Some(Row::Upload(*digest)),
         Write::Memory { slot, saved, block, bytes: _ } => Some(Row::Memory(*slot, *saved, *block)),
+        Write::Validators(_) => Some(Row::Validators),
+        Write::Batch(number, _) => Some(Row::Batch(*number)),
+        Write::Contents(number, _) => Some(Row::Contents(*number)),
         Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => None,
     }
 }
@@ -184,6 +191,9 @@ fn store(transaction: &WriteTransaction, write: &Write) -> Result<(), StoreError
         Write::Memory { slot, saved, block, bytes } => {
             memory::write(transaction, *slot, *saved, *block, bytes.as_deref())
         }
+        Write::Validators(row) => validators::write(transaction, row),
+        Write::Batch(number, row) => batch::write(transaction, *number, row.as_deref()),
+        Write::Contents(number, row) => contents::write(transaction, *number, row.as_deref()),
         Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => Ok(()),
     }
 }
@@ -214,7 +224,10 @@ fn keep(
         | Write::Policy(..)
         | Write::Component(..)
         | Write::Upload(..)
-        | Write::Memory { .. } => {}
+        | Write::Memory { .. }
+        | Write::Validators(_)
+        | Write::Batch(..)
+        | Write::Contents(..) => {}
     }
     Ok(0)
 }

@@ -126,7 +126,10 @@ impl Store {
     /// nothing is written.
     fn complete(&self, about: &About) -> Result<(), StoreError> {
         let reader = self.database.begin_read().map_err(disk)?;
-        let whole = reader.list_tables().map_err(disk)?.any(|table| table.name() == tables::KEYFRAMES.name());
+        // Tables that came together have one name here.
+        let newer = [tables::KEYFRAMES.name(), tables::CONTENTS.name()];
+        let whole =
+            reader.list_tables().map_err(disk)?.filter(|table| newer.contains(&table.name())).count() == newer.len();
         if whole && !about.is_old() {
             return Ok(());
         }

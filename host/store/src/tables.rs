@@ -39,6 +39,12 @@ pub(crate) const UPLOADS: Named = TableDefinition::new("09 uploads");
 pub(crate) const MEMORY: Numbered = TableDefinition::new("10 memory");
 /// 0 → how far the log is applied, and the members as of then.
 pub(crate) const MARK: Numbered = TableDefinition::new("11 mark");
+/// 0 → `Validators`.
+pub(crate) const VALIDATORS: Numbered = TableDefinition::new("12 validators");
+/// Number → `Batch`.
+pub(crate) const BATCHES: Numbered = TableDefinition::new("13 batches");
+/// Number → `Contents` of a batch that is not sealed.
+pub(crate) const CONTENTS: Numbered = TableDefinition::new("14 contents");
 
 // History. Read page by page.
 
@@ -71,6 +77,9 @@ pub(crate) const LOG_META: Numbered = TableDefinition::new("41 log meta");
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
     for table in [ABOUT, META, HOT, SLOTS, MEMORY, MARK, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {
+        transaction.open_table(table).map_err(disk)?;
+    }
+    for table in [VALIDATORS, BATCHES, CONTENTS] {
         transaction.open_table(table).map_err(disk)?;
     }
     for table in [PROFILES, WALLETS, POLICIES, COMPONENTS, UPLOADS, MOVES, MOVES_OF, LINES, LINES_OF, CHANGES] {

@@ -16,7 +16,8 @@ use crate::history::{put_numbered, room};
 use crate::rows::pack::{self, Packer};
 use crate::rows::{decode, each_named, each_numbered, encode, key32, load_all};
 use crate::tables::{
-    COMPONENTS, HOT, KEYFRAMES, MEMORY, META, Named, Numbered, POLICIES, PROFILES, SLOTS, UPLOADS, WALLETS, create_all,
+    BATCHES, COMPONENTS, CONTENTS, HOT, KEYFRAMES, MEMORY, META, Named, Numbered, POLICIES, PROFILES, SLOTS, UPLOADS,
+    VALIDATORS, WALLETS, create_all,
 };
 
 const TABLE: &str = "keyframes";
@@ -26,7 +27,7 @@ const BYTES_MAX: usize = 128 << 20;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// Tables by number; the place in this list is stored.
-const NUMBERED: [Numbered; 4] = [META, HOT, SLOTS, MEMORY];
+const NUMBERED: [Numbered; 7] = [META, HOT, SLOTS, MEMORY, VALIDATORS, BATCHES, CONTENTS];
 /// Tables by bytes; the place in this list is stored. Of components only the keys.
 const NAMED: [Named; 5] = [PROFILES, WALLETS, POLICIES, UPLOADS, COMPONENTS];
 /// Place of the components.

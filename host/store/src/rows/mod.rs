@@ -4,7 +4,9 @@
 
 pub(crate) mod about;
 
+pub(crate) mod batch;
 pub(crate) mod component;
+pub(crate) mod contents;
 pub(crate) mod hot;
 pub(crate) mod memory;
 pub(crate) mod meta;
@@ -12,6 +14,7 @@ pub(crate) mod policy;
 pub(crate) mod profile;
 pub(crate) mod slot;
 pub(crate) mod upload;
+pub(crate) mod validators;
 pub(crate) mod wallet;
 
 pub(crate) mod change;
@@ -41,7 +44,10 @@ pub(crate) fn load_all(reader: &ReadTransaction, take: &mut dyn FnMut(Write)) ->
     policy::load(reader, take)?;
     component::load(reader, take)?;
     upload::load(reader, take)?;
-    memory::load(reader, take)
+    memory::load(reader, take)?;
+    validators::load(reader, take)?;
+    batch::load(reader, take)?;
+    contents::load(reader, take)
 }
 
 /// CBOR of a value.

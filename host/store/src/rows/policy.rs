@@ -55,11 +55,13 @@ mod tests {
             staged: RoundId(draw.number()),
             unused_since: RoundId(draw.number()),
             unready: draw.some(|draw| (Seat(draw.below(8) as u8), draw.text())),
+            able: draw.some(Draw::node),
+            unable: draw.some(|draw| (draw.node(), draw.text())),
         }
     }
 
     #[test]
     fn a_policy_comes_back() {
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "d0377428402628ef");
+        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "a097d061ec136eb4");
     }
 }

@@ -138,7 +138,7 @@ mod tests {
             MemberNumber(number)
         });
         let slot = |draw: &mut Draw| SlotRecord {
-            slot: draw.one_of(&Slot::ALL),
+            slot: draw.one_of(&[Slot::Reward, Slot::Ban]),
             policy: draw.maybe(Draw::digest),
             input: draw.maybe(Draw::digest),
             fault: draw.maybe(|draw| Fault::new(FaultKind::Trap, &draw.text())),

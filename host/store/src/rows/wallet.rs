@@ -30,18 +30,37 @@ pub(crate) fn write(transaction: &WriteTransaction, key: &NodeId, row: Option<&W
 
 #[cfg(test)]
 mod tests {
+    use kernel::ledger::LastTransfer;
+    use kernel::outcome::Transferred;
     use kernel::units::Points;
 
     use super::*;
     use crate::rows::check;
     use crate::tests::draw::Draw;
 
+    fn without_transfer(draw: &mut Draw) -> Wallet {
+        Wallet { balance: Points(draw.number() as i64), empty_since_ms: draw.maybe(Draw::number), transfer: None }
+    }
+
     #[test]
     fn a_wallet_comes_back() {
-        let any = |draw: &mut Draw| Wallet {
-            balance: Points(draw.number() as i64),
-            empty_since_ms: draw.maybe(Draw::number),
+        let check = |make: fn(&mut Draw) -> Wallet, fixture| {
+            check::row(make, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), fixture);
         };
-        check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "1f2f3f6a543400d1");
+        check(without_transfer, "1f2f3f6a543400d1");
+        let with_transfer = |draw: &mut Draw| Wallet {
+            transfer: draw.maybe(|draw| LastTransfer {
+                sequence: draw.number(),
+                digest: draw.digest(),
+                answer: Transferred {
+                    amount: Points(draw.number() as i64),
+                    credited: Points(draw.number() as i64),
+                    wallet: Points(draw.number() as i64),
+                },
+                expires_ms: draw.number(),
+            }),
+            ..without_transfer(draw)
+        };
+        check(with_transfer, "adb1c52785cea7fc");
     }
 }

@@ -1,6 +1,8 @@
 //! Random values that a seed determines.
 
-use kernel::id::{Digest, NodeId};
+use kernel::id::{Digest, NodeId, Signature};
+use kernel::records::order::{Arrived, Contents};
+use kernel::records::record::{Forward, Record};
 
 /// Random numbers (SplitMix64), and what is made of them.
 #[derive(Clone, Debug)]
@@ -58,5 +60,30 @@ impl Draw {
 
     pub(crate) fn digest(&mut self) -> Digest {
         Digest::of(&self.next().to_be_bytes())
+    }
+
+    pub(crate) fn signature(&mut self) -> Signature {
+        Signature([self.below(256) as u8; 64])
+    }
+
+    /// A record that no other is the same as.
+    pub(crate) fn record(&mut self) -> Record {
+        let payload = format!("{{\"nonce\":{}}}\n{}", self.next(), self.text()).into_bytes();
+        Record { author: self.node(), payload, signature: self.maybe(Self::signature) }
+    }
+
+    /// What a batch consists of.
+    pub(crate) fn contents(&mut self) -> Contents {
+        let arrived = |draw: &mut Self| Arrived {
+            record: draw.record(),
+            forward: draw.below(3) as u16,
+            expires_ms: draw.number(),
+        };
+        let forward = |draw: &mut Self| Forward {
+            ingress: draw.node(),
+            payload: draw.text().into_bytes(),
+            signature: draw.signature(),
+        };
+        Contents { records: self.some(arrived), forwards: self.some(forward) }
     }
 }

@@ -1,12 +1,19 @@
 //! A player: it draws commands, sends them through the kernel, and keeps what each of them wrote.
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use kernel::command::{
     Amount, Answer, BanColumns, Chunk, Claim, Command, Compensation, Decided, Entry, Found, Ip, Join, Lead, Leave,
-    Operate, Operation, Operator, Ready, RewardColumns, SettingChange, Settle, Stage, Super,
+    Operate, Operation, Operator, Ready, RewardColumns, SettingChange, Settle, Stage, Super, Transfer,
 };
 use kernel::decide::{Description, Slot, Tariff};
+use kernel::envelope::{ATTESTATION_TYPE, pae};
 use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Signature, Term};
 use kernel::outcome::Write;
+use kernel::records::certificate::Attestation;
+use kernel::records::order::{Arrived, Order};
+use kernel::records::record::Forward;
+use kernel::records::seal::Seal;
+use kernel::records::validators::{Able, Attested, Came, Evidence, Validator};
 use kernel::round::{Bits, Marks, OpenRound, Partial, Report, SeatReport, SignedPartial};
 use kernel::settings::Settings;
 use kernel::state::State;
@@ -57,13 +64,19 @@ impl Player {
         Step { entry: Entry { index, command }, writes: outcome.writes, accepted: outcome.reply.is_ok() }
     }
 
-    /// Any command; one in three settles a round.
+    /// Any command; one in four settles a round, and one in four is of records.
     pub(crate) fn step(&mut self) -> Step {
-        let command = if self.state.is_founded() { self.command() } else { self.found() };
+        let command = if !self.state.is_founded() {
+            self.found()
+        } else if self.draw.below(4) == 0 {
+            self.of_records()
+        } else {
+            self.command()
+        };
         self.apply(command)
     }
 
-    /// Draws a command.
+    /// Draws a command that has nothing to do with records.
     pub(crate) fn command(&mut self) -> Command {
         match self.draw.below(30) {
             0..10 => Command::Settle(Box::new(self.settlement())),
@@ -85,6 +98,142 @@ impl Player {
     pub(crate) fn settle(&mut self) -> Step {
         let settle = self.settlement();
         self.apply(Command::Settle(Box::new(settle)))
+    }
+
+    /// Draws a command of records; where there is no signing policy, what leads to one.
+    fn of_records(&mut self) -> Command {
+        if self.state.slot(Slot::Signing).row.active.is_none() {
+            return self.towards_signing();
+        }
+        match self.draw.below(16) {
+            0 => {
+                let validator = id(1 + self.draw.below(3));
+                self.operation(Operation::RemoveValidator(validator))
+            }
+            1 | 2 => {
+                let validator = self.validator();
+                self.operation(Operation::AddValidator(validator))
+            }
+            3 => Command::Came(Came { validator: id(1 + self.draw.below(3)) }),
+            4 => match self.pending() {
+                Some(batch) => self.operation(Operation::RetryBatch(batch)),
+                None => self.order(),
+            },
+            5..9 => self.seal(),
+            9 => self.transfer(),
+            10 => self.evidence(),
+            _ => self.order(),
+        }
+    }
+
+    fn towards_signing(&mut self) -> Command {
+        let Some(component) = self.state.components.keys().next().copied() else { return self.chunk() };
+        let staged = self.state.policies.iter().find(|(_, row)| row.slot == Slot::Signing);
+        let Some((policy, row)) = staged.map(|(policy, row)| (*policy, row.clone())) else {
+            let description = Description {
+                name: "sign".into(),
+                version: "1".into(),
+                memory_bytes: 0,
+                memory_schema: String::new(),
+                reasons: vec!["too long".into(), "spam".into()],
+                extra: Vec::new(),
+            };
+            return Command::Stage(Stage {
+                slot: Slot::Signing,
+                component,
+                config: "{}".into(),
+                description,
+                by: Operator::Console,
+                now_ms: self.now_ms,
+            });
+        };
+        if row.ready.is_empty() {
+            return Command::Ready(Ready { seat: Seat(0), policy });
+        }
+        let unable = self.state.validators.keys().into_iter().find(|validator| !row.able.contains(validator));
+        match unable {
+            Some(validator) => Command::Able(Able { validator, policy, why_not: None }),
+            None => self.operation(Operation::Activate { slot: Slot::Signing, policy, round: None }),
+        }
+    }
+
+    fn operation(&mut self, what: Operation) -> Command {
+        Command::Operate(Operate { by: Operator::Token, reason: "because".into(), now_ms: self.now_ms, what })
+    }
+
+    fn validator(&mut self) -> Validator {
+        let address = format!("10.0.0.1:{}", 7_000 + self.draw.below(2));
+        Validator { node: id(1 + self.draw.below(3)), name: String::new(), address, came: false }
+    }
+
+    fn pending(&mut self) -> Option<u64> {
+        let pending: Vec<u64> = self.state.known.pending.iter().copied().collect();
+        let any = self.draw.below(pending.len().max(1) as u64) as usize;
+        pending.get(any).copied()
+    }
+
+    fn order(&mut self) -> Command {
+        let expires_ms = self.now_ms + 5_000;
+        let count = 1 + self.draw.below(3);
+        let records = (0..count).map(|_| Arrived { record: self.draw.record(), forward: 0, expires_ms }).collect();
+        let forward = Forward { ingress: self.node(), payload: vec![1, 2, 3], signature: self.draw.signature() };
+        Command::Order(Box::new(Order { now_ms: self.now_ms, forwards: vec![forward], records }))
+    }
+
+    /// A seal by the whole set, of a batch that waits for one.
+    fn seal(&mut self) -> Command {
+        let Some(number) = self.pending() else { return self.order() };
+        let batch = self.state.batches[&number].clone();
+        let codes: Vec<u16> = batch.records.iter().map(|_| self.draw.below(3) as u16).collect();
+        let Some(attestation) = self.state.attestation(&batch, &codes) else { return self.order() };
+        let payload = attestation.payload();
+        let set = self.state.validators.keys();
+        let signatures = (1..4).map(|number| (id(number), sign(number, ATTESTATION_TYPE, &payload)));
+        Command::Seal(Box::new(Seal {
+            batch: number,
+            attempt: batch.attempt,
+            set_version: self.state.validators.version,
+            codes,
+            signatures: signatures.filter(|(node, _)| set.contains(node)).collect(),
+        }))
+    }
+
+    fn transfer(&mut self) -> Command {
+        self.sequence += 1;
+        let (from, to) = (self.node(), self.node());
+        let digest = Digest::of(&self.sequence.to_be_bytes());
+        let expires_ms = self.now_ms + 60_000;
+        let amount = 1 + self.draw.below(9);
+        Command::Transfer(Transfer {
+            from,
+            sequence: self.sequence,
+            expires_ms,
+            to,
+            amount,
+            digest,
+            now_ms: self.now_ms,
+        })
+    }
+
+    /// That a validator signed two roots.
+    fn evidence(&mut self) -> Command {
+        let number = 1 + self.draw.below(3);
+        let attested = |player: &mut Self| {
+            let attestation = Attestation {
+                cluster: player.state.meta.cluster.clone(),
+                batch: 1,
+                attempt: 0,
+                set_version: 1,
+                policy: Digest([0; 32]),
+                first_sequence: 1,
+                count: 1,
+                root: player.draw.digest(),
+            };
+            let payload = attestation.payload();
+            Attested { signature: sign(number, ATTESTATION_TYPE, &payload), payload }
+        };
+        let (one, other) = (attested(self), attested(self));
+        Command::Evidence(Box::new(Evidence { validator: id(number), one, other, now_ms: self.now_ms }))
     }
 
     fn node(&mut self) -> NodeId {
@@ -300,6 +449,19 @@ fn decided<T>(policy: Option<Digest>, columns: T) -> Decided<T> {
         Some(_) => Decided { policy, input: policy, answer: Answer::Columns(columns), fuel: 12_345 },
         None => Decided { policy, input: None, answer: Answer::NotCalled, fuel: 0 },
     }
+}
+
+/// The key of a validator, and its signature: the kernel verifies it.
+fn key(number: u64) -> SigningKey {
+    SigningKey::from_bytes(&[number as u8; 32])
+}
+
+fn id(number: u64) -> NodeId {
+    NodeId(key(number).verifying_key().to_bytes())
+}
+
+fn sign(number: u64, payload_type: &str, payload: &[u8]) -> Signature {
+    Signature(key(number).sign(&pae(payload_type, payload)).to_bytes())
 }
 
 /// The key of a member. No rule of the state looks at the point of the curve.

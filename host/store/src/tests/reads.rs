@@ -44,7 +44,10 @@ fn played() -> (Store, Model, Player) {
                     | Write::Policy(..)
                     | Write::Component(..)
                     | Write::Upload(..)
-                    | Write::Memory { .. } => {}
+                    | Write::Memory { .. }
+                    | Write::Validators(_)
+                    | Write::Batch(..)
+                    | Write::Contents(..) => {}
                 }
             }
         }

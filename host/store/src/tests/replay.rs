@@ -86,17 +86,23 @@ fn too_many_rounds_back_are_not_settled_again() {
 }
 
 #[test]
-fn a_file_that_was_made_without_the_table_gets_it() {
-    let disk = Disk::memory();
-    let (player, steps) = Player::with_members(3, 2);
-    {
+fn a_file_that_was_made_without_a_table_gets_it() {
+    use crate::tables::{BATCHES, CONTENTS, KEYFRAMES, VALIDATORS};
+    for missing in [&[KEYFRAMES][..], &[VALIDATORS, BATCHES, CONTENTS], &[KEYFRAMES, VALIDATORS, BATCHES, CONTENTS]] {
+        let disk = Disk::memory();
+        let (player, steps) = Player::with_members(3, 2);
+        {
+            let store = Store::open(&disk, PLENTY).unwrap();
+            commit(&store, &steps).unwrap();
+            let transaction = crate::commit::begin(&store.database).unwrap();
+            for table in missing {
+                assert!(transaction.delete_table(*table).unwrap());
+            }
+            transaction.commit().unwrap();
+        }
         let store = Store::open(&disk, PLENTY).unwrap();
-        commit(&store, &steps).unwrap();
-        let transaction = crate::commit::begin(&store.database).unwrap();
-        assert!(transaction.delete_table(crate::tables::KEYFRAMES).unwrap());
-        transaction.commit().unwrap();
+        same(&store, player.state.meta.applied, &player.state);
+        assert!(store.keep_keyframe().unwrap().is_some());
+        assert_eq!(store.load().unwrap(), player.state);
     }
-    let store = Store::open(&disk, PLENTY).unwrap();
-    same(&store, player.state.meta.applied, &player.state);
-    assert!(store.keep_keyframe().unwrap().is_some());
 }

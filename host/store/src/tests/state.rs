@@ -36,15 +36,17 @@ fn a_new_disk_holds_an_empty_state() {
 #[test]
 fn every_kind_of_row_is_played() {
     let mut player = Player::new(4);
-    let steps: Vec<_> = (0..600).map(|_| player.step()).collect();
+    let steps: Vec<_> = (0..800).map(|_| player.step()).collect();
     let mut kinds = std::collections::BTreeSet::new();
     for write in steps.iter().flat_map(|step| &step.writes) {
         let text = format!("{write:?}");
         kinds.insert(text.split(['(', ' ']).next().unwrap().to_owned());
     }
     let all = [
+        "Batch",
         "Change",
         "Component",
+        "Contents",
         "Hot",
         "Line",
         "Memory",
@@ -55,6 +57,7 @@ fn every_kind_of_row_is_played() {
         "Round",
         "Slot",
         "Upload",
+        "Validators",
         "Wallet",
     ];
     assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
