@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kernel::id::LogIndex;
+use kernel::id::{Genesis, LogIndex};
 
 /// Why the store did not do what was asked. Each variant is a different thing to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,14 @@ pub enum StoreError {
         newest: u16,
         /// The release that wrote it.
         release: String,
+    },
+    /// The file is of another cluster, or of another life of this one. Move it away, or name another `data_dir`.
+    #[error("the records are of the cluster with genesis {found}, this node is of {expected}: move the file away")]
+    OtherCluster {
+        /// Whose records they are.
+        found: Genesis,
+        /// The node's.
+        expected: Genesis,
     },
     /// The disk failed. Nothing acknowledged is lost, but the store stays shut until it is opened again.
     #[error("the disk refused an operation: nothing acknowledged is lost, the store must be opened again")]

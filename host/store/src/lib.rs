@@ -8,6 +8,8 @@
 //! [`Store::commit_marked`] stores what came of a log, with how far it is applied; [`Store::snapshot`] and
 //! [`Store::install`] carry a whole store to another replica.
 //!
+//! [`Records`] is the file in which validators and followers keep users' records.
+//!
 //! Invariants: after a crash the file opens at exactly a committed prefix, and nothing that was acknowledged is lost. A
 //! log index is never stored twice. Every read is bounded by its page.
 //!
@@ -34,6 +36,7 @@ mod log;
 #[cfg(any(test, feature = "lossy"))]
 pub mod lossy;
 mod read;
+mod records;
 mod replay;
 mod rows;
 mod snapshot;
@@ -53,6 +56,7 @@ pub use disk::Disk;
 pub use error::StoreError;
 pub use log::{Identity, LogChange, LogFile, LogHead};
 pub use read::{LineKey, MoveKey, Page};
+pub use records::{Figures, Hold, Holding, KEEP_ROWS, Kept, Records, Sequenced};
 pub use replay::{KEYFRAME_ROUNDS, keyframe_is_due};
 pub use rows::logged::{Logged, Payload};
 pub use rows::mark::{Mark, Membership, Place, Replica, Vote};

@@ -74,6 +74,27 @@ pub(crate) const LOG: Numbered = TableDefinition::new("40 log");
 /// 0 → vote; 1 → committed; 2 → purged; 3 → whose log it is.
 pub(crate) const LOG_META: Numbered = TableDefinition::new("41 log meta");
 
+// The file of users' records, which has `ABOUT` too.
+
+/// 0 → genesis of the cluster; 1 → what is held, in numbers; 2 → the batch below which nothing is signed.
+pub(crate) const RECORDS_META: Numbered = TableDefinition::new("50 records meta");
+/// Batch, attempt → root that was signed, and checksum.
+pub(crate) const SIGNED: Named = TableDefinition::new("51 signed");
+/// Batch → `Contents` of one that is not sealed.
+pub(crate) const BODIES: Numbered = TableDefinition::new("52 bodies");
+/// Log index of the seal → `SealedBatch`.
+pub(crate) const SEALED: Numbered = TableDefinition::new("53 sealed");
+/// Log index of the seal → what is needed of it without its records.
+pub(crate) const SEALED_HEADS: Numbered = TableDefinition::new("54 sealed heads");
+/// Batch → log index of its seal.
+pub(crate) const SEALED_OF: Numbered = TableDefinition::new("55 sealed of");
+/// First sequence number of a sealed batch → log index of its seal, and how many records it has.
+pub(crate) const SEQUENCES: Numbered = TableDefinition::new("56 sequences");
+/// Digest of a record → log index of its batch's seal, and its place in the batch.
+pub(crate) const DIGESTS: Named = TableDefinition::new("57 digests");
+/// Batch that is sealed and has rows in `SIGNED` → nothing.
+pub(crate) const SPENT: Numbered = TableDefinition::new("58 spent");
+
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
     for table in [ABOUT, META, HOT, SLOTS, MEMORY, MARK, ENTRIES, ROUNDS, COLUMNS, KEYFRAMES] {

@@ -17,6 +17,8 @@ const NEWEST: u16 = 2;
 const OLDEST: u16 = 1;
 /// The newest format of a log.
 const LOG_NEWEST: u16 = 1;
+/// The newest format of a file of records.
+const RECORDS_NEWEST: u16 = 1;
 
 /// Its format.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -51,15 +53,19 @@ impl About {
         Self { format: LOG_NEWEST, ..Self::new() }
     }
 
+    /// Of a new file of records.
+    pub(crate) fn new_records() -> Self {
+        Self { format: RECORDS_NEWEST, ..Self::new() }
+    }
+
     /// Whether this release may read the log.
     pub(crate) fn check_log(&self) -> Result<(), StoreError> {
-        match self.format {
-            LOG_NEWEST => Ok(()),
-            found if found > LOG_NEWEST => {
-                Err(StoreError::TooNew { found, newest: LOG_NEWEST, release: self.release.clone() })
-            }
-            found => Err(StoreError::damaged(TABLE, FORMAT_KEY, format!("there never was a format {found}"))),
-        }
+        self.check_between(LOG_NEWEST, LOG_NEWEST)
+    }
+
+    /// Whether this release may read the file of records.
+    pub(crate) fn check_records(&self) -> Result<(), StoreError> {
+        self.check_between(RECORDS_NEWEST, RECORDS_NEWEST)
     }
 
     /// Whether the file is to be brought to the newest format.
@@ -69,10 +75,14 @@ impl About {
 
     /// Whether this release may read the file.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        if self.format > NEWEST {
-            return Err(StoreError::TooNew { found: self.format, newest: NEWEST, release: self.release.clone() });
+        self.check_between(OLDEST, NEWEST)
+    }
+
+    fn check_between(&self, oldest: u16, newest: u16) -> Result<(), StoreError> {
+        if self.format > newest {
+            return Err(StoreError::TooNew { found: self.format, newest, release: self.release.clone() });
         }
-        if self.format < OLDEST {
+        if self.format < oldest {
             return Err(StoreError::damaged(TABLE, FORMAT_KEY, format!("there never was a format {}", self.format)));
         }
         Ok(())

@@ -8,6 +8,7 @@ mod install;
 mod open;
 pub(crate) mod player;
 mod reads;
+pub(crate) mod records;
 mod replay;
 mod state;
 
