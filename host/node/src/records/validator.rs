@@ -153,8 +153,8 @@ pub struct Streams {
     pub lacks: Arc<Notify>,
     /// How it stands.
     pub view: watch::Sender<ValidatorView>,
-    /// The table of signatures was made at this start.
-    pub fresh: bool,
+    /// One welcome at a time: the first one says what a table that is new means.
+    pub welcome: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Streams {
@@ -231,10 +231,13 @@ impl Streams {
             .max_encoding_message_size(records::MESSAGE_BYTES);
         let (out, outbound) = mpsc::channel(OUT_ROOM);
         let say = |what: FromValidator| out.try_send(records::from_validator_pb(&what)).is_ok();
+        let turn = self.welcome.lock().await;
+        let mut turn = Some(turn);
+        let fresh = self.store.is_fresh().map_err(|error| error.to_string())?;
         let held_to = self.store.complete_to().map_err(|error| error.to_string())?;
         say(FromValidator::Hello(ValidatorHello {
             cluster: self.cluster.to_string(),
-            fresh: self.fresh,
+            fresh,
             held_to,
             name: self.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -262,6 +265,7 @@ impl Streams {
                     }
                     self.welcomed(came, last_batch).await?;
                     welcome = true;
+                    turn = None;
                     tracing::info!(%address, "attached to a super");
                     self.view.send_modify(|view| {
                         view.supers.push(address.to_owned());
@@ -318,22 +322,17 @@ impl Streams {
 
     /// A validator that was there before and has no table now may have signed what it does not know of.
     async fn welcomed(&self, came: bool, last_batch: u64) -> Result<(), String> {
-        if !self.fresh || !came {
-            return Ok(());
-        }
         let store = Arc::clone(&self.store);
         let abstains = tokio::task::spawn_blocking(move || -> Result<u64, store::StoreError> {
-            let known = store.abstain_below()?;
-            if known == 0 && last_batch > 0 {
-                store.set_abstain_below(last_batch)?;
-                return Ok(last_batch);
+            if store.is_fresh()? {
+                store.set_abstain_below(if came { last_batch } else { 0 })?;
             }
-            Ok(known)
+            store.abstain_below()
         });
         match abstains.await {
             Ok(Ok(batch)) => {
-                if batch > 0 {
-                    tracing::warn!(
+                if batch > 0 && came {
+                    tracing::info!(
                         batch,
                         "this validator was in the set before and its table of signatures is new: it signs nothing that was \
                          ordered up to this batch"

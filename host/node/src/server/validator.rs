@@ -63,7 +63,6 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         None if keeps => Arc::new(Records::open(&Disk::file(config.data_dir.join(FILE)), cluster.genesis)?),
         None => Arc::new(Records::open(&Disk::memory(), cluster.genesis)?),
     };
-    let fresh = store.is_fresh()?;
     let sealed = watch::Sender::new(store.complete_to()?);
     let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
     let engine = compiling::engine(parts.compiler, cache)?;
@@ -103,7 +102,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         supers: config.supers.clone(),
         lacks,
         view: view.clone(),
-        fresh,
+        welcome: Arc::default(),
     };
     tasks.spawn("streams to supers", endless(streams.run(draining.clone())));
 

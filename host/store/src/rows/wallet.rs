@@ -61,6 +61,6 @@ mod tests {
             }),
             ..without_transfer(draw)
         };
-        check(with_transfer, "?");
+        check(with_transfer, "adb1c52785cea7fc");
     }
 }
