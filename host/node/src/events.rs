@@ -261,7 +261,7 @@ impl Events {
                 self.publish(kind_of(change), change.now_ms, view::json(&view::ChangeView::of(change)));
             }
             // Streams are closed by the supers; the standing event says why.
-            Notice::Closed(_) => {}
+            Notice::Closed(_) | Notice::Ordered(_) | Notice::Sealed(_) | Notice::Validators { .. } => {}
         }
     }
 

@@ -280,6 +280,8 @@ pub fn dry_run(
         staged: settled,
         unused_since: settled,
         unready: Vec::new(),
+        able: Vec::new(),
+        unable: Vec::new(),
     };
     let mut shadow = Shadow::begin(state, slot, admitted.digest, &row);
     let find = |policy: Digest| {

@@ -167,6 +167,7 @@ fn row(write: &Write) -> Option<Row> {
         Write::Upload(digest, _) => Some(Row::Upload(*digest)),
         Write::Memory { slot, saved, block, bytes: _ } => Some(Row::Memory(*slot, *saved, *block)),
         Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => None,
+        Write::Validators(_) | Write::Batch(..) | Write::Contents(..) => None,
     }
 }
 
@@ -185,6 +186,7 @@ fn store(transaction: &WriteTransaction, write: &Write) -> Result<(), StoreError
             memory::write(transaction, *slot, *saved, *block, bytes.as_deref())
         }
         Write::Round(_) | Write::Move(_) | Write::Line(_) | Write::Change(_) => Ok(()),
+        Write::Validators(_) | Write::Batch(..) | Write::Contents(..) => Ok(()),
     }
 }
 
@@ -214,6 +216,9 @@ fn keep(
         | Write::Policy(..)
         | Write::Component(..)
         | Write::Upload(..)
+        | Write::Validators(_)
+        | Write::Batch(..)
+        | Write::Contents(..)
         | Write::Memory { .. } => {}
     }
     Ok(0)

@@ -70,7 +70,7 @@ impl Tally {
                 ]
             }
             // The standing says why.
-            Notice::Closed(_) => Vec::new(),
+            Notice::Closed(_) | Notice::Ordered(_) | Notice::Sealed(_) | Notice::Validators { .. } => Vec::new(),
         }
     }
 

@@ -482,6 +482,9 @@ impl Supernode {
             | Notice::Policy { .. }
             | Notice::AskOperator { .. }
             | Notice::Leader { .. }
+            | Notice::Ordered(_)
+            | Notice::Sealed(_)
+            | Notice::Validators { .. }
             | Notice::Changed(_) => {}
         }
     }

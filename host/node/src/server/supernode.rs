@@ -460,5 +460,6 @@ fn count(notice: &Notice, metrics: &Metrics) {
             tracing::info!(what = change.what, from = change.from, to = change.to, reason = change.reason, "changed");
         }
         Notice::Claimed { .. } | Notice::Leader { .. } | Notice::Closed(_) => {}
+        Notice::Ordered(_) | Notice::Sealed(_) | Notice::Validators { .. } => {}
     }
 }

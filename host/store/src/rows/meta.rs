@@ -106,6 +106,7 @@ mod tests {
             loose: draw.some(|draw| (draw.digest(), RoundId(draw.number()))),
             left: draw.some(seat),
             supers_changed: LogIndex(draw.number()),
+            records: Default::default(),
         }
     }
 

@@ -55,6 +55,8 @@ mod tests {
             staged: RoundId(draw.number()),
             unused_since: RoundId(draw.number()),
             unready: draw.some(|draw| (Seat(draw.below(8) as u8), draw.text())),
+            able: Vec::new(),
+            unable: Vec::new(),
         }
     }
 

@@ -41,6 +41,7 @@ mod tests {
         let any = |draw: &mut Draw| Wallet {
             balance: Points(draw.number() as i64),
             empty_since_ms: draw.maybe(Draw::number),
+            ..Wallet::default()
         };
         check::row(any, |row| encode(TABLE, row), |bytes| decode(TABLE, 0, bytes), "1f2f3f6a543400d1");
     }

@@ -44,6 +44,9 @@ fn played() -> (Store, Model, Player) {
                     | Write::Policy(..)
                     | Write::Component(..)
                     | Write::Upload(..)
+                    | Write::Validators(_)
+                    | Write::Batch(..)
+                    | Write::Contents(..)
                     | Write::Memory { .. } => {}
                 }
             }

@@ -129,6 +129,12 @@ impl World {
             | Command::Chunk(_)
             | Command::Stage(_)
             | Command::Ready(_)
+            | Command::Order(_)
+            | Command::Seal(_)
+            | Command::Transfer(_)
+            | Command::Evidence(_)
+            | Command::Came(_)
+            | Command::Able(_)
             | Command::Unready(_) => {}
         }
         self.answer_proposal(id, index, term, outcome.reply);
