@@ -1,8 +1,9 @@
 // Rules for pingward in C: what a rule is asked, what it sees, and what it says.
 //
-// A rule defines `configure`, `about`, and `judge_one` (a ban rule) or `pay_one` (a reward rule). They are called in
-// that order, for every round in a fresh instance: a global variable holds what `configure` read, and nothing lives
-// longer than the round but the member's memory. The same inputs must give the same answer.
+// A rule defines `configure`, `about`, and `judge_one` (a ban rule), `pay_one` (a reward rule) or `review_one` (a signing
+// rule). They are called in that order, for every round or batch in a fresh instance: a global variable holds what
+// `configure` read, and nothing lives longer than the round but the member's memory. The same inputs must give the same
+// answer.
 //
 // There is no libc: <stdint.h>, <stdbool.h>, <stddef.h>, <limits.h>, <string.h> (mem*, strlen, strcmp, strncmp) and
 // <stdlib.h> (malloc, calloc, realloc, free, abort) are all. Nothing that is freed is used again before the round ends.
@@ -123,6 +124,29 @@ typedef struct {
 
 #define PW_USUAL_TARIFF ((pw_tariff){.overclaim_bp = 1000, .overclaim_min = 1, .record_fee = 0, .record_fee_kib = 0})
 
+// What is known of a batch of records, the same for every validator.
+typedef struct {
+    uint64_t number;     // of the batch; rises by one with each
+    uint64_t round;      // that was settled last when it was ordered; 0 = none yet
+    uint64_t ordered_ms; // when it was ordered, ms since 1970
+    uint32_t set_size;   // validators in the set
+    uint32_t records;    // in this call
+} pw_batch;
+
+// A record, as its author handed it in. Its signature was verified, and its fee is paid.
+typedef struct {
+    uint32_t index;        // its place in this call, from 0
+    uint64_t sequence;     // its number in the order of all records
+    const uint8_t *author; // the author's key, 32 bytes
+    const uint8_t *digest; // what names it, 32 bytes
+    uint64_t expires_ms;   // when its author wished it to be ordered at the latest; it was
+    const uint8_t *body;   // any bytes, without a zero byte at their end
+    uint32_t length;       // of the body, 0 to 65,536
+} pw_record;
+
+// The body is text: UTF-8.
+bool pw_is_text(const pw_record *record);
+
 // ---- What a rule calls -------------------------------------------------------------------------------------------
 
 // Formats know %s, %d, %u, %lld, %llu and %%. Texts live until the round ends.
@@ -177,6 +201,9 @@ void about(pw_about *about);
 pw_verdict judge_one(const pw_round *round, const pw_row *row, uint8_t *memory);
 // Reward rules: what one member gets.
 pw_pay pay_one(const pw_round *round, const pw_row *row, uint8_t *memory);
+
+// Signing rules: 0 signs the record; what `pw_reason` returned refuses it, and its author reads that text.
+uint16_t review_one(const pw_batch *batch, const pw_record *record);
 
 // May be defined besides: is called before the members of a round, to look at all of them at once.
 void before(const pw_round *round);

@@ -1,10 +1,14 @@
 // Rules for pingward in JavaScript: what a rule sees, and what it says.
 //
-// A rule exports `configure(config)`, `about(about)`, and `judgeOne(round, row, memory)` (a ban rule) or `payOne` with
-// the same arguments (a reward rule). They are called in that order, for every round in a fresh instance: a variable of
-// the module holds what `configure` read, and nothing lives longer than the round but the member's memory. It may
-// export besides `before(round)`, which looks at all members before the first one is decided, and, for a reward rule,
-// `tariff()`.
+// A rule exports `configure(config)`, `about(about)`, and `judgeOne(round, row, memory)` (a ban rule), `payOne` with the
+// same arguments (a reward rule) or `reviewOne(batch, record)` (a signing rule). They are called in that order, for
+// every round or batch in a fresh instance: a variable of the module holds what `configure` read, and nothing lives
+// longer than the round but the member's memory. It may export besides `before(round)`, which looks at all members
+// before the first one is decided, and, for a reward rule, `tariff()`.
+//
+// `reviewOne` returns 0 to sign a record, or what `about.reason` returned to refuse it. A batch has `number`, `round`,
+// `orderedMs` and `setSize`; a record `index`, `sequence`, `author` and `digest` (32 bytes each), `expiresMs` and `body`,
+// a Uint8Array of 0 to 65,536 bytes.
 //
 // The same inputs must give the same answer. There is no clock (`Date.now()` ends the round), no timer, no file.
 // `Math.random()` gives everybody the same numbers in every round: draw lots from `round.seed`.
@@ -104,6 +108,26 @@ export class Row {
 /** Nothing moves, but for what `changes` says. */
 export function stay(row, changes) {
   return { standing: row.standing, strikes: row.strikes, until: 0, reason: 0, ...changes };
+}
+
+/** The text of some bytes, or null where they are no UTF-8. */
+export function textOf(bytes) {
+  let text = '';
+  for (let at = 0; at < bytes.length;) {
+    const first = bytes[at++];
+    const more = first < 0x80 ? 0 : first >= 0xc2 && first <= 0xdf ? 1 : (first & 0xf0) === 0xe0 ? 2
+      : first >= 0xf0 && first <= 0xf4 ? 3 : -1;
+    if (more < 0 || at + more > bytes.length) return null;
+    let code = more === 0 ? first : first & (0x3f >> more);
+    for (let i = 0; i < more; i++, at++) {
+      if ((bytes[at] & 0xc0) !== 0x80) return null;
+      code = (code << 6) | (bytes[at] & 0x3f);
+    }
+    // Written longer than it must be, half of a pair, or beyond the last one.
+    if (code < [0, 0x80, 0x800, 0x10000][more] || (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff) return null;
+    text += String.fromCodePoint(code);
+  }
+  return text;
 }
 
 /** The keys of the config that nobody took yet; those that are left over are refused for the rule. */

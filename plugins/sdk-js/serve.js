@@ -52,11 +52,42 @@ export function reward(rule, name, version, write) {
   });
 }
 
-function slot(rule, name, version, write, decide, each, outputs) {
+/** The interface `signing`. */
+export function signing(rule, name, version, write) {
+  begin(rule, write, 'reviewOne');
+  return {
+    describe(config) {
+      return told(() => ({ name, version, ...asked(rule, config) }));
+    },
+    review(config, records, context) {
+      return told(() => {
+        asked(rule, config);
+        const { batch: number, round, orderedMs, setSize } = context;
+        const batch = { number: Number(number), round: Number(round), orderedMs: Number(orderedMs), setSize };
+        const codes = new Uint16Array(records.length);
+        records.forEach(({ sequence, author, digest, expiresMs, body }, index) => {
+          const record = { index, sequence: Number(sequence), author, digest, expiresMs: Number(expiresMs), body };
+          const reason = rule.reviewOne(batch, record);
+          codes[index] = reason;
+          if (codes[index] !== reason) {
+            throw new TypeError(`decision for record ${index}: it is ${reason}; it must be 0 or what about.reason returned`);
+          }
+        });
+        return codes;
+      });
+    },
+  };
+}
+
+function begin(rule, write, each) {
   connect(write);
   for (const part of ['configure', 'about', each]) {
     if (typeof rule[part] !== 'function') throw new TypeError(`rule.js exports no function \`${part}\``);
   }
+}
+
+function slot(rule, name, version, write, decide, each, outputs) {
+  begin(rule, write, each);
   return {
     describe(config) {
       return told(() => ({ name, version, ...asked(rule, config) }));

@@ -1,4 +1,4 @@
-//! What wit-bindgen makes of `wit/policy.wit`. Both worlds share one set of types.
+//! What wit-bindgen makes of `wit/policy.wit`. All worlds share one set of types.
 #![allow(
     missing_docs,
     unsafe_code,
@@ -34,6 +34,20 @@ pub mod ban {
     });
 }
 
+pub mod signing {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "signing-policy",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        additional_derives: [PartialEq, Eq],
+        with: {
+            "pingward:policy/types@1.0.0": crate::bindings::reward::pingward::policy::types,
+            "pingward:policy/log@1.0.0": crate::bindings::log,
+        },
+    });
+}
+
 pub use reward::pingward::policy::log;
 
 /// All records, whichever interface they stand in.
@@ -41,4 +55,5 @@ pub mod types {
     pub use super::ban::exports::pingward::policy::ban::Judgement;
     pub use super::reward::exports::pingward::policy::reward::{Settlement, Tariff};
     pub use super::reward::pingward::policy::types::*;
+    pub use super::signing::exports::pingward::policy::signing::{Context, Record};
 }

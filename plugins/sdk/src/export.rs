@@ -1,7 +1,7 @@
 //! What the export macros call: from the WIT's types to the rule and back.
 
 use crate::bindings::types;
-use crate::{BanPolicy, Config, Members, Memory, Policy, RewardPolicy};
+use crate::{BanPolicy, Config, Members, Memory, Policy, Records, RewardPolicy, SigningPolicy};
 
 /// Reads the config into a rule; keys that it did not ask for are refused.
 pub(crate) fn configured<P: Policy>(config: &str) -> Result<P, String> {
@@ -68,4 +68,18 @@ fn prepare<'a, P: Policy>(
 fn catch_panics() {
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|info| crate::bindings::log::write(4, &info.to_string())));
+}
+
+/// `review`.
+///
+/// # Errors
+/// The rule's own, or keys of another length.
+pub fn review<P: SigningPolicy>(
+    config: &str,
+    records: &[types::Record],
+    context: &types::Context,
+) -> Result<Vec<u16>, String> {
+    catch_panics();
+    let rule: P = configured(config)?;
+    Ok(rule.review(context, &Records::new(records)?)?.into_wit())
 }

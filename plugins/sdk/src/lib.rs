@@ -1,5 +1,5 @@
 //! Write a pingward policy in Rust: a rule is a type with a config, and a function from one round's rows to one round's
-//! decisions.
+//! decisions; of a signing rule ([`SigningPolicy`]) from a batch of records to what becomes of each.
 //!
 //! ```
 //! use pingward_sdk::{
@@ -71,18 +71,23 @@ pub mod log;
 mod members;
 mod memory;
 mod reason;
+mod records;
+mod review;
 pub mod testing;
+mod wellformed;
 
 #[doc(hidden)]
 pub mod bindings;
 
 pub use bindings::types;
-pub use bindings::types::{Column, Round, Tariff};
+pub use bindings::types::{Column, Context, Round, Tariff};
 pub use config::Config;
 pub use decision::{Judgement, Pay, Settlement, Verdict};
 pub use members::{Members, Presence, Row, Standing, fact, flag};
 pub use memory::Memory;
 pub use reason::{Reason, Reasons};
+pub use records::{Record, Records};
+pub use review::Review;
 
 /// A rule with its config.
 pub trait Policy: Sized {
@@ -114,6 +119,47 @@ pub trait BanPolicy: Policy {
     fn judge(&self, round: &Round, members: &Members<'_>, memory: &mut Memory) -> Result<Judgement, String>;
 }
 
+/// A rule that says which records are signed. It runs on every validator, on the same records with the same context.
+///
+/// ```
+/// use pingward_sdk::{About, Config, Context, Policy, Record, Records, Review, SigningPolicy, reasons};
+///
+/// /// Signs what is not empty.
+/// pub struct Rule;
+///
+/// reasons! {
+///     /// Why a record is not signed.
+///     pub enum Why of rule: &Rule {
+///         Empty: "the body is empty",
+///     }
+/// }
+///
+/// impl Policy for Rule {
+///     fn configure(_: &mut Config) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+///
+///     fn about(&self) -> About {
+///         About::new("my-signing-rule", "0.1.0").reasons(Why::texts(self))
+///     }
+/// }
+///
+/// impl SigningPolicy for Rule {
+///     fn review(&self, _context: &Context, records: &Records<'_>) -> Result<Review, String> {
+///         Ok(Review::each(records, |record| if record.body.is_empty() { Err(Why::Empty) } else { Ok(()) }))
+///     }
+/// }
+///
+/// pingward_sdk::export_signing!(Rule);
+/// ```
+pub trait SigningPolicy: Policy {
+    /// Reviews the records of one batch.
+    ///
+    /// # Errors
+    /// A fault: the host asks again, record by record, and refuses those at which it fails. For what must not happen.
+    fn review(&self, context: &Context, records: &Records<'_>) -> Result<Review, String>;
+}
+
 /// What a rule says of itself: name and version, and what else it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -139,7 +185,8 @@ impl About {
         }
     }
 
-    /// Remembers so many bytes of each member. Give `schema` a new name whenever the meaning of the bytes changes.
+    /// Remembers so many bytes of each member. Give `schema` a new name whenever the meaning of the bytes changes. Not of a
+    /// signing rule: it remembers nothing.
     #[must_use]
     pub fn memory(mut self, bytes: u32, schema: &str) -> Self {
         self.memory_bytes = bytes;
@@ -229,6 +276,32 @@ macro_rules! export_reward {
                 }
             }
     reward::export_world!(Component with_types_in reward);
+        };
+    };
+}
+
+/// Makes a component of the world `signing-policy` of a type that is a [`SigningPolicy`]. Once in a crate; natively it does
+/// nothing.
+#[macro_export]
+macro_rules! export_signing {
+    ($rule:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::bindings::{signing, types};
+            struct Component;
+            impl signing::exports::pingward::policy::signing::Guest for Component {
+                fn describe(config: String) -> Result<types::Description, String> {
+                    $crate::export::describe::<$rule>(&config)
+                }
+                fn review(
+                    config: String,
+                    records: Vec<types::Record>,
+                    context: types::Context,
+                ) -> Result<Vec<u16>, String> {
+                    $crate::export::review::<$rule>(&config, &records, &context)
+                }
+            }
+    signing::export_world!(Component with_types_in signing);
         };
     };
 }

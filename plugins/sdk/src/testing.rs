@@ -1,7 +1,7 @@
 //! Runs a rule natively: no WebAssembly, no host, an answer in microseconds.
 //!
 //! [`Cluster`] plays rounds: it carries standing, strikes and memory from round to round as the host does, without the
-//! host's guardrails.
+//! host's guardrails. [`Batch`] has records reviewed.
 //!
 //! ```
 //! # use pingward_sdk::{About, BanPolicy, Config, Judgement, Members, Memory, Policy, Round, Verdict};
@@ -23,7 +23,7 @@
 
 use std::cell::RefCell;
 
-use crate::{BanPolicy, Policy, Presence, Reason, RewardPolicy, Standing, export, flag, types};
+use crate::{BanPolicy, Policy, Presence, Reason, RewardPolicy, SigningPolicy, Standing, export, flag, types};
 
 thread_local! {
     pub(crate) static LOGGED: RefCell<Vec<(u8, String)>> = const { RefCell::new(Vec::new()) };
@@ -173,5 +173,65 @@ impl Cluster {
         for age in &mut self.members.age {
             *age += 1;
         }
+    }
+}
+
+/// Some records of one batch. Everything may be changed before they are reviewed.
+///
+/// ```
+/// # use pingward_sdk::{About, Config, Context, Policy, Records, Review, SigningPolicy, reasons};
+/// # struct Rule;
+/// # reasons! { enum Why of rule: &Rule { Empty: "the body is empty" } }
+/// # impl Policy for Rule {
+/// #     fn configure(_: &mut Config) -> Result<Self, String> { Ok(Self) }
+/// #     fn about(&self) -> About { About::new("rule", "1").reasons(Why::texts(self)) }
+/// # }
+/// # impl SigningPolicy for Rule {
+/// #     fn review(&self, _: &Context, records: &Records<'_>) -> Result<Review, String> {
+/// #         Ok(Review::each(records, |record| if record.body.is_empty() { Err(Why::Empty) } else { Ok(()) }))
+/// #     }
+/// # }
+/// use pingward_sdk::testing::Batch;
+/// let reviewed = Batch::of(["hello", ""]).review::<Rule>("{}").unwrap();
+/// assert_eq!(reviewed, ["", "the body is empty"]); // the first is signed
+/// ```
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What is known besides.
+    pub context: types::Context,
+    /// The records.
+    pub records: Vec<types::Record>,
+}
+
+impl Batch {
+    /// Records with these bodies, all of one author.
+    #[must_use]
+    pub fn of<B: AsRef<[u8]>>(bodies: impl IntoIterator<Item = B>) -> Self {
+        let context = types::Context { batch: 1, round: 1, ordered_ms: 1_767_225_600_000, set_size: 4 };
+        let record = |(sequence, body): (u64, B)| {
+            let mut digest = vec![0; 24];
+            digest.extend(sequence.to_be_bytes());
+            types::Record {
+                sequence,
+                author: vec![1; 32],
+                digest,
+                expires_ms: context.ordered_ms + 60_000,
+                body: body.as_ref().to_vec(),
+            }
+        };
+        Self { context, records: (1..).zip(bodies).map(record).collect() }
+    }
+
+    /// Has them reviewed: for each one the reason why it is refused, empty where it is signed.
+    ///
+    /// # Errors
+    /// The rule's own, or a code that has no text.
+    pub fn review<P: SigningPolicy>(&self, config: &str) -> Result<Vec<String>, String> {
+        let reasons = describe::<P>(config)?.reasons;
+        let text = |code: u16| match usize::from(code).checked_sub(1) {
+            None => Ok(String::new()),
+            Some(at) => reasons.get(at).cloned().ok_or_else(|| format!("code {code}: there are {} texts", reasons.len())),
+        };
+        export::review::<P>(config, &self.records, &self.context)?.into_iter().map(text).collect()
     }
 }
