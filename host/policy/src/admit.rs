@@ -10,6 +10,7 @@ use kernel::decide::{
 };
 use kernel::id::Digest;
 use kernel::limits::{COMPONENT_BYTES, CONFIG_BYTES, REASON_BYTES};
+use kernel::records::review::{self, Review};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -81,7 +82,7 @@ pub fn admit(
     starts_small(&component, limits)?;
     let program = starts(engine, slot, &component, limits)?;
     let description = takes_the_config(&program, config, limits)?;
-    describes_itself_within_bounds(&description, limits)?;
+    describes_itself_within_bounds(slot, &description, limits)?;
     let policy = Prepared::new(Arc::new(program), description.clone(), *limits);
     decides_a_sample(slot, &policy, config)?;
 
@@ -333,7 +334,11 @@ fn takes_the_config(program: &Program, config: &str, limits: &LimitSettings) -> 
     })
 }
 
-fn describes_itself_within_bounds(description: &Description, limits: &LimitSettings) -> Result<(), Findings> {
+fn describes_itself_within_bounds(
+    slot: Slot,
+    description: &Description,
+    limits: &LimitSettings,
+) -> Result<(), Findings> {
     let mut findings = Vec::new();
     let mut finding = |what: String, cure: &str| {
         findings.push(Finding { check: "description", what, cure: cure.into() });
@@ -351,7 +356,10 @@ fn describes_itself_within_bounds(description: &Description, limits: &LimitSetti
             finding(format!("`{what}` is `{shown}`"), &format!("it may have {most} printable characters"));
         }
     }
-    if description.memory_bytes > limits.state_bytes {
+    if slot == Slot::Signing && description.memory_bytes != 0 {
+        let what = format!("`memory-bytes` is {}, and a signing rule remembers nothing", description.memory_bytes);
+        finding(what, "say 0: a record is judged by what it is and by what the log says of its batch");
+    } else if description.memory_bytes > limits.state_bytes {
         let what = format!("`memory-bytes` is {}, and may be {}", description.memory_bytes, limits.state_bytes);
         finding(what, "remember less of each member, or raise `policy_limits.state_bytes` (up to 4,096)");
     }
@@ -361,6 +369,11 @@ fn describes_itself_within_bounds(description: &Description, limits: &LimitSetti
     if let Some(at) = description.reasons.iter().position(|text| text.len() > REASON_BYTES || !is_printable(text)) {
         let text = description.reasons.get(at).map(|text| escape(text, 80)).unwrap_or_default();
         finding(format!("reason {} is `{text}`", at + 1), "it may have 200 bytes of printable characters");
+    }
+    if slot == Slot::Signing && !description.extra.is_empty() {
+        let what = format!("it asks for {} extra columns, and a signing rule sees no members", description.extra.len());
+        finding(what, "ask for none: leave `extra` empty");
+        return Err(Findings(findings));
     }
     if description.extra.len() > EXTRA_COLUMNS {
         finding(format!("it asks for {} extra columns", description.extra.len()), "it may ask for 16");
@@ -373,7 +386,7 @@ fn describes_itself_within_bounds(description: &Description, limits: &LimitSetti
     if findings.is_empty() { Ok(()) } else { Err(Findings(findings)) }
 }
 
-/// The calls of the self-test, each with its name.
+/// The calls of the self-test of a slot that decides rounds, each with its name.
 pub(crate) fn samples(description: &Description) -> [(&'static str, RoundInput, Members, Vec<u8>); 3] {
     let (round, members, memory) = sample(description);
     let nobody = Members {
@@ -398,16 +411,29 @@ pub(crate) fn samples(description: &Description) -> [(&'static str, RoundInput, 
 }
 
 fn decides_a_sample(slot: Slot, policy: &Prepared, config: &str) -> Result<(), Findings> {
+    if slot == Slot::Signing {
+        return reviews_a_sample(policy, config);
+    }
     for (name, round, members, memory) in &samples(policy.description()) {
         let call = Call { config, round, members, memory };
         let (population, description) = (members.len(), policy.description());
         let twice = match slot {
             Slot::Reward => same_twice(|| policy.reward(&call), |answer| check_reward(answer, population, description)),
             Slot::Ban => same_twice(|| policy.judge(&call), |answer| check_judgement(answer, population, description)),
+            Slot::Signing => Ok(()),
         };
         twice.map_err(|(what, cure)| Findings::one("self-test", format!("with {name}: {what}"), cure))?;
     }
     Ok(())
+}
+
+fn reviews_a_sample(policy: &Prepared, config: &str) -> Result<(), Findings> {
+    let (context, records) = review::sample();
+    let batch = Review { config, context, records: &records };
+    let check = |codes: &Vec<u16>| review::check_verdicts(codes, records.len(), policy.description());
+    same_twice(|| policy.review(&batch), check).map_err(|(what, cure)| {
+        Findings::one("self-test", format!("with a batch of {} records: {what}", records.len()), cure)
+    })
 }
 
 fn same_twice<T: PartialEq>(
@@ -415,7 +441,7 @@ fn same_twice<T: PartialEq>(
     check: impl Fn(&T) -> Result<(), Fault>,
 ) -> Result<(), (String, &'static str)> {
     let (first, second) = (decide().result, decide().result);
-    let fault = "a fault here would be one in every round: mend the rule";
+    let fault = "a fault here would be one wherever it is called: mend the rule";
     let answer = first.map_err(|error| (error.to_string(), fault))?;
     check(&answer).map_err(|error| (error.to_string(), fault))?;
     match second {

@@ -238,7 +238,7 @@ fn slot(dir: &Path, manifest: &str, named: Option<&str>) -> Result<Slot, BuildEr
     let found = Slot::ALL.into_iter().find(|slot| Some(slot.to_string().as_str()) == named);
     found.ok_or_else(|| BuildError::Manifest {
         dir: dir.to_path_buf(),
-        reason: format!("{manifest} must say which slot the rule is for: `slot` is \"ban\" or \"reward\""),
+        reason: format!("{manifest} must say which slot the rule is for: `slot` is \"ban\", \"reward\" or \"signing\""),
     })
 }
 

@@ -5,6 +5,8 @@
 //!
 //! A case may also be of one call: what the rule sees of each member, and what it answers. That is how a recorded round is
 //! captured ([`Written`]), and a call in which a rule failed.
+//!
+//! A case of a signing rule is of a batch: records in, what becomes of each out.
 
 use kernel::decide::{Fault, FaultKind, Slot};
 use kernel::settings::Settings;
@@ -21,6 +23,7 @@ use crate::sandbox::Engine;
 
 mod call;
 mod file;
+mod records;
 mod world;
 mod write;
 
@@ -28,7 +31,7 @@ pub use write::{Expected, Written};
 
 pub(crate) use write::fields;
 
-use file::{Each, Expect, Keys, Row, Source};
+use file::{Each, Expect, Keys, RecordRow, Row, Source};
 use world::{World, node};
 
 /// Members of a case.
@@ -152,10 +155,11 @@ impl Case {
         self.keys.name.get_ref()
     }
 
-    /// The slot that its rule is for, where the case says so.
+    /// The slot that its rule is for, where the case says so; records are of one only.
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
-        self.keys.slot.as_ref().and_then(|slot| slot.parse().ok())
+        let said = self.keys.slot.as_ref().and_then(|slot| slot.parse().ok());
+        said.or(self.is_batch().then_some(Slot::Signing))
     }
 
     /// The same case under another config: JSON, keys sorted, no spaces.
@@ -174,7 +178,23 @@ impl Case {
 
     fn members(&self) -> usize {
         let letters = |round: &Spanned<String>| letters(round.get_ref()).1.chars().count();
-        if self.is_call() { self.rows().len() } else { self.keys.rounds.first().map_or(0, letters) }
+        if self.is_batch() {
+            self.records().len()
+        } else if self.is_call() {
+            self.rows().len()
+        } else {
+            self.keys.rounds.first().map_or(0, letters)
+        }
+    }
+
+    /// A batch of records.
+    const fn is_batch(&self) -> bool {
+        self.keys.records.is_some()
+    }
+
+    /// The rows of a batch.
+    fn records(&self) -> &[Spanned<RecordRow>] {
+        self.keys.records.as_deref().unwrap_or_default()
     }
 
     /// One call and not rounds.
@@ -191,10 +211,14 @@ impl Case {
         if let Some(slot) = self.keys.slot.as_ref().filter(|_| self.slot().is_none()) {
             return Err(self.wrong(file::unknown(slot, "slot", &Slot::ALL.map(Slot::name))));
         }
-        if self.is_call() {
-            self.check_call()?
+        if self.is_batch() {
+            self.check_records()?;
+        } else if self.slot() == Some(Slot::Signing) || self.keys.batch.is_some() {
+            return Err(self.wrong("a case of a signing rule has `records`, a row for each record of a batch"));
+        } else if self.is_call() {
+            self.check_call()?;
         } else {
-            self.check_rounds()?
+            self.check_rounds()?;
         }
         self.check_expect()
     }
@@ -202,7 +226,8 @@ impl Case {
     fn check_rounds(&self) -> Result<(), CaseError> {
         let (keys, members) = (&self.keys, self.members());
         if keys.rounds.is_empty() {
-            let what = "say what happens: `rounds` has a letter for each member, or `members` a row for each";
+            let what = "say what happens: `rounds` has a letter for each member, or `members` a row for each; of a signing \
+                        rule `records` has a row for each record";
             return Err(self.wrong(what));
         }
         if members == 0 || members > MEMBERS {
@@ -252,7 +277,9 @@ impl Case {
 
     fn check_expect(&self) -> Result<(), CaseError> {
         let (expect, members) = (&self.keys.expect, self.members());
+        let each = if self.is_batch() { "records" } else { "members" };
         let lengths = [
+            expect.verdict.as_ref().map(Vec::len),
             expect.standing.as_ref().map(Vec::len),
             expect.strikes.as_ref().map(Vec::len),
             expect.points.as_ref().map(Vec::len),
@@ -261,12 +288,22 @@ impl Case {
             expect.memory.as_ref().map(Vec::len),
         ];
         if lengths.into_iter().flatten().any(|length| length != members) {
-            return Err(self.wrong(format!("`expect`: each list has one value for each of the {members} members")));
+            return Err(self.wrong(format!("`expect`: each list has one value for each of the {members} {each}")));
         }
         if *expect == Expect::default() {
-            let more = if self.is_call() { ", memory, tariff" } else { "" };
-            let what = format!("`expect` says nothing: name standing, strikes, points, reason, until{more} or fault");
-            return Err(self.wrong(what));
+            let keys = if self.is_batch() {
+                "verdict, reason"
+            } else if self.is_call() {
+                "standing, strikes, points, reason, until, memory, tariff"
+            } else {
+                "standing, strikes, points, reason, until"
+            };
+            return Err(self.wrong(format!("`expect` says nothing: name {keys} or fault")));
+        }
+        if self.is_batch() {
+            self.check_records_expect()?;
+        } else if expect.verdict.is_some() {
+            return Err(self.wrong("`expect.verdict` is of records; what becomes of members is their standing"));
         }
         let names = Standing::ALL.map(Standing::name);
         if let Some(other) = expect.standing.iter().flatten().find(|standing| !names.contains(&standing.as_str())) {
@@ -301,6 +338,10 @@ impl Case {
         if let Some(other) = self.slot().filter(|other| *other != slot) {
             return Err(self.wrong(format!("it is of the slot {other}, and the component fills the slot {slot}")));
         }
+        if slot == Slot::Signing && !self.is_batch() {
+            let what = "it is of members, and the component fills the slot signing: give it `records` instead";
+            return Err(self.wrong(what));
+        }
         let refused = |findings| CaseError::Refused {
             name: self.name().into(),
             place: self.source.place(self.keys.name.span().start),
@@ -308,6 +349,10 @@ impl Case {
             findings,
         };
         let limits = settings.policy_limits();
+        if self.is_batch() {
+            let policy = prepare(engine, slot, component, &config, &limits).map_err(refused)?;
+            return Ok(self.play_records(&config, &policy));
+        }
         if self.is_call() {
             // What fails its self-test can be called all the same: a case of one call may be what shows why it fails.
             let policy = prepare(engine, slot, component, &config, &limits).map_err(refused)?;
@@ -355,7 +400,7 @@ impl Case {
 
     fn cluster_settings(&self) -> Result<Settings, CaseError> {
         let mut settings = Settings::default();
-        if !self.is_call() {
+        if !self.is_call() && !self.is_batch() {
             (settings.interval_ms, settings.joins_round) = (self.interval_ms(), MEMBERS as u64);
         }
         for (key, value) in &self.keys.settings {
@@ -429,6 +474,7 @@ impl Case {
                 let got = match slot {
                     Slot::Ban => member(at).map_or_else(String::new, |member| member.profile.reason.clone()),
                     Slot::Reward => world.reward_reason(at, &admitted.description.reasons),
+                    Slot::Signing => String::new(),
                 };
                 compare("reason", at, format!("\"{expected}\""), format!("\"{got}\""));
             }
@@ -437,14 +483,15 @@ impl Case {
         out
     }
 
+    /// The kind of fault that must happen.
+    fn expected_fault(&self) -> Option<&str> {
+        self.keys.expect.fault.as_deref().filter(|kind| *kind != NO_FAULT)
+    }
+
     /// What of the faults is otherwise than expected.
     fn fault_difference(&self, faults: &[(u64, Fault)]) -> Option<String> {
-        let wanted = self.keys.expect.fault.as_deref().filter(|kind| *kind != NO_FAULT);
-        match wanted {
-            Some(kind) if !faults.iter().any(|(_, fault)| fault.kind.name() == kind) => {
-                let cure = "where it is mended, say what the rule decides instead, or `expect.fault = \"none\"`";
-                Some(format!("a fault of the kind {kind} should happen, and none did; {cure}"))
-            }
+        match self.expected_fault() {
+            Some(kind) if !faults.iter().any(|(_, fault)| fault.kind.name() == kind) => Some(no_fault(kind)),
             None if !faults.is_empty() => {
                 let faults: Vec<String> =
                     faults.iter().map(|(round, fault)| format!("round {round}: {fault}")).collect();
@@ -453,6 +500,12 @@ impl Case {
             Some(_) | None => None,
         }
     }
+}
+
+/// What is said where a fault should have happened.
+fn no_fault(kind: &str) -> String {
+    let cure = "where it is mended, say what the rule decides instead, or `expect.fault = \"none\"`";
+    format!("a fault of the kind {kind} should happen, and none did; {cure}")
 }
 
 /// Whether the round is suspect, its letters, and how often it is played.

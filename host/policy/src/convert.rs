@@ -2,6 +2,7 @@
 //! the lists that the answer is made of, so nothing is copied on the host's side.
 
 use kernel::decide::{Description, Judgement, Members, Reward, RoundInput, Tariff};
+use kernel::records::review::{Context, Reviewed};
 
 /// The worlds of `wit/policy.wit`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used, unsafe_code, unused_qualifications, reason = "generated code")]
@@ -21,11 +22,20 @@ pub(crate) mod worlds {
             with: { "pingward:policy/types": super::reward::pingward::policy::types },
         });
     }
+    pub(crate) mod signing {
+        wasmtime::component::bindgen!({
+            path: "../../wit",
+            world: "signing-policy",
+            ownership: Borrowing { duplicate_if_necessary: true },
+            with: { "pingward:policy/types": super::reward::pingward::policy::types },
+        });
+    }
 }
 
 use worlds::ban::exports::pingward::policy::ban;
 use worlds::reward::exports::pingward::policy::reward;
 use worlds::reward::pingward::policy::types;
+use worlds::signing::exports::pingward::policy::signing;
 
 /// The round, as guests see it.
 pub(crate) fn round(round: &RoundInput) -> types::Round<'_> {
@@ -96,4 +106,22 @@ pub(crate) fn judgement(judged: ban::Judgement) -> Judgement {
         reasons: judged.reasons,
         memory: judged.memory,
     }
+}
+
+/// The records of a batch; the bodies stay where they are.
+pub(crate) fn records<'a>(records: &'a [Reviewed<'a>]) -> Vec<signing::Record<'a>> {
+    let record = |record: &'a Reviewed<'a>| signing::Record {
+        sequence: record.sequence,
+        author: &record.author.0,
+        digest: &record.digest.0,
+        expires_ms: record.expires_ms,
+        body: record.body,
+    };
+    records.iter().map(record).collect()
+}
+
+/// What is known of a batch.
+pub(crate) const fn context(context: Context) -> signing::Context {
+    let Context { batch, round, ordered_ms, set_size } = context;
+    signing::Context { batch, round, ordered_ms, set_size }
 }

@@ -47,9 +47,13 @@ pub struct Smallest {
 }
 
 impl Failing {
-    /// The call of admission's self-test in which a rule fails; `None` where it fails in none.
+    /// The call of admission's self-test in which a rule fails; `None` where it fails in none, and for a slot that decides no
+    /// rounds.
     #[must_use]
     pub fn of_self_test(policy: &dyn Policy, slot: Slot, config: &str, settings: &Settings) -> Option<Self> {
+        if !Slot::OF_ROUNDS.contains(&slot) {
+            return None;
+        }
         samples(policy.description()).into_iter().find_map(|(_, round, members, memory)| {
             let (config, settings) = (config.to_string(), settings.clone());
             let inputs = Inputs { slot, config, round, members, memory, settings };

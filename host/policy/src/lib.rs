@@ -49,7 +49,7 @@ pub use engine::{Engine, EngineError, EngineOptions, engine_name};
 pub use failing::{Failing, Smallest};
 pub use finding::{Finding, Findings};
 pub use inspect::{Inspection, inspect};
-pub use measure::{Measured, measure};
+pub use measure::{Measured, measure, measure_review};
 pub use pack::{Label, PackError, pack};
 pub use prepared::Prepared;
 pub use project::{ProjectError, project};

@@ -18,7 +18,8 @@ pub struct Label {
 pub enum PackError {
     /// It has no component type inside.
     #[error(
-        "this module was not built against wit/policy.wit: export a rule with `pingward_sdk::export_ban!` or `export_reward!`"
+        "this module was not built against wit/policy.wit: export a rule with `pingward_sdk::export_ban!`, `export_reward!` or \
+         `export_signing!`"
     )]
     NoWorld,
     /// wit-component does not take it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kernel::decide::{
     Call, Description, Fault, FaultKind, Judgement, LimitSettings, Policy, PolicyLimits, Reward, Run, Slot,
 };
+use kernel::records::review::Review;
 use wasmtime::component::{Component, Linker};
 
 use crate::convert::{self, worlds};
@@ -15,6 +16,10 @@ use crate::sandbox::Guest;
 
 /// The interface that a policy may import.
 pub(crate) const LOG: &str = "pingward:policy/log@1.0.0";
+/// Bytes of records' bodies that count as much as a record does: see [`Prepared`]'s limits of a review.
+const BODY_UNIT_BYTES: u64 = 64;
+/// Bytes of a record besides its body: two numbers, author, digest.
+const RECORD_BYTES: u64 = 8 + 8 + 32 + 32;
 
 /// A component that is linked to its slot's world.
 pub(crate) struct Program {
@@ -25,6 +30,17 @@ pub(crate) struct Program {
 enum World {
     Reward(worlds::reward::RewardPolicyPre<Guest>),
     Ban(worlds::ban::BanPolicyPre<Guest>),
+    Signing(worlds::signing::SigningPolicyPre<Guest>),
+}
+
+impl World {
+    const fn slot(&self) -> Slot {
+        match self {
+            Self::Reward(_) => Slot::Reward,
+            Self::Ban(_) => Slot::Ban,
+            Self::Signing(_) => Slot::Signing,
+        }
+    }
 }
 
 impl Program {
@@ -39,6 +55,7 @@ impl Program {
         let world = match slot {
             Slot::Reward => World::Reward(worlds::reward::RewardPolicyPre::new(linked)?),
             Slot::Ban => World::Ban(worlds::ban::BanPolicyPre::new(linked)?),
+            Slot::Signing => World::Signing(worlds::signing::SigningPolicyPre::new(linked)?),
         };
         Ok(Self { engine: engine.clone(), world })
     }
@@ -48,6 +65,7 @@ impl Program {
         self.engine.run(limits, |store| match &self.world {
             World::Reward(world) => world.instantiate(store).map(|_| Ok(())),
             World::Ban(world) => world.instantiate(store).map(|_| Ok(())),
+            World::Signing(world) => world.instantiate(store).map(|_| Ok(())),
         })
     }
 
@@ -61,13 +79,16 @@ impl Program {
                 World::Ban(world) => {
                     world.instantiate(&mut *store)?.pingward_policy_ban().call_describe(store, config)?
                 }
+                World::Signing(world) => {
+                    world.instantiate(&mut *store)?.pingward_policy_signing().call_describe(store, config)?
+                }
             };
             Ok(described.map(convert::description))
         })
     }
 
     fn settle(&self, call: &Call<'_>, limits: &PolicyLimits) -> Run<Reward> {
-        let World::Reward(world) = &self.world else { return other_slot(Slot::Ban) };
+        let World::Reward(world) = &self.world else { return self.other_slot() };
         self.engine.run(limits, |store| {
             let extra = convert::extra(call.members);
             let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
@@ -78,7 +99,7 @@ impl Program {
     }
 
     fn judge(&self, call: &Call<'_>, limits: &PolicyLimits) -> Run<Judgement> {
-        let World::Ban(world) = &self.world else { return other_slot(Slot::Reward) };
+        let World::Ban(world) = &self.world else { return self.other_slot() };
         self.engine.run(limits, |store| {
             let extra = convert::extra(call.members);
             let (round, members) = (convert::round(call.round), convert::members(call.members, &extra));
@@ -87,10 +108,21 @@ impl Program {
             Ok(policy.call_judge(store, call.config, round, members, call.memory)?.map(convert::judgement))
         })
     }
-}
 
-fn other_slot<T>(slot: Slot) -> Run<T> {
-    Run::native(Err(Fault::new(FaultKind::NotPrepared, &format!("this policy fills the slot `{slot}`"))))
+    fn review(&self, review: &Review<'_>, limits: &PolicyLimits) -> Run<Vec<u16>> {
+        let World::Signing(world) = &self.world else { return self.other_slot() };
+        self.engine.run(limits, |store| {
+            let records = convert::records(review.records);
+            let instance = world.instantiate(&mut *store)?;
+            let policy = instance.pingward_policy_signing();
+            policy.call_review(store, review.config, &records, convert::context(review.context))
+        })
+    }
+
+    fn other_slot<T>(&self) -> Run<T> {
+        let what = format!("this policy fills the slot `{}`", self.world.slot());
+        Run::native(Err(Fault::new(FaultKind::NotPrepared, &what)))
+    }
 }
 
 /// A policy that is ready to run under some limits. Clones share the compiled code.
@@ -116,6 +148,13 @@ impl Prepared {
         let (population, columns) = (call.members.len() as u64, call.members.bytes() as u64);
         self.limits.scaled(population, u64::from(self.description.memory_bytes), columns)
     }
+
+    /// The limits of a review are those of a round: each record counts as a member, and each 64 bytes of a body as one more,
+    /// because a rule may read every byte of what it signs. A batch has at most 512 records and 1 MiB of bodies.
+    fn scaled_to_records(&self, review: &Review<'_>) -> PolicyLimits {
+        let (records, bodies) = (review.records.len() as u64, review.bytes() as u64);
+        self.limits.scaled(records + bodies / BODY_UNIT_BYTES, 0, records * RECORD_BYTES + bodies)
+    }
 }
 
 impl Policy for Prepared {
@@ -129,6 +168,10 @@ impl Policy for Prepared {
 
     fn judge(&self, call: &Call<'_>) -> Run<Judgement> {
         self.program.judge(call, &self.scaled(call))
+    }
+
+    fn review(&self, review: &Review<'_>) -> Run<Vec<u16>> {
+        self.program.review(review, &self.scaled_to_records(review))
     }
 }
 

@@ -24,7 +24,7 @@ macro_rules! files {
 }
 
 /// What the SDK is made of.
-const SDK_FILES: [(&str, &str); 14] = files![
+const SDK_FILES: [(&str, &str); 17] = files![
     "plugins/sdk/Cargo.toml",
     "plugins/sdk/src/bindings.rs",
     "plugins/sdk/src/config.rs",
@@ -38,12 +38,15 @@ const SDK_FILES: [(&str, &str); 14] = files![
     "plugins/sdk/src/members.rs",
     "plugins/sdk/src/memory.rs",
     "plugins/sdk/src/reason.rs",
+    "plugins/sdk/src/records.rs",
+    "plugins/sdk/src/review.rs",
     "plugins/sdk/src/testing.rs",
+    "plugins/sdk/src/wellformed.rs",
 ];
 const WIT: (&str, &str) = ("wit/policy.wit", include_str!("../../../wit/policy.wit"));
 
 /// What the SDK for C is made of.
-const C_FILES: [(&str, &str); 10] = files![
+const C_FILES: [(&str, &str); 11] = files![
     "plugins/sdk-c/ban.c",
     "plugins/sdk-c/config.c",
     "plugins/sdk-c/internal.h",
@@ -51,6 +54,7 @@ const C_FILES: [(&str, &str); 10] = files![
     "plugins/sdk-c/pingward.h",
     "plugins/sdk-c/reward.c",
     "plugins/sdk-c/rule.c",
+    "plugins/sdk-c/signing.c",
     "plugins/sdk-c/text.c",
     "plugins/sdk-c/include/stdlib.h",
     "plugins/sdk-c/include/string.h",
@@ -68,6 +72,12 @@ macro_rules! template {
     };
 }
 
+macro_rules! page {
+    ($folder:literal) => {
+        include_str!(concat!("../../../plugins/", $folder, "/README.md"))
+    };
+}
+
 /// A rule in one language; the cases are the same in all of them.
 struct Template {
     manifest: &'static str,
@@ -78,10 +88,13 @@ const fn template(slot: Slot, language: Language) -> Template {
     match (slot, language) {
         (Slot::Ban, Language::Rust) => template!("template", "Cargo.toml", "src/lib.rs"),
         (Slot::Reward, Language::Rust) => template!("template-reward", "Cargo.toml", "src/lib.rs"),
+        (Slot::Signing, Language::Rust) => template!("template-signing", "Cargo.toml", "src/lib.rs"),
         (Slot::Ban, Language::C) => template!("template-c", "pingward.toml", "rule.c"),
         (Slot::Reward, Language::C) => template!("template-reward-c", "pingward.toml", "rule.c"),
+        (Slot::Signing, Language::C) => template!("template-signing-c", "pingward.toml", "rule.c"),
         (Slot::Ban, Language::JavaScript) => template!("template-js", "package.json", "rule.js"),
         (Slot::Reward, Language::JavaScript) => template!("template-reward-js", "package.json", "rule.js"),
+        (Slot::Signing, Language::JavaScript) => template!("template-signing-js", "package.json", "rule.js"),
     }
 }
 
@@ -90,6 +103,7 @@ const fn cases(slot: Slot) -> (&'static str, &'static str) {
     match slot {
         Slot::Ban => ("my-ban-rule", include_str!("../../../plugins/template/cases.toml")),
         Slot::Reward => ("my-reward-rule", include_str!("../../../plugins/template-reward/cases.toml")),
+        Slot::Signing => ("my-signing-rule", include_str!("../../../plugins/template-signing/cases.toml")),
     }
 }
 
@@ -172,7 +186,7 @@ fn c(slot: Slot, name: &str) -> Files {
     let mut files = vec![
         ("pingward.toml".into(), manifest.replace(cases(slot).0, name)),
         ("rule.c".into(), template.source.into()),
-        ("README.md".into(), readme(include_str!("../../../plugins/template-c/README.md"), slot, name)),
+        ("README.md".into(), readme(page!("template-c"), page!("template-signing-c"), slot, name)),
         ("compile_flags.txt".into(), include_str!("../../../plugins/template-c/compile_flags.txt").into()),
         (".gitignore".into(), "/target\n/*.wasm\n".into()),
     ];
@@ -189,7 +203,7 @@ fn javascript(slot: Slot, name: &str) -> Files {
         ("package.json".into(), manifest.replace(cases(slot).0, name)),
         ("package-lock.json".into(), lock.replace(cases(Slot::Ban).0, name)),
         ("rule.js".into(), template.source.into()),
-        ("README.md".into(), readme(include_str!("../../../plugins/template-js/README.md"), slot, name)),
+        ("README.md".into(), readme(page!("template-js"), page!("template-signing-js"), slot, name)),
         (".gitignore".into(), "/node_modules\n/target\n/*.wasm\n".into()),
     ];
     files.extend(sdk("plugins/sdk-js/", &JS_FILES));
@@ -204,8 +218,8 @@ fn sdk(folder: &str, sources: &'static [(&str, &str)]) -> Files {
     files
 }
 
-/// The page of a project, which is written for a ban rule.
-fn readme(page: &str, slot: Slot, name: &str) -> String {
+/// The page of a project, which is written for a ban rule and, as that is about other things, for a signing rule.
+fn readme(page: &str, signing: &str, slot: Slot, name: &str) -> String {
     let page = page.replace(cases(Slot::Ban).0, name);
     match slot {
         Slot::Ban => page,
@@ -214,6 +228,7 @@ fn readme(page: &str, slot: Slot, name: &str) -> String {
             .replace("judgeOne", "payOne")
             .replace("to its verdict", "to its points")
             .replace("--policy ban=", "--policy reward="),
+        Slot::Signing => signing.replace(cases(slot).0, name),
     }
 }
 
@@ -315,13 +330,18 @@ mod tests {
                     let place = path.strip_prefix("plugins/sdk-c/").or(path.strip_prefix("plugins/sdk-js/")).unwrap();
                     assert_eq!(read(&format!("pingward/{place}")), *text);
                 }
-                let decides = if slot == Slot::Ban { ["judge_one", "judgeOne"] } else { ["pay_one", "payOne"] };
+                let decides = match slot {
+                    Slot::Ban => ["judge_one", "judgeOne"],
+                    Slot::Reward => ["pay_one", "payOne"],
+                    Slot::Signing => ["review_one", "reviewOne"],
+                };
                 let page = read("README.md");
                 assert!(decides.iter().any(|name| page.contains(name)), "{page}");
                 assert!(page.contains(&format!("demo --policy {slot}=tempo-7.wasm")), "{page}");
                 for file in [&manifest, &page, &read("cases.toml")] {
                     assert!(
-                        file.contains("tempo-7") && !file.contains("my-ban") && !file.contains("my-reward"),
+                        file.contains("tempo-7")
+                            && ["my-ban", "my-reward", "my-signing"].iter().all(|name| !file.contains(name)),
                         "{file}"
                     );
                 }

@@ -46,7 +46,11 @@ pub(super) struct Keys {
     pub(super) members: Option<Vec<Spanned<Row>>>,
     /// The round of that call. With `members`.
     pub(super) round: Option<RoundKeys>,
-    /// What must hold after the last round or the call, one value for each member.
+    /// A batch instead of members, for a signing rule: what it sees of each record.
+    pub(super) records: Option<Vec<Spanned<RecordRow>>>,
+    /// What is known of that batch. With `records`.
+    pub(super) batch: Option<BatchKeys>,
+    /// What must hold after the last round or the call, one value for each member; or of each record.
     pub(super) expect: Expect,
 }
 
@@ -116,14 +120,48 @@ pub(super) struct RoundKeys {
     pub(super) seed: String,
 }
 
+/// What a signing rule sees of a record.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RecordRow {
+    /// For people.
+    pub(super) name: String,
+    /// What is to be signed, as text.
+    pub(super) body: Option<String>,
+    /// Or as bytes, two digits each.
+    pub(super) hex: Option<String>,
+    /// How often that is repeated: once unless it is said.
+    pub(super) times: Option<u32>,
+    /// The author's key, 64 hex digits; any other text is a name, and each name has a key of its own.
+    pub(super) author: String,
+    /// Counted from 1 where nothing is said.
+    pub(super) sequence: Option<u64>,
+    /// A minute after `batch.ordered_ms` where nothing is said.
+    pub(super) expires_ms: Option<u64>,
+    /// 64 hex digits; one of its own where nothing is said.
+    pub(super) digest: String,
+}
+
+/// What is known of a batch.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BatchKeys {
+    pub(super) number: Option<u64>,
+    pub(super) round: Option<u64>,
+    pub(super) ordered_ms: Option<u64>,
+    pub(super) set_size: Option<u32>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Expect {
+    /// `sign` or `refuse`, of records.
+    pub(super) verdict: Option<Vec<String>>,
     pub(super) standing: Option<Vec<String>>,
     pub(super) strikes: Option<Vec<u16>>,
     /// Points of all rounds of the case; of one call, as the rule says them.
     pub(super) points: Option<Vec<i64>>,
-    /// Of the last round.
+    /// Of the last round; of records, why they are refused.
     pub(super) reason: Option<Vec<String>>,
     /// The last round of a ban or the earliest return, counted from the first round of the case; 0 = none. Of one call: the
     /// rounds that the rule says.

@@ -147,6 +147,7 @@ impl World {
         let (ban, reward) = match slot {
             Slot::Ban => (Some(policy), None),
             Slot::Reward => (None, Some(policy)),
+            Slot::Signing => (None, None),
         };
         // A call with nobody in it says least.
         let said_more = self.failing.as_ref().is_some_and(|failing| !failing.inputs.members.is_empty());
@@ -155,6 +156,7 @@ impl World {
         let fault = match slot {
             Slot::Ban => settle.ban.answer.fault(),
             Slot::Reward => settle.reward.answer.fault(),
+            Slot::Signing => None,
         };
         if let (Some(inputs), Some(fault)) = (inputs, fault) {
             let at = |node: &NodeId| node.0[24..].iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));

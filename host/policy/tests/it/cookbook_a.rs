@@ -247,6 +247,7 @@ fn fuel_each(slot: Slot, component: &[u8], config: &str, rounds: u64) -> u64 {
                 (cluster.standing, cluster.strikes, cluster.memory) = (judged.standing, judged.strikes, judged.memory);
                 run.fuel
             }
+            Slot::Signing => panic!("it decides no rounds"),
         }
     };
     let mut one = Cluster::new(1, &component.description);

@@ -237,6 +237,7 @@ fn fuel_a_member_is_far_below_the_limit() {
                     let run = component.policy.reward(&call);
                     (run.fuel, run.result.unwrap().memory)
                 }
+                Slot::Signing => panic!("it decides no rounds"),
             };
         }
         last
