@@ -16,6 +16,7 @@ pub(crate) const fn number(slot: Slot) -> u64 {
     match slot {
         Slot::Reward => 0,
         Slot::Ban => 1,
+        Slot::Signing => 2,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn read(policies: pb::Policies) -> Result<Policies, Malformed> {
             pb::Slot::Unspecified => continue,
             pb::Slot::Reward => Slot::Reward,
             pb::Slot::Ban => Slot::Ban,
+            pb::Slot::Signing => Slot::Signing,
         };
         if !seen.insert(slot) {
             return Err(Malformed("a slot that is named twice"));
@@ -63,6 +64,7 @@ pub(super) fn write(policies: Policies) -> pb::Policies {
         let slot = match policies.slot {
             Slot::Reward => pb::Slot::Reward,
             Slot::Ban => pb::Slot::Ban,
+            Slot::Signing => pb::Slot::Signing,
         };
         let (active, scheduled) = (policies.active.map(write_name), policies.scheduled.map(write_scheduled));
         pb::SlotPolicies { slot: slot.into(), active, scheduled }
