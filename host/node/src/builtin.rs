@@ -30,6 +30,12 @@ pub const ALL: [Builtin; Slot::ALL.len()] = [
         component: include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm"),
         config: r#"{"ban":5,"ban_rounds":60,"suspend":3,"warn":2}"#,
     },
+    Builtin {
+        name: "sign-basic",
+        slot: Slot::Signing,
+        component: include_bytes!("../../../plugins/prebuilt/sign-basic.wasm"),
+        config: r#"{"max_bytes":65536}"#,
+    },
 ];
 
 /// The one of that name.
@@ -41,9 +47,10 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
 /// The last resort of a slot.
 #[must_use]
 pub const fn of(slot: Slot) -> &'static Builtin {
-    let [reward, ban] = &ALL;
+    let [reward, ban, signing] = &ALL;
     match slot {
         Slot::Reward => reward,
         Slot::Ban => ban,
+        Slot::Signing => signing,
     }
 }

@@ -113,7 +113,7 @@ pub async fn keep_up(parts: Box<Parts>, draining: CancellationToken) -> Result<(
     let (mut looked, mut behind) = (None, false);
     loop {
         let Applied { index: now, settled } = *applied.borrow_and_update();
-        let wishes = parts.group.read(|state| Slot::ALL.map(|slot| (slot, state.slot(slot).row.shadow)));
+        let wishes = parts.group.read(|state| Slot::OF_ROUNDS.map(|slot| (slot, state.slot(slot).row.shadow)));
         // What comes between two settlements is followed with the second one.
         let is_due = looked.replace((settled, wishes)) != Some((settled, wishes)) || behind;
         behind = false;

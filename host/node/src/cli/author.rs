@@ -25,7 +25,8 @@ use crate::text::{Columns, NONE, note, pairs, print};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   pingward policy new my-ban-rule --slot ban
-  pingward policy new rules/tempo --slot reward --lang c")]
+  pingward policy new rules/tempo --slot reward --lang c
+  pingward policy new rules/letters --slot signing")]
 pub struct New {
     /// The project's folder; its last part is the rule's name
     name: PathBuf,
@@ -125,22 +126,21 @@ impl Check {
         match policy::admit(&engine, slot, &bytes, &config, &limits) {
             Ok(admitted) => {
                 let description = &admitted.description;
-                print(&format!(
-                    "ok\n{}",
-                    pairs(&[
-                        ("slot", slot.to_string()),
-                        ("name", format!("{} {}", description.name, description.version)),
-                        ("digest", admitted.digest.to_string()),
-                        ("component", admitted.component.to_string()),
-                        ("config", config),
-                        ("config digest", admitted.config_digest.to_string()),
-                        ("memory", memory(description)),
-                        (
-                            "extra columns",
-                            if description.extra.is_empty() { NONE.into() } else { description.extra.join(", ") }
-                        ),
-                    ])
-                ))
+                let mut rows = vec![
+                    ("slot", slot.to_string()),
+                    ("name", format!("{} {}", description.name, description.version)),
+                    ("digest", admitted.digest.to_string()),
+                    ("component", admitted.component.to_string()),
+                    ("config", config),
+                    ("config digest", admitted.config_digest.to_string()),
+                ];
+                if slot == Slot::Signing {
+                    // What an author of a record may read.
+                    rows.push(("reasons", all(&description.reasons)));
+                } else {
+                    rows.extend([("memory", memory(description)), ("extra columns", all(&description.extra))]);
+                }
+                print(&format!("ok\n{}", pairs(&rows)))
             }
             Err(findings) => {
                 tell_of_self_test(&engine, (slot, &config, &settings), &bytes, &self.file, &findings)?;
@@ -199,7 +199,6 @@ impl Inspect {
 
 fn inspection_text(seen: &policy::Inspection) -> String {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.into());
-    let all = |texts: &[String]| if texts.is_empty() { NONE.into() } else { texts.join(", ") };
     let mut rows = vec![
         ("component", seen.digest.to_string()),
         ("bytes", seen.size.to_string()),
@@ -236,6 +235,10 @@ pub fn check_named(slot: Slot, source: &PolicySource, settings: &Settings) -> Re
     admitted.map(|_| ()).map_err(|findings| {
         Failure::plain(format!("the {slot} rule {} would not be taken:\n{}", source.component, indented(&findings)))
     })
+}
+
+fn all(texts: &[String]) -> String {
+    if texts.is_empty() { NONE.into() } else { texts.join(", ") }
 }
 
 fn memory(description: &kernel::decide::Description) -> String {
@@ -286,11 +289,12 @@ impl Build {
 
 /// Measure what a rule costs, beside the default rule of its slot in the same run
 ///
-/// Each call is as in a round: a fresh instance, all limits on. Times are medians on this machine; fuel is the same on every
-/// one.
+/// Each call is as in a round, or as a validator makes it for a batch: a fresh instance, all limits on. Times are medians on
+/// this machine; fuel is the same on every one.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  pingward policy bench my-ban.wasm --config '{\"limit\":3}'")]
+#[command(after_help = "Examples:
+  pingward policy bench my-ban.wasm --config '{\"limit\":3}'
+  pingward policy bench my-signing.wasm --records 1 --records 512 --bytes 2048")]
 pub struct Bench {
     /// The component
     file: PathBuf,
@@ -300,15 +304,27 @@ pub struct Bench {
     /// Its config: JSON, or a file with JSON
     #[arg(long, value_name = "JSON|FILE", default_value = "{}")]
     config: String,
-    /// Members; once for each population
-    #[arg(long, value_name = "N", default_values_t = [100, 10_000, 100_000], value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Members; once for each population. 100, 10000 and 100000 when none is given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     members: Vec<u32>,
+    /// Of a signing rule: records of a batch; once for each size. 1, 64 and 512 when none is given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    records: Vec<u32>,
+    /// Of a signing rule: bytes of each record's body. 1024 when nothing is given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    bytes: Option<u32>,
     #[command(flatten)]
     under: Under,
 }
 
-/// How long one population is measured.
+/// How long one population or size of batch is measured.
 const BENCH_TIME: Duration = Duration::from_millis(500);
+/// Populations that are measured when none is given.
+const BENCH_MEMBERS: [u32; 3] = [100, 10_000, 100_000];
+/// Sizes of batches that are measured when none is given.
+const BENCH_RECORDS: [u32; 3] = [1, 64, 512];
+/// Bytes of a body when nothing is given.
+const BENCH_BYTES: u32 = 1_024;
 
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
@@ -320,6 +336,15 @@ impl Bench {
             None => slot_of(&engine, &bytes, &self.file)?,
         };
         let place = self.file.display().to_string();
+        let of_rounds = slot != Slot::Signing;
+        if of_rounds && !(self.records.is_empty() && self.bytes.is_none()) {
+            let what = format!("--records and --bytes are of signing rules, and this is a {slot} rule");
+            return Err(Failure::usage(what, "say populations with --members"));
+        }
+        if !of_rounds && !self.members.is_empty() {
+            let what = "--members is of rules that decide rounds, and this is a signing rule";
+            return Err(Failure::usage(what, "say sizes of batches with --records, and --bytes of a body"));
+        }
         // A net of a second would end what is only slow: here it is measured.
         let settings = self.under.settings()?;
         let limits = kernel::decide::LimitSettings { deadline_ms: 60_000, ..settings.policy_limits() };
@@ -332,10 +357,24 @@ impl Bench {
         let admitted = admit(&bytes, &config)?;
         let builtin = builtin::of(slot);
         let usual = admit(builtin.component, builtin.config)?;
-        let mut columns =
-            Columns::new(&["members", "ms a call", "ns a member", "fuel a member", builtin.name, "ratio"]);
-        for population in self.members.iter().copied() {
+        let heads = if of_rounds {
+            ["members", "ms a call", "ns a member", "fuel a member"]
+        } else {
+            ["records", "ms a call", "ns a record", "fuel a record"]
+        };
+        let mut columns = Columns::new(&[heads.as_slice(), &[builtin.name, "ratio"]].concat());
+        let (named, usual_sizes) =
+            if of_rounds { (&self.members, BENCH_MEMBERS) } else { (&self.records, BENCH_RECORDS) };
+        let sizes = if named.is_empty() { usual_sizes.as_slice() } else { named.as_slice() };
+        for population in sizes.iter().copied() {
             let measure = |admitted: &policy::Admitted, config: &str| {
+                if !of_rounds {
+                    let batch = (population, self.bytes.unwrap_or(BENCH_BYTES) as usize);
+                    let measured = policy::measure_review(&admitted.policy, config, batch, BENCH_TIME);
+                    return measured.map_err(|fault| {
+                        Failure::plain(format!("with {population} records: {fault}")).at(place.clone())
+                    });
+                }
                 policy::measure(&admitted.policy, slot, config, population, BENCH_TIME).map_err(|mut failing| {
                     failing.inputs.settings = Settings { deadline_ms: limits.deadline_ms, ..settings.clone() };
                     let told = print(&format!("FAULT with {population} members\n"))
@@ -366,7 +405,7 @@ pub(super) fn slot_of(engine: &policy::Engine, bytes: &[u8], file: &Path) -> Res
         Failure::plain(format!("a node would not take it:\n{}", indented(&findings))).at(place.clone())
     })?;
     inspected.slot.ok_or_else(|| {
-        let cure = "export the world `reward-policy` or `ban-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
+        let cure = "export the world `reward-policy`, `ban-policy` or `signing-policy` of wit/policy.wit; `pingward policy inspect` shows what it exports";
         Failure::new("a node would not take it: it fills no slot", cure).at(place)
     })
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::author::{engine, read_component};
 use super::fault::{smallest_text, write_fresh};
-use super::operate::{Admin, slot};
+use super::operate::{Admin, of_rounds, slot};
 use super::resolve;
 use crate::failure::Failure;
 use crate::rest::view::{InputsView, RowAnswer};
@@ -70,6 +70,7 @@ struct Case {
 
 impl Capture {
     pub async fn run(self) -> Result<(), Failure> {
+        of_rounds(self.slot)?;
         if let Some(out) = self.out.as_ref().filter(|out| out.exists()) {
             return Err(taken(out));
         }
@@ -327,6 +328,7 @@ fn text(view: &InputsView, inputs: &Inputs, names: &[String]) -> Result<String, 
             written.expected = Expected::Paid(&reward, &view.reasons);
             Ok(written.text())
         }
+        Slot::Signing => Err("a signing rule decides no rounds".into()),
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Demo {
     /// End by itself after so many seconds
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     duration: Option<u64>,
-    /// Another rule: `reward` or `ban`, and a .wasm file or builtin:NAME; once for each slot
+    /// Another rule: `reward`, `ban` or `signing`, and a .wasm file or builtin:NAME; once for each slot
     #[arg(long = "policy", value_name = "SLOT=FILE", value_parser = policy)]
     policies: Vec<(Slot, PolicySource)>,
     /// Keep everything in this folder, and go on from there the next time

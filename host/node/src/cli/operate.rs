@@ -301,6 +301,17 @@ pub fn slot(text: &str) -> Result<kernel::decide::Slot, String> {
     text.parse().map_err(|error: kernel::decide::UnknownSlot| error.to_string())
 }
 
+/// Refuses a slot that decides no rounds, where rounds are what is asked for.
+pub fn of_rounds(slot: kernel::decide::Slot) -> Result<(), Failure> {
+    if kernel::decide::Slot::OF_ROUNDS.contains(&slot) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!("a {slot} rule decides no rounds: it runs on validators when records come, and none can be played again"),
+        "try it on records of your own: `pingward policy test` plays cases, `pingward policy check` admits it",
+    ))
+}
+
 /// Pay nodes from the treasury, to make good what was decided wrongly
 ///
 /// FILE has one line a node: CSV `node,points,round,reason`, or TOML tables [[line]] with these four keys. All lines are

@@ -17,8 +17,8 @@ use crate::text::print;
 
 /// Play a rule through cases: members and rounds in, decisions out, and what differs
 ///
-/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included. Cases are
-/// TOML; the file of a project that `policy new` made shows how they are written, and `pingward policy capture` writes one
+/// Each case is a small cluster of its own, settled by the host's own rules, guardrails and probation included; of a signing
+/// rule it is a batch of records, judged as a validator judges it. Cases are TOML; the file of a project that `policy new` made shows how they are written, and `pingward policy capture` writes one
 /// of a recorded round. Where the rule fails and should not, the fewest members that bring it about are looked for, shown,
 /// and written as a case beside the component.
 #[derive(Debug, Args)]

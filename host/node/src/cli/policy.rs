@@ -120,7 +120,7 @@ fn list_text(answer: &Value) -> String {
             remarks.push_str(&format!("{slot}: moves are held; `pingward policy accept {slot}` lets them through, `pingward policy rollback {slot}` goes back\n"));
         }
     }
-    format!("{}{remarks}", columns.text("no slot has a policy: nobody is paid or banned"))
+    format!("{}{remarks}", columns.text("no slot has a policy: nobody is paid or banned, and nothing is signed"))
 }
 
 #[cfg(test)]

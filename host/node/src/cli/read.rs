@@ -97,7 +97,7 @@ fn status_text(status: &Value) -> String {
 /// The rule of each slot, and below it the one that is to come.
 fn rules_rows(status: &Value) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
-    for (name, slot) in [("reward rule", "reward"), ("ban rule", "ban")] {
+    for (name, slot) in [("reward rule", "reward"), ("ban rule", "ban"), ("signing rule", "signing")] {
         let slot = status.get("rules").and_then(|rules| rules.get(slot)).filter(|slot| slot.is_object());
         rows.push((name, slot.map_or_else(|| NONE.into(), |slot| rule(slot.get("active")))));
         if let Some(coming) = slot.and_then(|slot| slot.get("scheduled")).filter(|coming| coming.is_object()) {

@@ -10,7 +10,7 @@ use kernel::limits::COMPONENT_BYTES;
 use serde_json::{Value, json};
 
 use super::author::read_config;
-use super::operate::{Admin, reason, slot};
+use super::operate::{Admin, of_rounds, reason, slot};
 use super::output::Output;
 use super::source::Reading;
 use crate::client::Api;
@@ -43,7 +43,7 @@ pub struct Stage {
     /// Stage nothing: run the last 100 rounds through it and show what it would have decided otherwise
     #[arg(long)]
     dry_run: bool,
-    /// Wait until every super has compiled it, or said why it cannot
+    /// Wait until every super, and of a signing rule every validator, has compiled it, or said why it cannot
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// The super's config: its admin socket is found through it
@@ -61,6 +61,9 @@ pub struct Stage {
 
 impl Stage {
     pub async fn run(self) -> Result<(), Failure> {
+        if self.dry_run {
+            of_rounds(self.slot)?;
+        }
         let config = read_config(&self.config)?;
         let component = read(&self.file)?;
         // Here `--config` is the rule's.
@@ -101,10 +104,19 @@ fn staged_text(answer: &Value) -> String {
         ("memory", format!("{} if it is activated now", memory_words(empty))),
         ("ready", format!("{ready} of {} supers; `pingward policy status` tells when the others are", replicas.len())),
     ];
-    format!("{}next: pingward policy shadow {digest}, or pingward policy activate {digest}\n", pairs(&rows))
+    let shadow = match field(answer, "slot").parse::<Slot>().map(of_rounds) {
+        Ok(Ok(())) => format!("pingward policy shadow {digest}, or "),
+        Ok(Err(_)) | Err(_) => String::new(),
+    };
+    format!("{}next: {shadow}pingward policy activate {digest}\n", pairs(&rows))
 }
 
-/// Looks until every super has said something of a policy.
+/// Every super and every validator, each with what it said of a policy.
+fn nodes(policy: &Value) -> Vec<&Value> {
+    list(policy, "replicas").iter().chain(list(policy, "validators")).collect()
+}
+
+/// Looks until every super, and of a signing rule every validator, has said something of a policy.
 async fn wait(api: &Api, slot: Slot, digest: &str) -> Result<(), Failure> {
     let mut shown = String::new();
     loop {
@@ -113,20 +125,21 @@ async fn wait(api: &Api, slot: Slot, digest: &str) -> Result<(), Failure> {
         let policy = policy.ok_or_else(|| {
             Failure::new("the policy is not staged any more", "others were staged since; stage it again")
         })?;
-        let replicas = list(&policy, "replicas");
-        let of = |state: &str| replicas.iter().filter(|replica| field(replica, "state") == state).count();
-        let now = format!("ready on {} of {} supers", of("ready"), replicas.len());
+        let nodes = nodes(&policy);
+        let of = |state: &str| nodes.iter().filter(|node| field(node, "state") == state).count();
+        let who = if list(&policy, "validators").is_empty() { "supers" } else { "supers and validators" };
+        let now = format!("ready on {} of {} {who}", of("ready"), nodes.len());
         if now != shown {
             note(&now);
             shown = now;
         }
         if of("waiting") == 0 {
             let failed: Vec<String> =
-                replicas.iter().filter(|replica| field(replica, "state") == "failed").map(replica_text).collect();
+                nodes.iter().filter(|node| field(node, "state") == "failed").map(|node| node_text(node)).collect();
             return if failed.is_empty() {
                 Ok(())
             } else {
-                let hint = "a majority is enough to activate it; see that super's log, and `pingward policy status`";
+                let hint = "a majority is enough to activate it; see the log there, and `pingward policy status`";
                 Err(Failure::new(format!("it cannot run on: {}", failed.join("; ")), hint))
             };
         }
@@ -134,12 +147,12 @@ async fn wait(api: &Api, slot: Slot, digest: &str) -> Result<(), Failure> {
     }
 }
 
-fn replica_text(replica: &Value) -> String {
-    let name = match replica.get("name").and_then(Value::as_str) {
+fn node_text(node: &Value) -> String {
+    let name = match node.get("name").and_then(Value::as_str) {
         Some(name) => name.to_string(),
-        None => short(replica, "node"),
+        None => short(node, "node"),
     };
-    match replica.get("why").and_then(Value::as_str) {
+    match node.get("why").and_then(Value::as_str) {
         Some(why) => format!("{name}: {why}"),
         None => name,
     }
@@ -269,8 +282,12 @@ pub struct ShadowPolicy {
 
 impl ShadowPolicy {
     pub async fn run(self) -> Result<(), Failure> {
+        let named = slot(&self.what);
+        if let Ok(slot) = named {
+            of_rounds(slot)?;
+        }
         let api = self.admin.client()?;
-        match (slot(&self.what), self.end) {
+        match (named, self.end) {
             (Ok(slot), true) => {
                 let body = json!({ "digest": null, "reason": self.reason });
                 let said = |_: &Value| format!("nothing runs beside the active {slot} rule any more");
@@ -286,6 +303,7 @@ impl ShadowPolicy {
             )),
             (Err(_), false) => {
                 let (slot, digest) = find(&api, &self.what).await?;
+                of_rounds(slot)?;
                 let body = json!({ "digest": digest, "reason": self.reason });
                 let said = |answer: &Value| {
                     let empty = answer.get("memory_empty").and_then(Value::as_u64).unwrap_or_default();
@@ -371,7 +389,7 @@ fn shadow_text(slot: Slot, shadow: Option<&Value>) -> String {
     text
 }
 
-/// Show how far each super is with each rule
+/// Show how far each super is with each rule, and each validator with each signing rule
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   pingward policy status")]
@@ -388,25 +406,25 @@ impl Status {
 }
 
 fn status_text(answer: &Value) -> String {
-    let mut columns = Columns::new(&["slot", "place", "name", "version", "digest", "super", "state", "why"]);
+    let mut columns = Columns::new(&["slot", "place", "name", "version", "digest", "node", "state", "why"]);
     for slot in Slot::ALL {
         for policy in of_slot(answer, slot) {
-            for replica in list(policy, "replicas") {
-                let name = replica.get("name").and_then(Value::as_str);
+            for node in nodes(policy) {
+                let name = node.get("name").and_then(Value::as_str);
                 columns.row([
                     slot.name().into(),
                     field(policy, "state"),
                     field(policy, "name"),
                     field(policy, "version"),
                     short(policy, "digest"),
-                    name.map_or_else(|| short(replica, "node"), Into::into),
-                    field(replica, "state"),
-                    field(replica, "why"),
+                    name.map_or_else(|| short(node, "node"), Into::into),
+                    field(node, "state"),
+                    field(node, "why"),
                 ]);
             }
         }
     }
-    columns.text("no slot has a policy: nobody is paid or banned")
+    columns.text("no slot has a policy: nobody is paid or banned, and nothing is signed")
 }
 
 #[cfg(test)]
@@ -421,6 +439,7 @@ mod tests {
         let policy = |digest: &str, state: &str| json!({ "digest": digest, "name": "strict", "version": "0.2.0", "state": state, "replicas": replicas });
         json!({ "slots": {
             "reward": { "active": null, "previous": null, "shadow": null, "staged": [], "scheduled": null },
+            "signing": { "active": null, "previous": null, "shadow": null, "staged": [], "scheduled": null },
             "ban": { "active": policy("sha256:aaaaaaaa11", "active"), "previous": null, "shadow": null,
                 "staged": [policy("sha256:bbbbbbbb22", "staged")], "scheduled": null },
         } })
@@ -430,7 +449,7 @@ mod tests {
     fn the_status_has_a_line_for_each_super_and_policy() {
         assert_eq!(
             status_text(&policies()),
-            "slot  place   name    version  digest    super     state   why\n\
+            "slot  place   name    version  digest    node      state   why\n\
              ban   active  strict  0.2.0    aaaaaaaa  super-1   ready   -\n\
              ban   active  strict  0.2.0    aaaaaaaa  9b99e3dd  failed  compile: no memory\n\
              ban   staged  strict  0.2.0    bbbbbbbb  super-1   ready   -\n\
@@ -454,6 +473,20 @@ mod tests {
         staged[1]["digest"] = json!("sha256:cccccccc33");
         let two = only(&policies, "strict").unwrap_err();
         assert!(two.what.contains("bbbbbbbb22") && two.what.contains("cccccccc33"), "{two}");
+    }
+
+    #[test]
+    fn the_status_of_a_signing_rule_has_its_validators_too() {
+        let node = |name: &str, state: &str| json!({ "node": "8a88e3dd00", "name": name, "state": state, "why": null });
+        let policy = json!({ "digest": "sha256:aaaaaaaa11", "name": "basic", "version": "0.1.0", "state": "active",
+            "replicas": [node("super-1", "ready")], "validators": [node("validator-1", "waiting")] });
+        let answer = json!({ "slots": { "signing": { "active": policy, "staged": [] } } });
+        assert_eq!(
+            status_text(&answer),
+            "slot     place   name   version  digest    node         state    why\n\
+             signing  active  basic  0.1.0    aaaaaaaa  super-1      ready    -\n\
+             signing  active  basic  0.1.0    aaaaaaaa  validator-1  waiting  -\n"
+        );
     }
 
     #[test]

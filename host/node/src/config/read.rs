@@ -53,8 +53,6 @@ impl Read {
             let name = join(section, key.get_ref());
             if let Some(entry) = schema().iter().find(|entry| entry.name == name) {
                 self.take(entry, value, place);
-            } else if name == "policy.signing" {
-                self.notes.push("[policy.signing] is not read: this release has no signing slot".into());
             } else if SECTIONS.iter().any(|(known, _)| is_within(known, &name)) {
                 if let Some(inner) = value.get_ref().as_table() {
                     self.table(&name, inner, place);

@@ -155,6 +155,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "the rule that pays; taken when a cluster is founded, and by a lone super when this file changes",
     ),
     ("policy.ban", "the rule that warns, suspends and bans; taken as policy.reward is"),
+    ("policy.signing", "the rule that says which records are signed; taken as policy.reward is"),
     ("rest", "what the REST interface shows"),
     ("history", "how much of the past is kept"),
 ];
@@ -255,6 +256,7 @@ fn build() -> Vec<Entry> {
         let (component, config) = match slot {
             Slot::Reward => ("\"builtin:reward-flat\"", "{ points_per_round = 10 }"),
             Slot::Ban => ("\"builtin:ban-strikes\"", "{ warn = 2, suspend = 3, ban = 5, ban_rounds = 60 }"),
+            Slot::Signing => ("\"builtin:sign-basic\"", "{ max_bytes = 65536 }"),
         };
         node(
             format!("policy.{slot}.component"),

@@ -357,13 +357,13 @@ fn every_key_of_the_node_alone_is_named_when_it_differs() {
 #[test]
 fn what_a_role_does_not_read_is_noted() {
     let config =
-        read("[node]\nrole = \"follower\"\n[round]\ninterval_ms = 1000\n[policy.signing]\ncomponent = \"x\"\n")
+        read("[node]\nrole = \"follower\"\n[round]\ninterval_ms = 1000\n[policy.signing]\ncomponent = \"x.wasm\"\n")
             .unwrap();
     assert_eq!(
         config.notes,
         [
-            "[policy.signing] is not read: this release has no signing slot",
             "lab/node.toml:4: `round.interval_ms` is not read by a follower",
+            "lab/node.toml:6: `policy.signing.component` is not read by a follower",
         ]
     );
 }

@@ -650,8 +650,8 @@ fn policies(options: &Options) -> std::collections::BTreeMap<Slot, PolicySource>
 fn default_config(slot: Slot, builtin: &str) -> &'static str {
     match (slot, builtin::find(builtin)) {
         (Slot::Ban, Some(found)) if found.name == builtin::of(Slot::Ban).name => BAN_CONFIG,
-        (Slot::Reward | Slot::Ban, Some(found)) => found.config,
-        (Slot::Reward | Slot::Ban, None) => "{}",
+        (Slot::Reward | Slot::Ban | Slot::Signing, Some(found)) => found.config,
+        (Slot::Reward | Slot::Ban | Slot::Signing, None) => "{}",
     }
 }
 

@@ -22,7 +22,7 @@ pub const HELP: &str =
   partition A,B|C                      cuts the network between A,B and C; one side alone is cut off from everybody
   heal                                 the network is whole again
   overclaim NAME                       lets it claim more than it earned: nothing is paid, and it costs a penalty
-  swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward` or `ban` from a round on; JSON is its config
+  swap SLOT FILE|builtin:NAME [JSON]   another rule for `reward`, `ban` or `signing` from a round on; JSON is its config
   accept rounds|SLOT                   the missing nodes are really gone; or: the moves of a rule that are held are right
   rollback SLOT                        the rule before this one decides again
   status                               the table of all nodes

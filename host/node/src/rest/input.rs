@@ -282,6 +282,17 @@ impl PathPart for kernel::decide::Slot {
     }
 }
 
+/// Refuses a slot that decides no rounds, where rounds are what is asked for.
+///
+/// # Errors
+/// `not_of_rounds`.
+pub fn of_rounds(slot: kernel::decide::Slot) -> Result<(), Problem> {
+    if kernel::decide::Slot::OF_ROUNDS.contains(&slot) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::NotOfRounds, format!("the {slot} policy decides no rounds: it runs when records come")))
+}
+
 impl PathPart for String {
     fn read(text: &str) -> Result<Self, Problem> {
         Ok(text.to_string())

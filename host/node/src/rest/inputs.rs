@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::access::By;
 use super::answer::Read;
-use super::input::{Params, Part, ReadLevel};
+use super::input::{Params, Part, ReadLevel, of_rounds};
 use super::problem::{Code, Problem};
 use super::rounds::unknown;
 use super::view::{FaultSaid, InputRow, InputsView, JudgedView, PaidView, RowAnswer, TariffView, hex, text};
@@ -54,6 +54,7 @@ pub async fn inputs(
     Params(query): Params<InputsQuery>,
 ) -> Result<Read<InputsView>, Problem> {
     let slot: Slot = query.slot.parse().map_err(|_| Problem::of(Code::UnknownSlot))?;
+    of_rounds(slot)?;
     let nodes = query.nodes.as_deref().map(keys).transpose()?;
     let found = app.history(
         app.fresh(query.read.unwrap_or_default()).await?,
@@ -153,6 +154,7 @@ impl Called<'_> {
         let (fault, paid) = match self.inputs.slot {
             Slot::Ban => (self.settle.ban.answer.fault(), None),
             Slot::Reward => (self.settle.reward.answer.fault(), self.tariff()),
+            Slot::Signing => (None, None),
         };
         let settings = self.inputs.settings.entries().into_iter();
         let answers = self.answers();
@@ -247,6 +249,7 @@ impl Called<'_> {
                 Answer::Columns(columns) => &columns.delta,
                 Answer::Fault(_) | Answer::NotCalled => return None,
             },
+            Slot::Signing => return None,
         };
         let change = inflate_delta(delta, self.inputs.memory.len())?;
         Some(self.inputs.memory.iter().zip(change).map(|(before, change)| before ^ change).collect())

@@ -97,7 +97,7 @@ pub struct SlotAccepted {
 
 /// What the policy decides is right: the count of moves over time begins anew, held ones take effect.
 #[utoipa::path(post, path = "/v1/policies/{slot}/accept", tag = "operator", request_body = Reason,
-    params(("slot" = String, Path, description = "`reward` or `ban`"),
+    params(("slot" = String, Path, description = "`reward`, `ban` or `signing`"),
         ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 200, body = SlotAccepted)), security(("token" = [])))]
 pub async fn accept_policy(
@@ -113,7 +113,7 @@ pub async fn accept_policy(
 
 /// The previous policy counts again, or a scheduled one is taken back.
 #[utoipa::path(post, path = "/v1/policies/{slot}/rollback", tag = "operator", request_body = Reason,
-    params(("slot" = String, Path, description = "`reward` or `ban`"),
+    params(("slot" = String, Path, description = "`reward`, `ban` or `signing`"),
         ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 202, body = From)), security(("token" = [])))]
 pub async fn rollback(

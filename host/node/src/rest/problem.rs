@@ -145,7 +145,10 @@ codes! {
     TooManyMembers "too_many_members" 409 "too many members for one answer",
         "the round has more members than one answer holds", "name those that you mean with `nodes`";
     UnknownSlot "unknown_slot" 404 "there is no such slot",
-        "the slots are `reward` and `ban`", "use one of them";
+        "the slots are `reward`, `ban` and `signing`", "use one of them";
+    NotOfRounds "not_of_rounds" 409 "the slot decides no rounds",
+        "its policy runs on validators when records come: no round was decided by it, and none can be played again",
+        "try a signing rule on records of your own: `pingward policy test` and `pingward policy check` need no node";
     UnknownPolicy "unknown_policy" 404 "there is no such policy in the slot",
         "no policy of this digest is staged or in use", "GET /v1/policies lists them";
     NothingToRollBack "nothing_to_roll_back" 409 "the slot has no previous policy",

@@ -11,7 +11,7 @@ use kernel::id::Digest;
 
 use super::App;
 use super::answer::{Done, Fresh, Read};
-use super::input::{Json, Part, id};
+use super::input::{Json, Part, id, of_rounds};
 use super::operate::{From, from};
 use super::problem::Problem;
 use super::tag::Decider;
@@ -51,6 +51,7 @@ pub async fn begin(
     Part(slot): Part<Slot>,
     Json(body): Json<ShadowBody>,
 ) -> Result<Done<From>, Problem> {
+    of_rounds(slot)?;
     let policy: Option<Digest> = body.digest.as_deref().map(|digest| id("digest", digest)).transpose()?;
     let Done(_, done) = from(&app, by, body.reason, Operation::Shadow { slot, policy }).await?;
     Ok(Done(StatusCode::ACCEPTED, done))
@@ -61,6 +62,7 @@ pub async fn begin(
 #[utoipa::path(get, path = "/v1/policies/{slot}/shadow", tag = "read",
     params(("slot" = String, Path, description = "`reward` or `ban`")), responses((status = 200, body = ShadowOf)))]
 pub async fn report(State(app): State<App>, Part(slot): Part<Slot>) -> Result<Read<ShadowOf>, Problem> {
+    of_rounds(slot)?;
     let seen = app.part()?.shadows.seen(slot);
     app.read(Fresh::LOCAL, move |_| ShadowOf { slot: slot.name(), shadow: seen.as_ref().map(ShadowView::of_seen) })
         .await

@@ -20,7 +20,7 @@ use policy::{Admitted, Findings};
 
 use super::access::By;
 use super::answer::Done;
-use super::input::{Json, Params, Part, body, id};
+use super::input::{Json, Params, Part, body, id, of_rounds};
 use super::operate::{From, from};
 use super::problem::{Code, Problem};
 use super::tag::Decider;
@@ -49,7 +49,8 @@ pub struct StageBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StageQuery {
-    /// Stages nothing: runs the last 100 rounds through the policy, and tells what it would have decided otherwise.
+    /// Stages nothing: runs the last 100 rounds through the policy, and tells what it would have decided otherwise. Not in the
+    /// signing slot, which decides no rounds.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -95,7 +96,7 @@ pub struct DryRunView {
 /// Makes a component with a config a candidate of the slot. Every super then compiles it and tests it; `GET /v1/policies`
 /// tells how far that is.
 #[utoipa::path(post, path = "/v1/policies/{slot}", tag = "operator",
-    params(("slot" = String, Path, description = "`reward` or `ban`"), StageQuery),
+    params(("slot" = String, Path, description = "`reward`, `ban` or `signing`"), StageQuery),
     request_body(content = StageBody, content_type = "multipart/form-data"),
     responses((status = 201, body = StagedView), (status = 200, description = "`dry_run`: nothing was staged", body = DryRunView),
         (status = 422, description = "not admitted: `findings` says what is wrong and how to mend it")),
@@ -144,6 +145,7 @@ async fn bring_in(
 }
 
 async fn dry_run(app: &App, slot: Slot, component: Arc<[u8]>, config: String) -> Result<DryRunView, Problem> {
+    of_rounds(slot)?;
     let part = app.part()?;
     let (limits, at) =
         part.group.read(|state| (state.meta.settings.policy_limits(), (state.meta.settled, state.meta.applied)));
@@ -243,7 +245,7 @@ pub struct ActivateBody {
 /// A staged policy decides from a round on: two rounds after the last settled one at the earliest, or after the notice that the
 /// settings ask for. A majority of the supers must have acknowledged it.
 #[utoipa::path(post, path = "/v1/policies/{slot}/activate", tag = "operator", request_body = ActivateBody,
-    params(("slot" = String, Path, description = "`reward` or `ban`"),
+    params(("slot" = String, Path, description = "`reward`, `ban` or `signing`"),
         ("If-Match" = Option<String>, Header, description = "The tag of the read that this is decided on; another one is 412 `changed`")),
     responses((status = 202, body = From), (status = 409, description = "`policy_not_ready`, `too_early`")),
     security(("token" = [])))]

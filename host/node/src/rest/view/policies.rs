@@ -10,12 +10,13 @@ use kernel::decide::Slot;
 use kernel::id::{Digest, RoundId};
 use kernel::outcome::RoundRecord;
 use kernel::policies::PolicyRow;
+use kernel::records::validators::Validator;
 use kernel::settings::Settings;
 use kernel::state::State;
 
 use super::text;
 
-/// Both slots.
+/// All slots.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct PoliciesView {
     /// By name of the slot.
@@ -29,6 +30,8 @@ pub struct Slots {
     pub reward: SlotView,
     /// Standing.
     pub ban: SlotView,
+    /// Records: sign or refuse.
+    pub signing: SlotView,
 }
 
 impl PoliciesView {
@@ -42,7 +45,7 @@ impl PoliciesView {
     #[must_use]
     pub fn of(state: &State, rounds: &[RoundRecord]) -> Self {
         let view = |slot| SlotView::of(slot, state, rounds);
-        Self { slots: Slots { reward: view(Slot::Reward), ban: view(Slot::Ban) } }
+        Self { slots: Slots { reward: view(Slot::Reward), ban: view(Slot::Ban), signing: view(Slot::Signing) } }
     }
 }
 
@@ -107,12 +110,14 @@ pub struct PolicyView {
     pub builtin: bool,
     /// Which supers have compiled and self-tested it.
     pub replicas: Vec<ReplicaView>,
+    /// Which validators have; only in the signing slot, where a quorum of them must before it can be activated.
+    pub validators: Vec<ReplicaView>,
 }
 
-/// A policy on a super.
+/// A policy on a super or a validator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReplicaView {
-    /// The super.
+    /// The super or validator.
     pub node: String,
     /// Its name, where it has one.
     pub name: Option<String>,
@@ -148,6 +153,28 @@ pub fn replicas(row: &PolicyRow, state: &State) -> Vec<ReplicaView> {
         }
     };
     state.meta.seats.iter().map(replica).collect()
+}
+
+/// A policy on every validator; nobody where its slot is not theirs.
+#[must_use]
+pub fn validators(row: &PolicyRow, state: &State) -> Vec<ReplicaView> {
+    if row.slot != Slot::Signing {
+        return Vec::new();
+    }
+    let validator = |validator: &Validator| {
+        let why = row.unable.iter().find(|(unable, _)| *unable == validator.node).map(|(_, why)| why.clone());
+        ReplicaView {
+            node: validator.node.to_string(),
+            name: text(&validator.name),
+            state: match (row.able.contains(&validator.node), &why) {
+                (true, _) => "ready",
+                (false, Some(_)) => "failed",
+                (false, None) => "waiting",
+            },
+            why,
+        }
+    };
+    state.validators.set.iter().map(validator).collect()
 }
 
 /// A fault of a slot.
@@ -221,6 +248,7 @@ impl PolicyView {
             state: word,
             builtin: state.slot(row.slot).row.builtin == Some(*digest),
             replicas: replicas(row, state),
+            validators: validators(row, state),
         }
     }
 }

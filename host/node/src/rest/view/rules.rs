@@ -16,6 +16,8 @@ pub struct RulesView {
     pub reward: Option<SlotRules>,
     /// Standing.
     pub ban: Option<SlotRules>,
+    /// Records: sign or refuse.
+    pub signing: Option<SlotRules>,
 }
 
 /// A slot's rules.
@@ -63,7 +65,7 @@ impl RulesView {
     #[must_use]
     pub fn of(known: &KnownPolicies) -> Self {
         let slot = |slot| known.slot(slot).map(SlotRules::of);
-        Self { reward: slot(Slot::Reward), ban: slot(Slot::Ban) }
+        Self { reward: slot(Slot::Reward), ban: slot(Slot::Ban), signing: slot(Slot::Signing) }
     }
 }
 
