@@ -147,7 +147,12 @@ fn what_is_wrong_has_its_line_and_column_and_what_was_meant() {
         ("rounds = [\"+\"]\nexpect.memory = [\"00\"]", (2, 8), None, "are of one call"),
         ("slot = \"bann\"\nmembers = [{ }]\nexpect.strikes = [0]", (2, 8), None, "did you mean `ban`?"),
         ("records = [{ body = \"a\" }]\nexpect.verdict = [\"sing\"]", (2, 8), None, "did you mean `sign`?"),
-        ("records = [\n  { },\n]\nexpect.verdict = [\"sign\"]", (4, 3), None, "a record has a `body`, or bytes as `hex`"),
+        (
+            "records = [\n  { },\n]\nexpect.verdict = [\"sign\"]",
+            (4, 3),
+            None,
+            "a record has a `body`, or bytes as `hex`",
+        ),
         ("records = [{ hex = \"0\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "two digits a byte"),
         ("records = [{ body = \"a\", hex = \"00\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "and not both"),
         ("records = [{ body = \"a\", digest = \"00\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "64 hex digits"),
@@ -157,9 +162,19 @@ fn what_is_wrong_has_its_line_and_column_and_what_was_meant() {
         ("records = [{ body = \"a\" }]\nexpect.verdict = []", (2, 8), None, "each of the 1 records"),
         ("records = [{ body = \"a\" }]\nexpect.standing = [\"good\"]", (2, 8), None, "of records there are verdict"),
         ("records = [{ body = \"a\" }]\nexpect = { }", (2, 8), None, "name verdict, reason or fault"),
-        ("records = [{ body = \"a\" }]\nrounds = [\"+\"]\nexpect.verdict = [\"sign\"]", (2, 8), None, "one of them only"),
+        (
+            "records = [{ body = \"a\" }]\nrounds = [\"+\"]\nexpect.verdict = [\"sign\"]",
+            (2, 8),
+            None,
+            "one of them only",
+        ),
         ("records = [{ body = \"a\" }]\nstart.age = 1\nexpect.verdict = [\"sign\"]", (2, 8), None, "`batch` says"),
-        ("slot = \"ban\"\nrecords = [{ body = \"a\" }]\nexpect.verdict = [\"sign\"]", (2, 8), None, "of the slot signing"),
+        (
+            "slot = \"ban\"\nrecords = [{ body = \"a\" }]\nexpect.verdict = [\"sign\"]",
+            (2, 8),
+            None,
+            "of the slot signing",
+        ),
         ("slot = \"signing\"\nrounds = [\"+\"]\nexpect.standing = [\"good\"]", (2, 8), None, "has `records`"),
         ("rounds = [\"+\"]\nexpect.verdict = [\"sign\"]", (2, 8), None, "`expect.verdict` is of records"),
         ("rounds = [", (3, 11), None, ""),
@@ -297,7 +312,8 @@ fn a_record_at_which_a_rule_fails_is_named() {
     let text = "[[case]]\nname = \"c\"\nconfig = { json = true }\n\
                 settings = { \"policy_limits.fuel_member\" = 0, \"policy_limits.fuel_base\" = 1_000_000 }\n\
                 records = [{ body = \"{}\" }, { body = \"         \", times = 7_000 }]\n";
-    let expected = "expect.verdict = [\"sign\", \"refuse\"]\nexpect.reason = [\"\", \"policy_fault\"]\nexpect.fault = \"fuel\"\n";
+    let expected =
+        "expect.verdict = [\"sign\", \"refuse\"]\nexpect.reason = [\"\", \"policy_fault\"]\nexpect.fault = \"fuel\"\n";
     for (expect, passes) in [(expected, true), ("expect.verdict = [\"sign\", \"refuse\"]\n", false)] {
         let played = play(Slot::Signing, &format!("{text}{expect}")).remove(0);
         assert_eq!(played.passed(), passes, "{played:?}");

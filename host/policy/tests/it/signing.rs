@@ -2,13 +2,13 @@
 
 use kernel::decide::{Call, FaultKind, LimitSettings, Policy, Slot, sample};
 use kernel::records::review::{self, Context, POLICY_FAULT, Review, Reviewed};
-use pingward_sdk::{SigningPolicy, export, types};
 use policy::{Admitted, Findings, Label, Prepared, admit, inspect, pack};
 use proptest::prelude::*;
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
 use crate::guests::{BAN_STRIKES, SIGN_BASIC, WIT, engine, limits};
+use crate::native;
 
 /// A signing policy in parts, by hand: `describe` as in `guests`, and `review`, whose arguments come one by one. A record has
 /// 40 bytes: sequence 0, author 8, digest 16, expires-ms 24, body 32.
@@ -188,20 +188,6 @@ fn inspection_knows_the_world() {
     assert_eq!(seen.described.unwrap().reasons.len(), 3);
 }
 
-/// Reviews natively.
-fn native<P: SigningPolicy>(review: &Review<'_>) -> Result<Vec<u16>, String> {
-    let record = |record: &Reviewed<'_>| types::Record {
-        sequence: record.sequence,
-        author: record.author.0.to_vec(),
-        digest: record.digest.0.to_vec(),
-        expires_ms: record.expires_ms,
-        body: record.body.to_vec(),
-    };
-    let Context { batch, round, ordered_ms, set_size } = review.context;
-    let context = types::Context { batch, round, ordered_ms, set_size };
-    export::review::<P>(review.config, &review.records.iter().map(record).collect::<Vec<_>>(), &context)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -232,6 +218,6 @@ proptest! {
             let signs = body.len() <= max_bytes && (allow_empty || !body.is_empty()) && (!json || is_json);
             prop_assert_eq!(*code == 0, signs, "{:?}", body);
         }
-        prop_assert_eq!(codes, native::<sign_basic::Basic>(&batch).unwrap());
+        prop_assert_eq!(codes, native::review::<sign_basic::Basic>(&batch).unwrap());
     }
 }
