@@ -2,8 +2,12 @@
 
 use std::error::Error;
 
-const PROTO: [&str; 4] =
-    ["proto/pingward/v1/node.proto", "proto/pingward/v1/raft.proto", "proto/pingward/v1/super.proto", "proto/pingward/v1/records.proto"];
+const PROTO: [&str; 4] = [
+    "proto/pingward/v1/node.proto",
+    "proto/pingward/v1/raft.proto",
+    "proto/pingward/v1/super.proto",
+    "proto/pingward/v1/records.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -87,8 +87,7 @@ impl State {
         fx: &mut Effects,
     ) -> Result<Reply, Reject> {
         if slot == Slot::Signing {
-            let what =
-                "the slot: what a signing policy says is signed, and nothing runs beside it; try it with `pingward policy test`";
+            let what = "the slot: what a signing policy says is signed, and nothing runs beside it; try it with `pingward policy test`";
             return Err(Reject::Malformed { what: what.into() });
         }
         if policy.is_some_and(|policy| self.policies.get(&policy).is_none_or(|row| row.slot != slot)) {

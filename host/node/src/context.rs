@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernel::id::{ClusterId, LogIndex, NodeId};
-use store::Store;
 use store::Records;
+use store::Store;
 use tokio::sync::watch;
 
 use crate::config::Role;

@@ -268,7 +268,8 @@ impl Events {
             Notice::Sealed(batch) => self.sealed(now_ms, batch),
             Notice::Validators { version } => {
                 let set = state.validators.set.len();
-                let data = json!({ "what": "validators", "version": version, "validators": set, "quorum": state.quorum() });
+                let data =
+                    json!({ "what": "validators", "version": version, "validators": set, "quorum": state.quorum() });
                 self.publish(Kind::Record, now_ms, data);
             }
             // Streams are closed by the supers; the standing event says why. A record is news when it is sealed.

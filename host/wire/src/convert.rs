@@ -169,7 +169,7 @@ fn read_welcome(welcome: pb::Welcome) -> Result<Welcome, Malformed> {
         backoff_cap_ms: welcome.backoff_cap_ms,
         supers: welcome.supers.into_iter().map(read_super_at).collect::<Result<_, _>>()?,
         observers: welcome.observers,
-            set_version: welcome.set_version,
+        set_version: welcome.set_version,
         policies: welcome.policies.map(policies::read).transpose()?,
     })
 }

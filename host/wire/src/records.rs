@@ -345,11 +345,9 @@ pub fn to_validator(from: pb::ToValidator) -> Result<ToValidator, Malformed> {
             turn_ms: set.turn_ms,
             limits: read(&set.limits, "limits that cannot be read")?,
         })),
-        What::Policy(policy) => ToValidator::Policy {
-            digest: digest(&policy.digest)?,
-            component: policy.component,
-            config: policy.config,
-        },
+        What::Policy(policy) => {
+            ToValidator::Policy { digest: digest(&policy.digest)?, component: policy.component, config: policy.config }
+        }
         What::Batch(told) => ToValidator::Batch(
             Box::new(read(&told.batch, "a batch that cannot be read")?),
             Box::new(read(&told.contents, "records that cannot be read")?),

@@ -40,6 +40,9 @@ pub mod signing {
         world: "signing-policy",
         pub_export_macro: true,
         export_macro_name: "export_world",
+        // What it imports stands in the section of the first world already. The helper would put a word into every component,
+        // and so change the bytes of those that sign nothing.
+        disable_custom_section_link_helpers: true,
         additional_derives: [PartialEq, Eq],
         with: {
             "pingward:policy/types@1.0.0": crate::bindings::reward::pingward::policy::types,

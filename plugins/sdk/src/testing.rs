@@ -230,7 +230,9 @@ impl Batch {
         let reasons = describe::<P>(config)?.reasons;
         let text = |code: u16| match usize::from(code).checked_sub(1) {
             None => Ok(String::new()),
-            Some(at) => reasons.get(at).cloned().ok_or_else(|| format!("code {code}: there are {} texts", reasons.len())),
+            Some(at) => {
+                reasons.get(at).cloned().ok_or_else(|| format!("code {code}: there are {} texts", reasons.len()))
+            }
         };
         export::review::<P>(config, &self.records, &self.context)?.into_iter().map(text).collect()
     }

@@ -15,7 +15,7 @@ fn notes(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(done.stderr).unwrap()
 }
 
-const RULES: [(&str, &str); 2] = [("ban", "my-ban-rule"), ("reward", "my-reward-rule")];
+const RULES: [(&str, &str); 3] = [("ban", "my-ban-rule"), ("reward", "my-reward-rule"), ("signing", "my-signing-rule")];
 
 /// Programs by their shell text, in a folder that is the whole path.
 fn path_of(folder: &Path, programs: &[(&str, &str)]) -> PathBuf {
@@ -98,7 +98,7 @@ fn a_folder_that_is_wrong_is_refused_with_the_cure() {
         fs::write(here.join(file), text.replace(from, to)).unwrap();
     };
     mend("c/pingward.toml", "slot = \"ban\"", "slot = \"bann\"");
-    refuses("c", "`slot` is \"ban\" or \"reward\"");
+    refuses("c", "`slot` is \"ban\", \"reward\" or \"signing\"");
     mend("c/pingward.toml", "slot = \"bann\"", "slots = \"ban\"");
     refuses("c", "unknown field `slots`");
     mend("c/pingward.toml", "slots", "slot");
@@ -110,7 +110,7 @@ fn a_folder_that_is_wrong_is_refused_with_the_cure() {
     mend("js/package.json", "\"slot\": \"ban\"", "\"slots\": \"ban\"");
     refuses("js", "unknown field `slots`");
     mend("js/package.json", "\"slots\": \"ban\"", "\"slot\": null");
-    refuses("js", "`slot` is \"ban\" or \"reward\"");
+    refuses("js", "`slot` is \"ban\", \"reward\" or \"signing\"");
     mend("js/package.json", "\"slot\": null", "\"slot\": \"ban\"");
     fs::rename(here.join("js/rule.js"), here.join("js/entry.js")).unwrap();
     refuses("js", "the name entry.js is taken");

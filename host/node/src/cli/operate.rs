@@ -318,7 +318,9 @@ pub fn of_rounds(slot: kernel::decide::Slot) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(
-        format!("a {slot} rule decides no rounds: it runs on validators when records come, and none can be played again"),
+        format!(
+            "a {slot} rule decides no rounds: it runs on validators when records come, and none can be played again"
+        ),
         "try it on records of your own: `pingward policy test` plays cases, `pingward policy check` admits it",
     ))
 }

@@ -20,24 +20,25 @@ fn a_followers_status_tells_its_standing_and_points() {
     check(
         &status_text(&status),
         "
-node         8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
-name         follower-1
-role         follower
-version      0.1.0
-cluster      lab#00
-leader       -
-round        7
-suspect      no
-up for       1 min 5 s
-standing     warned
-reason       missed 1
-earned       60
-wallet       0
-warning      -
-returns      -
-reward rule  -
-ban rule     -
-attached to  127.0.0.1:7001
+node          8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
+name          follower-1
+role          follower
+version       0.1.0
+cluster       lab#00
+leader        -
+round         7
+suspect       no
+up for        1 min 5 s
+standing      warned
+reason        missed 1
+earned        60
+wallet        0
+warning       -
+returns       -
+reward rule   -
+ban rule      -
+signing rule  -
+attached to   127.0.0.1:7001
 ",
     );
 }
@@ -62,19 +63,22 @@ fn a_followers_status_tells_the_rules_in_force_and_those_to_come() {
     check(
         Some(15),
         json!({ "reward": { "active": rule("flat"), "scheduled": null },
-                "ban": { "active": rule("strikes"), "scheduled": coming(Some("lenient"), "scheduled") } }),
+                "ban": { "active": rule("strikes"), "scheduled": coming(Some("lenient"), "scheduled") },
+                "signing": { "active": rule("basic"), "scheduled": null } }),
         "
-reward rule  flat 1 sha256:flat
-ban rule     strikes 1 sha256:strikes
-to come      from round 22 on (in 7 rounds, about 1 min 10 s): lenient 2 sha256:lenient",
+reward rule   flat 1 sha256:flat
+ban rule      strikes 1 sha256:strikes
+to come       from round 22 on (in 7 rounds, about 1 min 10 s): lenient 2 sha256:lenient
+signing rule  basic 1 sha256:basic",
     );
     check(
         None,
         json!({ "reward": { "active": null, "scheduled": coming(None, "returned") }, "ban": null }),
         "
-reward rule  none, the slot is neutral
-to come      from round 22 on (in 12 rounds, about 2 min 0 s), because the one in force failed too often: none, the slot is neutral
-ban rule     -",
+reward rule   none, the slot is neutral
+to come       from round 22 on (in 12 rounds, about 2 min 0 s), because the one in force failed too often: none, the slot is neutral
+ban rule      -
+signing rule  -",
     );
 }
 
@@ -83,8 +87,8 @@ fn a_refused_follower_says_why_and_when_it_tries_again() {
     let refused = json!({ "code": "banned", "detail": "banned until round 11", "hint": "wait" });
     let status = json!({ "role": "follower", "refused": refused, "retry_ms": 1_764_064_502_123_u64 });
     let text = status_text(&status);
-    assert!(text.contains("refused      banned until round 11 [banned]\nhint         wait\n"), "{text}");
-    assert!(text.contains("tries again  2025-11-25 09:55:02Z\n"), "{text}");
+    assert!(text.contains("refused       banned until round 11 [banned]\nhint          wait\n"), "{text}");
+    assert!(text.contains("tries again   2025-11-25 09:55:02Z\n"), "{text}");
 }
 
 #[test]

@@ -173,9 +173,10 @@ impl Get {
         if !self.body {
             return self.source.output.print(&answer, shown);
         }
-        let body = answer["body"].as_str().and_then(decode).ok_or_else(|| {
-            Failure::new("this node does not have the body", "ask a follower or a validator")
-        })?;
+        let body = answer["body"]
+            .as_str()
+            .and_then(decode)
+            .ok_or_else(|| Failure::new("this node does not have the body", "ask a follower or a validator"))?;
         std::io::stdout()
             .write_all(&body)
             .map_err(|error| Failure::new(format!("standard output: {error}"), "look at what reads it"))
@@ -222,23 +223,24 @@ pub struct List {
 
 impl List {
     async fn run(self) -> Result<(), Failure> {
-        self.source.show(&self.page.route("/v1/records")?, |answer| {
-            let mut columns = Columns::new(&["sequence", "digest", "author", "state", "bytes", "reason"]);
-            for record in list(answer, "records") {
-                let digest = field(record, "digest");
-                let bytes = record["body"].as_str().and_then(decode).map(|body| body.len().to_string());
-                columns.row([
-                    field(record, "sequence"),
-                    digest,
-                    crate::text::short(record, "author"),
-                    field(record, "state"),
-                    bytes.unwrap_or_else(|| crate::text::NONE.into()),
-                    record["certificate"]["reason"].as_str().unwrap_or_default().to_owned(),
-                ]);
-            }
-            columns.text("no sealed records")
-        })
-        .await
+        self.source
+            .show(&self.page.route("/v1/records")?, |answer| {
+                let mut columns = Columns::new(&["sequence", "digest", "author", "state", "bytes", "reason"]);
+                for record in list(answer, "records") {
+                    let digest = field(record, "digest");
+                    let bytes = record["body"].as_str().and_then(decode).map(|body| body.len().to_string());
+                    columns.row([
+                        field(record, "sequence"),
+                        digest,
+                        crate::text::short(record, "author"),
+                        field(record, "state"),
+                        bytes.unwrap_or_else(|| crate::text::NONE.into()),
+                        record["certificate"]["reason"].as_str().unwrap_or_default().to_owned(),
+                    ]);
+                }
+                columns.text("no sealed records")
+            })
+            .await
     }
 }
 
@@ -317,7 +319,8 @@ impl Verify {
                 "name the keys of the cluster with --keys FILE, as GET /v1/directory of a super that you trust gives them",
             ));
         }
-        let answer = serde_json::json!({ "valid": valid, "records": records.iter().map(|r| &r.digest).collect::<Vec<_>>() });
+        let answer =
+            serde_json::json!({ "valid": valid, "records": records.iter().map(|r| &r.digest).collect::<Vec<_>>() });
         self.output.print(&answer, |_| match records.as_slice() {
             [one] => {
                 let certificate = one.certificate.as_ref();
@@ -419,7 +422,11 @@ fn proof(view: &CertificateView) -> Result<Proof, String> {
     let digest = |field: &str, text: &str| {
         let digest: Digest = text.parse().map_err(|error| format!("{field}: {error}"))?;
         // Upper and lower case are the same digits.
-        if digest.to_string() == text { Ok(digest) } else { Err(format!("{field}: write it as sha256: and lower case")) }
+        if digest.to_string() == text {
+            Ok(digest)
+        } else {
+            Err(format!("{field}: write it as sha256: and lower case"))
+        }
     };
     let mut signatures = Vec::new();
     for one in &view.signatures {

@@ -89,9 +89,8 @@ pub struct Transfer {
 
 impl Transfer {
     pub async fn run(self) -> Result<(), Failure> {
-        let key = NodeKey::load(&self.key).map_err(|error| {
-            Failure::new(chain(&error), "name the key file of the wallet that pays")
-        })?;
+        let key = NodeKey::load(&self.key)
+            .map_err(|error| Failure::new(chain(&error), "name the key file of the wallet that pays"))?;
         let api = self.source.api()?;
         let to = resolve::node(&api, &self.to).await?;
         let answer = transfer(&api, &key, self.amount, to, self.sequence).await?;

@@ -54,10 +54,13 @@ fn text(answer: &Value) -> String {
     let mut rows = vec![
         ("set", field(answer, "version")),
         ("quorum", field(answer, "quorum")),
-        ("tolerates", match answer["tolerates"].as_u64() {
-            Some(0) => "no failure: from 4 validators on one may fail".into(),
-            _ => format!("{} that fail", field(answer, "tolerates")),
-        }),
+        (
+            "tolerates",
+            match answer["tolerates"].as_u64() {
+                Some(0) => "no failure: from 4 validators on one may fail".into(),
+                _ => format!("{} that fail", field(answer, "tolerates")),
+            },
+        ),
         ("ordered", field(answer, "last_sequence")),
         ("signed", field(answer, "signed")),
         ("refused", field(answer, "refused")),

@@ -62,7 +62,8 @@ impl Build<'_> {
             self.problems.push(Problem {
                 place: Place::File(self.file.into()),
                 what: "`node.role` is missing; it is the one key without a default".into(),
-                hint: "write, in a section [node]: role = \"super\", or \"follower\", \"validator\", \"bootstrap\"".into(),
+                hint: "write, in a section [node]: role = \"super\", or \"follower\", \"validator\", \"bootstrap\""
+                    .into(),
             });
         }
         role

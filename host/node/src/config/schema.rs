@@ -246,11 +246,41 @@ fn build() -> Vec<Entry> {
     let mut node = |name: String, kind: Kind, default: &str, roles: &'static [Role], doc: &str| {
         entries.push(Entry { name, kind, default: Some(default.into()), doc: doc.into(), scope: Scope::Node, roles });
     };
-    node("records.keep".into(), Kind::Word(&["all", "none"]), "\"all\"", RECORDS, "`all` keeps sealed records here, `none` fetches one when somebody asks");
-    node("records.keep_bytes".into(), Kind::Number { min: 0, max: 1 << 50 }, "1_073_741_824", RECORDS, "disk for sealed records, bytes: the newest stay; 0 = no bound");
-    node("records.keep_days".into(), Kind::Number { min: 0, max: 36_500 }, "0", RECORDS, "sealed records stay so many days; 0 = no bound");
-    node("records.raw".into(), Kind::Word(&["operator", "open"]), "\"operator\"", RECORDS, "who may hand in bodies without a signature, which this node signs and pays for: its `operator`, by token or socket, or anybody (`open`)");
-    node("records.streams".into(), Kind::Number { min: 1, max: 10_000 }, "64", VALIDATOR, "nodes that may stream all sealed records from here at once");
+    node(
+        "records.keep".into(),
+        Kind::Word(&["all", "none"]),
+        "\"all\"",
+        RECORDS,
+        "`all` keeps sealed records here, `none` fetches one when somebody asks",
+    );
+    node(
+        "records.keep_bytes".into(),
+        Kind::Number { min: 0, max: 1 << 50 },
+        "1_073_741_824",
+        RECORDS,
+        "disk for sealed records, bytes: the newest stay; 0 = no bound",
+    );
+    node(
+        "records.keep_days".into(),
+        Kind::Number { min: 0, max: 36_500 },
+        "0",
+        RECORDS,
+        "sealed records stay so many days; 0 = no bound",
+    );
+    node(
+        "records.raw".into(),
+        Kind::Word(&["operator", "open"]),
+        "\"operator\"",
+        RECORDS,
+        "who may hand in bodies without a signature, which this node signs and pays for: its `operator`, by token or socket, or anybody (`open`)",
+    );
+    node(
+        "records.streams".into(),
+        Kind::Number { min: 1, max: 10_000 },
+        "64",
+        VALIDATOR,
+        "nodes that may stream all sealed records from here at once",
+    );
     node(
         "follower.connect_port".into(),
         Kind::Port,

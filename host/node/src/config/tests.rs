@@ -32,6 +32,11 @@ fn a_role_is_enough() {
     let ban = &config.policies[&Slot::Ban];
     assert_eq!(ban.component.to_string(), "builtin:ban-strikes");
     assert_eq!(ban.config, r#"{"ban":5,"ban_rounds":60,"suspend":3,"warn":2}"#);
+    let signing = &config.policies[&Slot::Signing];
+    assert_eq!(
+        (signing.component.to_string().as_str(), signing.config.as_str()),
+        ("builtin:sign-basic", r#"{"max_bytes":65536}"#)
+    );
     let follower = read("[node]\nrole = \"follower\"").unwrap();
     assert_eq!(follower.connect_port, 7_101);
     assert_eq!(follower.supers[0].to_string(), "127.0.0.1:7001");

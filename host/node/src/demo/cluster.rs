@@ -150,7 +150,14 @@ impl Cluster {
         let mut founder = Member::new(Role::Super, FOUNDER, options, &wires)?;
         founder.config.rest = options.rest;
         let flaky = options.flaky.into();
-        let mut cluster = Self { supers: Vec::new(), validators: Vec::new(), followers: Vec::new(), flaky, round_ms: options.round_ms, wires };
+        let mut cluster = Self {
+            supers: Vec::new(),
+            validators: Vec::new(),
+            followers: Vec::new(),
+            flaky,
+            round_ms: options.round_ms,
+            wires,
+        };
         cluster.start_one(founder, options).await?;
         Ok(cluster)
     }
@@ -223,7 +230,8 @@ impl Cluster {
             let what = Operation::AddValidator(validator);
             let operate = Operate { by: Operator::Console, reason: String::new(), now_ms: group.now_ms(), what };
             let added = group.propose(Command::Operate(operate)).await;
-            let failed = |why: String| Failure::new(format!("{name} cannot be a validator: {why}"), "start the demo again");
+            let failed =
+                |why: String| Failure::new(format!("{name} cannot be a validator: {why}"), "start the demo again");
             match added {
                 Ok(Ok(_)) => {}
                 Ok(Err(reject)) => return Err(failed(Problem::from(reject).detail)),
@@ -302,7 +310,11 @@ impl Cluster {
             0 => String::new(),
             count => format!(" {count} validators,"),
         };
-        format!("cluster {id}: {supers},{validators} {} followers ({flaky}), rounds of {} ms", self.followers.len(), self.round_ms)
+        format!(
+            "cluster {id}: {supers},{validators} {} followers ({flaky}), rounds of {} ms",
+            self.followers.len(),
+            self.round_ms
+        )
     }
 
     /// Names of the followers that play the script: the last ones.
@@ -444,9 +456,13 @@ impl Cluster {
         let quorum = self.read(State::quorum).unwrap_or_default();
         let (all, again) = (self.validators.len(), format!("`restart {name}` starts it again"));
         if up >= quorum {
-            format!("killed {name}, as with kill -9: {up} of {all} validators go on signing, {quorum} are enough; {again}")
+            format!(
+                "killed {name}, as with kill -9: {up} of {all} validators go on signing, {quorum} are enough; {again}"
+            )
         } else {
-            format!("killed {name}, as with kill -9: {up} of {all} validators are fewer than the {quorum} that seal a batch: records wait; {again}")
+            format!(
+                "killed {name}, as with kill -9: {up} of {all} validators are fewer than the {quorum} that seal a batch: records wait; {again}"
+            )
         }
     }
 

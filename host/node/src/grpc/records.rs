@@ -16,8 +16,8 @@ use wire::pb::intake_server::Intake as Service;
 use wire::records::{self, FromValidator, ToValidator};
 
 use super::stream::Peer;
-use crate::keys::NodeKey;
 use crate::group::Group;
+use crate::keys::NodeKey;
 use crate::records::directory::Directory;
 use crate::records::hub::{Hub, same_cluster};
 use crate::records::intake::Intake;
@@ -63,14 +63,10 @@ impl Service for Records {
     type ForwardStream = Out<pb::OrderedRecords>;
     type SignStream = Out<pb::ToValidator>;
 
-    async fn directory(
-        &self,
-        request: Request<pb::DirectoryRequest>,
-    ) -> Result<Response<pb::DirectoryAnswer>, Status> {
+    async fn directory(&self, request: Request<pb::DirectoryRequest>) -> Result<Response<pb::DirectoryAnswer>, Status> {
         caller(&request)?;
         let now_ms = self.group.now_ms();
-        let (cluster, directory) =
-            self.group.read(|state| (state.meta.cluster.clone(), Directory::of(state, now_ms)));
+        let (cluster, directory) = self.group.read(|state| (state.meta.cluster.clone(), Directory::of(state, now_ms)));
         if !same_cluster(&request.get_ref().cluster, &cluster) {
             return Err(Status::failed_precondition(format!("this super belongs to {cluster}")));
         }
@@ -117,10 +113,7 @@ impl Service for Records {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn sign(
-        &self,
-        request: Request<Streaming<pb::FromValidator>>,
-    ) -> Result<Response<Self::SignStream>, Status> {
+    async fn sign(&self, request: Request<Streaming<pb::FromValidator>>) -> Result<Response<Self::SignStream>, Status> {
         let node = caller(&request)?;
         let mut inbound = request.into_inner();
         let (out, outbound) = mpsc::channel(OUT_ROOM);

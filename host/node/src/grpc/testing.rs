@@ -47,7 +47,14 @@ impl Stub {
         let (mailbox, mail) = mpsc::channel(4);
         let stop = CancellationToken::new();
         let tls = tls::server(&key).unwrap();
-        let serving = tokio::spawn(super::serve(listener, Arc::clone(&gate), tls, super::Services::of_super(mailbox, None), None, stop.clone()));
+        let serving = tokio::spawn(super::serve(
+            listener,
+            Arc::clone(&gate),
+            tls,
+            super::Services::of_super(mailbox, None),
+            None,
+            stop.clone(),
+        ));
         Self { address, key, gate, turned_away, stop, serving, mail }
     }
 
@@ -125,7 +132,7 @@ pub(crate) fn welcome() -> Welcome {
         backoff_cap_ms: 500,
         supers: Vec::new(),
         observers: 0,
-            set_version: 0,
+        set_version: 0,
         policies: None,
     }
 }

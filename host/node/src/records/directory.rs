@@ -90,7 +90,9 @@ pub enum DirectoryError {
     #[error("the directory's signature does not verify")]
     Forged,
     /// Nobody whom this node knows signed it.
-    #[error("the directory is signed by {0}, a super that this node knows nothing of; pin its key in the config to trust it")]
+    #[error(
+        "the directory is signed by {0}, a super that this node knows nothing of; pin its key in the config to trust it"
+    )]
     Stranger(NodeId),
     /// Another cluster's.
     #[error("the directory is that of {found}, and this node belongs to {expected}")]
@@ -101,7 +103,9 @@ pub enum DirectoryError {
         expected: String,
     },
     /// Its time is over, or this node's clock is off.
-    #[error("this node's clock or the directory is off by {0} hours: set the clock, or ask another node for a newer directory")]
+    #[error(
+        "this node's clock or the directory is off by {0} hours: set the clock, or ask another node for a newer directory"
+    )]
     Stale(u64),
 }
 
@@ -162,9 +166,7 @@ impl Directory {
         let sig = base64(&signature.sig).and_then(|sig| sig.try_into().ok());
         let sig: [u8; 64] = sig.ok_or_else(|| bad("its signature is not 64 bytes in base64"))?;
         let signer = NodeId::parse(&signature.keyid).map_err(|error| bad(&error.to_string()))?;
-        if envelope.payload_type != DIRECTORY_TYPE
-            || !verify(&signer, DIRECTORY_TYPE, &payload, &Signature(sig))
-        {
+        if envelope.payload_type != DIRECTORY_TYPE || !verify(&signer, DIRECTORY_TYPE, &payload, &Signature(sig)) {
             return Err(DirectoryError::Forged);
         }
         let directory: Self = serde_json::from_slice(&payload).map_err(|error| bad(&error.to_string()))?;
@@ -182,7 +184,8 @@ impl Directory {
         cluster: &str,
         now_ms: u64,
     ) -> Result<(), DirectoryError> {
-        let named = if cluster.contains('#') { self.cluster.as_str() } else { self.cluster.split('#').next().unwrap_or("") };
+        let named =
+            if cluster.contains('#') { self.cluster.as_str() } else { self.cluster.split('#').next().unwrap_or("") };
         if named != cluster {
             return Err(DirectoryError::Cluster { found: self.cluster.clone(), expected: cluster.to_owned() });
         }

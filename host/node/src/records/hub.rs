@@ -121,7 +121,11 @@ impl Hub {
     ///
     /// # Errors
     /// A word and a text.
-    pub async fn attach(&self, node: NodeId, hello: &ValidatorHello) -> Result<(ToValidator, Stream), (String, String)> {
+    pub async fn attach(
+        &self,
+        node: NodeId,
+        hello: &ValidatorHello,
+    ) -> Result<(ToValidator, Stream), (String, String)> {
         let refused = |code: &str, detail: String| Err((code.to_owned(), detail));
         let group = &self.inner.group;
         let (cluster, validator, last_batch) = group.read(|state| {
@@ -132,14 +136,18 @@ impl Hub {
             return refused("wrong_cluster", format!("this super belongs to {cluster}"));
         }
         let Some(validator) = validator else {
-            let detail = format!("{node} is not in the set; add it on a super: pingward validators add {node}@HOST:PORT");
+            let detail =
+                format!("{node} is not in the set; add it on a super: pingward validators add {node}@HOST:PORT");
             return refused("not_a_validator", detail);
         };
         if !validator.came {
             // In the log before it signs anything: should its table be lost later, that is known.
             let came = group.propose(Command::Came(Came { validator: node })).await;
             if !matches!(came, Ok(Ok(_))) {
-                return refused("no_leader", "the group did not take that the validator came; it is to try again".into());
+                return refused(
+                    "no_leader",
+                    "the group did not take that the validator came; it is to try again".into(),
+                );
             }
         }
         let (out, receiver) = mpsc::channel(OUT_ROOM);
@@ -148,8 +156,7 @@ impl Hub {
         let one = Attached { number, out, held_to: hello.held_to, told: Told::default() };
         self.attached().insert(node, one);
         self.inner.changed.notify_one();
-        let welcome =
-            ToValidator::Welcome { cluster: cluster.to_string(), came: validator.came, last_batch };
+        let welcome = ToValidator::Welcome { cluster: cluster.to_string(), came: validator.came, last_batch };
         Ok((welcome, Stream { out: receiver, number, node, hub: self.clone() }))
     }
 
@@ -221,14 +228,7 @@ impl Hub {
     }
 
     /// Does what is to be done now; gives when to look again at the latest.
-    fn look(
-        &self,
-        leads: bool,
-        turns: &mut Turns,
-        started: Instant,
-        events: &Events,
-        metrics: &Metrics,
-    ) -> Duration {
+    fn look(&self, leads: bool, turns: &mut Turns, started: Instant, events: &Events, metrics: &Metrics) -> Duration {
         let now_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut attached = self.attached();
         let keys: BTreeSet<NodeId> = attached.keys().copied().collect();
@@ -285,7 +285,8 @@ impl Attached {
                 return false;
             }
         }
-        !leads || self.tell_set(state) && self.tell_policies(state) && self.tell_batches(state) && self.tell_seals(state)
+        !leads
+            || self.tell_set(state) && self.tell_policies(state) && self.tell_batches(state) && self.tell_seals(state)
     }
 
     fn say(&self, what: ToValidator) -> bool {
@@ -350,7 +351,8 @@ impl Attached {
         if state.meta.records.sealed_at <= from {
             return true;
         }
-        let news: Vec<(LogIndex, u64)> = state.known.seals.range(LogIndex(from.0 + 1)..).map(|(at, n)| (*at, *n)).collect();
+        let news: Vec<(LogIndex, u64)> =
+            state.known.seals.range(LogIndex(from.0 + 1)..).map(|(at, n)| (*at, *n)).collect();
         // Of an older seal the records are not known here any more: the validator has them from the others.
         for (at, number) in news.iter().skip(news.len().saturating_sub(TOLD_SEALS)) {
             let Some(batch) = state.batches.get(number).filter(|batch| !batch.records.is_empty()) else { continue };

@@ -81,9 +81,10 @@ impl Ingress {
         }
         match timeout(PATIENCE + ANSWER, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => {
-                Err(("outcome_unknown".into(), "no super answered in time: the record may have its place or not".into()))
-            }
+            Ok(Err(_)) | Err(_) => Err((
+                "outcome_unknown".into(),
+                "no super answered in time: the record may have its place or not".into(),
+            )),
         }
     }
 }

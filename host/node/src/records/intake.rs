@@ -69,9 +69,9 @@ impl Intake {
 
     async fn order(&self, by: NodeId, handed: Handed) -> Result<Vec<Ordered>, Refused> {
         self.may_hand_on(&by)?;
-        let (batch_records, batch_bytes) = self.group.read(|state| {
-            (state.meta.settings.batch_records.max(1) as usize, state.meta.settings.batch_bytes)
-        });
+        let (batch_records, batch_bytes) = self
+            .group
+            .read(|state| (state.meta.settings.batch_records.max(1) as usize, state.meta.settings.batch_bytes));
         let (forward, arrived) = self.check(handed).await?;
         let forward = Arc::new(forward);
         let mut answers = Vec::new();
@@ -158,7 +158,8 @@ async fn order_all(group: Group, mut pieces: mpsc::Receiver<Piece>, stop: Cancel
         let (mut count, mut bytes, mut batch) = (first.records.len(), first.bytes, vec![first]);
         while count < most && bytes < most_bytes {
             let alone = ways.available_permits() == IN_FLIGHT;
-            let next = if alone { pieces.try_recv().ok() } else { timeout_at(until, pieces.recv()).await.ok().flatten() };
+            let next =
+                if alone { pieces.try_recv().ok() } else { timeout_at(until, pieces.recv()).await.ok().flatten() };
             let Some(next) = next else { break };
             if count + next.records.len() > most || bytes + next.bytes > most_bytes {
                 carried = Some(next);

@@ -94,7 +94,12 @@ impl Keeping {
     }
 
     /// Tells one reader, until it goes.
-    async fn tell(self, after: LogIndex, out: mpsc::Sender<Result<pb::SealedPart, Status>>, _room: OwnedSemaphorePermit) {
+    async fn tell(
+        self,
+        after: LogIndex,
+        out: mpsc::Sender<Result<pb::SealedPart, Status>>,
+        _room: OwnedSemaphorePermit,
+    ) {
         let (mut at, mut sealed) = (after, self.sealed.clone());
         loop {
             sealed.mark_unchanged();

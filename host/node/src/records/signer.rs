@@ -127,7 +127,10 @@ impl Drop for Work {
 enum Found {
     Judging,
     /// Held: it may be signed.
-    Held { codes: Arc<Vec<u16>>, root: Digest },
+    Held {
+        codes: Arc<Vec<u16>>,
+        root: Digest,
+    },
     /// Nothing is signed, and why.
     Abstains(String),
 }
@@ -449,7 +452,9 @@ impl Signer {
         if ours == ask.attestation {
             return Ok(self.sign(&ours));
         }
-        if (ours.attempt, &ours.cluster) == (ask.attestation.attempt, &ask.attestation.cluster) && ours.root != ask.attestation.root {
+        if (ours.attempt, &ours.cluster) == (ask.attestation.attempt, &ask.attestation.cluster)
+            && ours.root != ask.attestation.root
+        {
             tracing::error!(
                 batch = ours.batch, %from, ours = %ours.root, theirs = %ask.attestation.root,
                 "another validator signed another root for this batch than this one found"

@@ -253,7 +253,9 @@ pub async fn index(State(app): State<App>) -> Response {
             "/openapi.json",
         ],
         Part::Bootstrap(_) => &["/v1/status", "/v1/directory", "/v1/problems", "/readyz", "/metrics", "/openapi.json"],
-        Part::Follower(_) | Part::Validator(_) => &["/v1/status", "/v1/records", "/v1/events", "/v1/problems", "/readyz", "/metrics", "/openapi.json"],
+        Part::Follower(_) | Part::Validator(_) => {
+            &["/v1/status", "/v1/records", "/v1/events", "/v1/problems", "/readyz", "/metrics", "/openapi.json"]
+        }
     };
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pingward {name}</title>\n\

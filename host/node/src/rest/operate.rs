@@ -58,7 +58,12 @@ async fn decide(app: &App, by: impl Into<Decider>, reason: String, what: Operati
     Ok(group.propose(command).await??)
 }
 
-pub(super) async fn changed(app: &App, by: impl Into<Decider>, reason: String, what: Operation) -> Result<Done<Changed>, Problem> {
+pub(super) async fn changed(
+    app: &App,
+    by: impl Into<Decider>,
+    reason: String,
+    what: Operation,
+) -> Result<Done<Changed>, Problem> {
     let reply = decide(app, by, reason, what).await?;
     let Reply::Changed { count } = reply else { return Err(unexpected(&reply)) };
     Ok(Done(StatusCode::OK, Changed { changed: count }))

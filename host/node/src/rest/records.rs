@@ -275,9 +275,10 @@ async fn record(
 }
 
 fn cluster(part: &RecordsPart) -> Result<ClusterId, Problem> {
-    part.cluster.borrow().clone().ok_or_else(|| {
-        Problem::new(Code::NoValidators, "no super has told this node of validators yet")
-    })
+    part.cluster
+        .borrow()
+        .clone()
+        .ok_or_else(|| Problem::new(Code::NoValidators, "no super has told this node of validators yet"))
 }
 
 /// What a super, or the way to one, said.
@@ -357,7 +358,9 @@ pub async fn one(State(app): State<App>, Part(digest): Part<Digest>) -> Result<R
     match following.fetch(digest, Duration::ZERO).await {
         Ok(Some(found)) => Ok(Json(RecordView::of(&found)).into_response()),
         Ok(None) => Err(Problem::of(Code::UnknownRecord)),
-        Err(why) => Err(Problem::new(Code::UnknownRecord, format!("it is not kept here, and no validator gave it: {why}"))),
+        Err(why) => {
+            Err(Problem::new(Code::UnknownRecord, format!("it is not kept here, and no validator gave it: {why}")))
+        }
     }
 }
 
@@ -396,9 +399,10 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> R
     let limit = query.limit(HISTORY_PAGE)?;
     let after: Option<u64> = match query.after.as_deref() {
         None => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            Problem::new(Code::BadQuery, format!("after: `{text}` is not a sequence number"))
-        })?),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Problem::new(Code::BadQuery, format!("after: `{text}` is not a sequence number")))?,
+        ),
     };
     if let Some(part) = app.context().as_super() {
         let group = part.group.clone();

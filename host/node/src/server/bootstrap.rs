@@ -72,8 +72,7 @@ pub(crate) struct HandsOut {
 }
 
 fn server(cluster_id: String, envelope: watch::Receiver<Vec<u8>>) -> DirectoryServer {
-    DirectoryServer::new(HandsOut { cluster_id, envelope })
-        .max_encoding_message_size(wire::records::MESSAGE_BYTES)
+    DirectoryServer::new(HandsOut { cluster_id, envelope }).max_encoding_message_size(wire::records::MESSAGE_BYTES)
 }
 
 type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
@@ -83,10 +82,7 @@ impl pb::intake_server::Intake for HandsOut {
     type ForwardStream = Nothing<pb::OrderedRecords>;
     type SignStream = Nothing<pb::ToValidator>;
 
-    async fn directory(
-        &self,
-        request: Request<pb::DirectoryRequest>,
-    ) -> Result<Response<pb::DirectoryAnswer>, Status> {
+    async fn directory(&self, request: Request<pb::DirectoryRequest>) -> Result<Response<pb::DirectoryAnswer>, Status> {
         if !same_name(&request.get_ref().cluster, &self.cluster_id) {
             return Err(Status::failed_precondition(format!("this bootstrap node is of `{}`", self.cluster_id)));
         }

@@ -104,7 +104,11 @@ async fn first_supers(
             () = draining.cancelled() => bail!("stopped before any bootstrap node had answered"),
         },
     };
-    tracing::info!(supers = directory.supers.len(), cluster = directory.cluster, "the directory says where the supers are");
+    tracing::info!(
+        supers = directory.supers.len(),
+        cluster = directory.cluster,
+        "the directory says where the supers are"
+    );
     Ok(directory.super_addresses())
 }
 

@@ -136,7 +136,8 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     base.tasks.spawn("validators", validators);
     let records = grpc::records::server(intake, hub, group.clone(), Arc::new(base.key.clone()));
     let services = Services::of_super(mail, Some(records));
-    let served = grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, services, Some(offers), draining.clone());
+    let served =
+        grpc::serve(grpc, Arc::clone(&gate), tls::server(&base.key)?, services, Some(offers), draining.clone());
     base.tasks.spawn_below("gRPC", endless(served));
     let unknown: Vec<PeerAddress> = place.others.iter().filter(|other| other.key.is_none()).cloned().collect();
     if !unknown.is_empty() {
@@ -471,10 +472,7 @@ fn count(notice: &Notice, metrics: &Metrics) {
             tracing::info!(what = change.what, from = change.from, to = change.to, reason = change.reason, "changed");
         }
         Notice::Validators { version } => tracing::info!(version, "another set of validators"),
-        Notice::Claimed { .. }
-        | Notice::Leader { .. }
-        | Notice::Closed(_)
-        | Notice::Ordered(_)
-        | Notice::Sealed(_) => {}
+        Notice::Claimed { .. } | Notice::Leader { .. } | Notice::Closed(_) | Notice::Ordered(_) | Notice::Sealed(_) => {
+        }
     }
 }

@@ -67,8 +67,15 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let cache = base.has_folder.then(|| compiling::cache(&config.data_dir, &base.key));
     let engine = compiling::engine(parts.compiler, cache)?;
     let others = Others::new(way.clone());
-    let (signer, holding) =
-        Signer::new(base.key.clone(), cluster.clone(), Arc::clone(&store), engine, others, parts.signing, sealed.clone());
+    let (signer, holding) = Signer::new(
+        base.key.clone(),
+        cluster.clone(),
+        Arc::clone(&store),
+        engine,
+        others,
+        parts.signing,
+        sealed.clone(),
+    );
     signer.abstain_to(store.abstain_below()?);
     tasks.spawn_below("holding batches", endless(holding));
 

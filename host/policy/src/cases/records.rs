@@ -29,7 +29,8 @@ impl Case {
             return Err(self.wrong("a case has `records` of a batch, or `rounds`, or `members`, and one of them only"));
         }
         if keys.start != file::Start::default() || keys.interval_ms.is_some() || keys.round.is_some() {
-            let what = "`start`, `interval_ms` and `round` are of members; beside `records`, `batch` says what is known";
+            let what =
+                "`start`, `interval_ms` and `round` are of members; beside `records`, `batch` says what is known";
             return Err(self.wrong(what));
         }
         for spanned in self.records() {
@@ -59,8 +60,7 @@ impl Case {
 
     pub(super) fn play_records(&self, config: &str, policy: &dyn Policy) -> Played {
         let context = context(self.keys.batch.as_ref());
-        let bodies: Vec<Vec<u8>> =
-            self.records().iter().map(|row| body(row.get_ref()).unwrap_or_default()).collect();
+        let bodies: Vec<Vec<u8>> = self.records().iter().map(|row| body(row.get_ref()).unwrap_or_default()).collect();
         let rows = self.records().iter().zip(&bodies).enumerate();
         let records: Vec<Reviewed<'_>> =
             rows.map(|(at, (row, body))| reviewed(at, row.get_ref(), body, &context)).collect();

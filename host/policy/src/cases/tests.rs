@@ -2,10 +2,15 @@ use super::*;
 
 const BAN: &[u8] = include_bytes!("../../../../plugins/prebuilt/ban-strikes.wasm");
 const REWARD: &[u8] = include_bytes!("../../../../plugins/prebuilt/reward-flat.wasm");
+const SIGNING: &[u8] = include_bytes!("../../../../plugins/prebuilt/sign-basic.wasm");
 
 fn play(slot: Slot, text: &str) -> Vec<Played> {
     let engine = Engine::new().unwrap();
-    let component = if slot == Slot::Ban { BAN } else { REWARD };
+    let component = match slot {
+        Slot::Ban => BAN,
+        Slot::Reward => REWARD,
+        Slot::Signing => SIGNING,
+    };
     cases(text).unwrap().iter().map(|case| case.play(&engine, slot, component).unwrap()).collect()
 }
 
@@ -141,6 +146,37 @@ fn what_is_wrong_has_its_line_and_column_and_what_was_meant() {
         ("rounds = [\"+\"]\nround.number = 1\nexpect.strikes = [0]", (2, 8), None, "beside `members`"),
         ("rounds = [\"+\"]\nexpect.memory = [\"00\"]", (2, 8), None, "are of one call"),
         ("slot = \"bann\"\nmembers = [{ }]\nexpect.strikes = [0]", (2, 8), None, "did you mean `ban`?"),
+        ("records = [{ body = \"a\" }]\nexpect.verdict = [\"sing\"]", (2, 8), None, "did you mean `sign`?"),
+        (
+            "records = [\n  { },\n]\nexpect.verdict = [\"sign\"]",
+            (4, 3),
+            None,
+            "a record has a `body`, or bytes as `hex`",
+        ),
+        ("records = [{ hex = \"0\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "two digits a byte"),
+        ("records = [{ body = \"a\", hex = \"00\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "and not both"),
+        ("records = [{ body = \"a\", digest = \"00\" }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "64 hex digits"),
+        ("records = [{ body = \"a\", times = 65_537 }]\nexpect.verdict = [\"sign\"]", (3, 12), None, "at most 65536"),
+        ("records = [{ bdy = \"a\" }]\nexpect.verdict = [\"sign\"]", (3, 14), Some("did you mean `body`?"), "`bdy`"),
+        ("records = []\nexpect.verdict = []", (2, 8), None, "1 to 512"),
+        ("records = [{ body = \"a\" }]\nexpect.verdict = []", (2, 8), None, "each of the 1 records"),
+        ("records = [{ body = \"a\" }]\nexpect.standing = [\"good\"]", (2, 8), None, "of records there are verdict"),
+        ("records = [{ body = \"a\" }]\nexpect = { }", (2, 8), None, "name verdict, reason or fault"),
+        (
+            "records = [{ body = \"a\" }]\nrounds = [\"+\"]\nexpect.verdict = [\"sign\"]",
+            (2, 8),
+            None,
+            "one of them only",
+        ),
+        ("records = [{ body = \"a\" }]\nstart.age = 1\nexpect.verdict = [\"sign\"]", (2, 8), None, "`batch` says"),
+        (
+            "slot = \"ban\"\nrecords = [{ body = \"a\" }]\nexpect.verdict = [\"sign\"]",
+            (2, 8),
+            None,
+            "of the slot signing",
+        ),
+        ("slot = \"signing\"\nrounds = [\"+\"]\nexpect.standing = [\"good\"]", (2, 8), None, "has `records`"),
+        ("rounds = [\"+\"]\nexpect.verdict = [\"sign\"]", (2, 8), None, "`expect.verdict` is of records"),
         ("rounds = [", (3, 11), None, ""),
     ] {
         let (found, meant, error) = place_and_cure(&format!("{head}{text}\n"));
@@ -223,4 +259,77 @@ fn rows_that_do_not_fit_the_rule_say_so() {
         let error = case(text);
         assert!(error.contains(said), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_batch_says_what_becomes_of_each_record() {
+    let played = play(
+        Slot::Signing,
+        r#"
+        [[case]]
+        name = "short ones are signed"
+        config = { max_bytes = 5 }
+        records = [
+            { body = "hello" },
+            { name = "the long one", body = "hello", times = 2, author = "alice", sequence = 9, expires_ms = 7 },
+            { hex = "00ff" },
+        ]
+        batch = { number = 3, round = 7, ordered_ms = 5, set_size = 9 }
+        expect.verdict = ["sign", "refuse", "sign"]
+        expect.reason = ["", "the body has more than 5 bytes: shorten it, or split it into several records", ""]
+        expect.fault = "none"
+
+        [[case]]
+        name = "what differs is told with the name"
+        slot = "signing"
+        config = { json = true }
+        records = [{ name = "the text", body = "hello" }, { body = "{}" }]
+        expect.verdict = ["sign", "refuse"]
+        expect.reason = ["", "no such"]
+
+        [[case]]
+        name = "a fault that does not come"
+        records = [{ body = "" }]
+        expect.fault = "trap"
+        "#,
+    );
+    assert!(played[0].passed(), "{played:?}");
+    let not_json = "the body is not well-formed JSON, and nothing else is signed here";
+    assert_eq!(
+        played[1].differences,
+        [
+            &format!("record 1 (the text): verdict should be sign, but is refuse: \"{not_json}\""),
+            &format!("record 1 (the text): reason should be \"\", but is \"{not_json}\""),
+            "record 2: verdict should be refuse, but is sign",
+            "record 2: reason should be \"no such\", but is \"\"",
+        ]
+    );
+    assert!(played[2].differences[0].starts_with("a fault of the kind trap should happen"), "{played:?}");
+}
+
+#[test]
+fn a_record_at_which_a_rule_fails_is_named() {
+    let text = "[[case]]\nname = \"c\"\nconfig = { json = true }\n\
+                settings = { \"policy_limits.fuel_member\" = 0, \"policy_limits.fuel_base\" = 1_000_000 }\n\
+                records = [{ body = \"{}\" }, { body = \"         \", times = 7_000 }]\n";
+    let expected =
+        "expect.verdict = [\"sign\", \"refuse\"]\nexpect.reason = [\"\", \"policy_fault\"]\nexpect.fault = \"fuel\"\n";
+    for (expect, passes) in [(expected, true), ("expect.verdict = [\"sign\", \"refuse\"]\n", false)] {
+        let played = play(Slot::Signing, &format!("{text}{expect}")).remove(0);
+        assert_eq!(played.passed(), passes, "{played:?}");
+        assert!(played.faults[0].starts_with("the batch: fuel"), "{played:?}");
+        assert!(played.faults[1].starts_with("record 2 alone: fuel"), "{played:?}");
+    }
+}
+
+#[test]
+fn records_and_members_go_with_their_own_slots() {
+    let said = |slot, component: &[u8], text: &str| {
+        let text = format!("[[case]]\nname = \"c\"\n{text}");
+        cases(&text).unwrap()[0].play(&Engine::new().unwrap(), slot, component).unwrap_err().to_string()
+    };
+    let records = "records = [{ body = \"a\" }]\nexpect.verdict = [\"sign\"]\n";
+    assert!(said(Slot::Ban, BAN, records).contains("it is of the slot signing, and the component fills the slot ban"));
+    let members = "members = [{ }]\nexpect.strikes = [0]\n";
+    assert!(said(Slot::Signing, SIGNING, members).contains("give it `records` instead"));
 }

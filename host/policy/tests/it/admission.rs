@@ -2,7 +2,7 @@ use kernel::decide::{LimitSettings, Policy as _, Slot};
 use kernel::id::Digest;
 use policy::{CHECKS, Findings, admit, inspect, prepare};
 
-use crate::guests::{BAN_STRIKES, REWARD_FLAT, WIT, admit_ban, engine, honest, judge, talking};
+use crate::guests::{BAN_STRIKES, REWARD_FLAT, SIGN_BASIC, WIT, admit_ban, engine, honest, judge, talking};
 
 /// The candidate is refused by that check with exactly one finding, which says all of `words`.
 #[track_caller]
@@ -18,9 +18,13 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Findings>, check: &str, words: 
 }
 
 #[test]
-fn both_defaults_pass_and_say_what_they_are() {
+fn all_defaults_pass_and_say_what_they_are() {
     let limits = crate::guests::limits();
-    for (slot, bytes, name) in [(Slot::Reward, REWARD_FLAT, "reward-flat"), (Slot::Ban, BAN_STRIKES, "ban-strikes")] {
+    for (slot, bytes, name) in [
+        (Slot::Reward, REWARD_FLAT, "reward-flat"),
+        (Slot::Ban, BAN_STRIKES, "ban-strikes"),
+        (Slot::Signing, SIGN_BASIC, "sign-basic"),
+    ] {
         let admitted = admit(engine(), slot, bytes, "{}", &limits).unwrap();
         assert_eq!((admitted.description.name.as_str(), admitted.description.version.as_str()), (name, "0.1.0"));
         assert_eq!(admitted.component, Digest::of(bytes));
@@ -32,7 +36,7 @@ fn both_defaults_pass_and_say_what_they_are() {
 #[test]
 fn what_passed_before_is_prepared_again_under_limits_that_were_lowered_since() {
     let limits = crate::guests::limits();
-    for (slot, bytes) in [(Slot::Reward, REWARD_FLAT), (Slot::Ban, BAN_STRIKES)] {
+    for (slot, bytes) in [(Slot::Reward, REWARD_FLAT), (Slot::Ban, BAN_STRIKES), (Slot::Signing, SIGN_BASIC)] {
         let before = admit(engine(), slot, bytes, "{}", &limits).unwrap().description;
         let lowered = LimitSettings { state_bytes: 0, fuel_base: 1, memory_base_bytes: 1, ..limits };
         assert!(admit(engine(), slot, bytes, "{}", &lowered).is_err());

@@ -12,6 +12,7 @@ use wit_parser::Resolve;
 
 pub const WIT: &str = include_str!("../../../../wit/policy.wit");
 pub const REWARD_FLAT: &[u8] = include_bytes!("../../../../plugins/prebuilt/reward-flat.wasm");
+pub const SIGN_BASIC: &[u8] = include_bytes!("../../../../plugins/prebuilt/sign-basic.wasm");
 pub const BAN_STRIKES: &[u8] = include_bytes!("../../../../plugins/prebuilt/ban-strikes.wasm");
 
 /// The limits of a new cluster, with a wall clock that a busy machine does not run into: fuel decides.

@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-use kernel::decide::{Description, Slot};
+use kernel::decide::{Description, Policy as _, Slot};
+use kernel::records::review::{Review, Reviewed};
 use policy::{Admitted, BuildError, BuildOptions, Language, build, project};
 use proptest::prelude::*;
 
 use crate::cookbook_a::{COSMOS_WINDOW, RIPE_ATLAS, admitted, judges_as, rounds, settles_as};
+use crate::native;
 
 const COSMOS_WINDOW_C: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/cosmos-window-c.wasm");
 const RIPE_ATLAS_JS: &[u8] = include_bytes!("../../../../plugins/prebuilt/cookbook/ripe-atlas-js.wasm");
@@ -108,4 +110,33 @@ fn the_templates_in_c_decide_as_those_in_rust() {
         judges_as::<my_ban_rule::Rule>(&ban, "{}", &rounds)?;
         settles_as::<my_reward_rule::Rule>(&reward, "{}", &rounds)?;
     });
+}
+
+#[test]
+fn the_signing_template_in_c_knows_text_as_the_one_in_rust_does() {
+    let Some(signing) = template_in_c(Slot::Signing) else { return };
+    let (context, sample) = kernel::records::review::sample();
+    // First and last bytes of every kind of character, and what is next to them.
+    let firsts =
+        [0x00, 0x41, 0x7f, 0x80, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf4, 0xf5];
+    let seconds = [0x00_u8, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0];
+    let mut bodies = vec![Vec::new(), b"more than eight".to_vec()];
+    for first in firsts {
+        for second in seconds {
+            bodies.extend([
+                vec![first],
+                vec![first, second],
+                vec![first, second, 0x80],
+                vec![first, second, 0xbf, 0x80],
+            ]);
+        }
+    }
+    for bodies in bodies.chunks(100) {
+        let records: Vec<_> = bodies.iter().map(|body| Reviewed { body, ..sample[0] }).collect();
+        for config in ["{}", r#"{"limit":3}"#] {
+            let review = Review { config, context, records: &records };
+            let codes = signing.policy.review(&review).result.unwrap();
+            assert_eq!(codes, native::review::<my_signing_rule::Rule>(&review).unwrap(), "{bodies:02x?}");
+        }
+    }
 }

@@ -22,4 +22,5 @@ mod languages;
 mod limits;
 mod misbehave;
 mod native;
+mod signing;
 mod twins;

@@ -1,7 +1,8 @@
 //! The default rules without WebAssembly: the same source, linked natively.
 
 use kernel::decide::{Call, Judgement, Members, Reward, RoundInput, Tariff};
-use pingward_sdk::{BanPolicy, RewardPolicy, export, types};
+use kernel::records::review::{Context, Review, Reviewed};
+use pingward_sdk::{BanPolicy, RewardPolicy, SigningPolicy, export, types};
 
 /// The round as rules see it.
 pub fn round(round: &RoundInput) -> types::Round {
@@ -58,4 +59,18 @@ pub fn settle<P: RewardPolicy>(call: &Call<'_>) -> Result<Reward, String> {
         memory: settled.memory,
         tariff: Tariff { overclaim_bp, overclaim_min, record_fee, record_fee_kib },
     })
+}
+
+/// Reviews natively.
+pub fn review<P: SigningPolicy>(review: &Review<'_>) -> Result<Vec<u16>, String> {
+    let record = |record: &Reviewed<'_>| types::Record {
+        sequence: record.sequence,
+        author: record.author.0.to_vec(),
+        digest: record.digest.0.to_vec(),
+        expires_ms: record.expires_ms,
+        body: record.body.to_vec(),
+    };
+    let Context { batch, round, ordered_ms, set_size } = review.context;
+    let context = types::Context { batch, round, ordered_ms, set_size };
+    export::review::<P>(review.config, &review.records.iter().map(record).collect::<Vec<_>>(), &context)
 }

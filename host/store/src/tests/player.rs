@@ -282,7 +282,7 @@ impl Player {
 
     fn operate(&mut self) -> Command {
         let (node, settled) = (self.node(), self.state.meta.settled);
-        let slot = Slot::ALL[self.draw.below(2) as usize];
+        let slot = self.draw.one_of(&Slot::ALL);
         let what = match self.draw.below(9) {
             0 => Operation::AcceptRound,
             1 => Operation::AcceptPolicy(slot),
@@ -323,7 +323,7 @@ impl Player {
             extra: Vec::new(),
         };
         Command::Stage(Stage {
-            slot: Slot::ALL[number as usize % 2],
+            slot: Slot::ALL[number as usize % 3],
             component: Digest::of(&component(number)),
             config: format!("{{\"a\":{number}}}"),
             description,

@@ -398,7 +398,7 @@ async fn a_follower_shows_the_rules_as_far_as_it_was_told() {
         "digest": format!("sha256:{}", "09".repeat(32)), "name": "new", "version": "2", "round": 22,
         "notice_rounds": 12, "notice_ms": 6_000, "kind": null,
     });
-    let rules = json!({ "reward": null, "ban": { "active": null, "scheduled": coming } });
+    let rules = json!({ "reward": null, "ban": { "active": null, "scheduled": coming }, "signing": null });
     assert_eq!(status["rules"], rules, "nobody told of the reward slot, and the ban slot is neutral");
 }
 

@@ -143,6 +143,35 @@ async fn an_emergency_goes_without_the_notice_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_signing_rule_is_staged_and_what_plays_rounds_again_refuses_it() {
+    let rig = Rig::new().await.with_followers(1).await;
+    let parts: [(&str, &[u8]); 2] =
+        [("component", builtin::of(Slot::Signing).component), ("config", br#"{"json":true}"#)];
+    let none = upload(&rig, "/v1/policies/signing?dry_run=true", &parts).await;
+    assert_eq!((none.status, none.code().as_str()), (StatusCode::CONFLICT, "not_of_rounds"));
+    assert_eq!(rig.read("/v1/policies").await["slots"]["signing"]["staged"], json!([]));
+    let answer = upload(&rig, "/v1/policies/signing", &parts).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    let staged = answer.json();
+    assert_eq!((&staged["slot"], &staged["name"]), (&json!("signing"), &json!("sign-basic")));
+    assert_eq!((&staged["memory_bytes"], &staged["memory_empty"]), (&json!(0), &json!(0)), "{staged}");
+    assert_eq!(staged["replicas"][0]["state"], "ready", "{staged}");
+    let listed = rig.read("/v1/policies").await;
+    let one = &listed["slots"]["signing"]["staged"][0];
+    assert_eq!((&one["digest"], &one["validators"]), (&staged["digest"], &json!([])), "{listed}");
+
+    let digest = &staged["digest"];
+    let answer = rig.operate("POST", "/v1/policies/signing/shadow", &json!({ "digest": digest })).await;
+    assert_eq!(answer.code(), "not_of_rounds");
+    for route in ["/v1/policies/signing/shadow", "/v1/rounds/1/inputs?slot=signing"] {
+        assert_eq!(rig.operate("GET", route, &json!({})).await.code(), "not_of_rounds", "{route}");
+    }
+    let answer = rig.operate("POST", "/v1/policies/signing/activate", &json!({ "digest": digest })).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+    assert_eq!(&rig.read("/v1/policies").await["slots"]["signing"]["scheduled"]["digest"], digest);
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_who_would_change_side_and_stages_nothing() {
     let mut rig = Rig::new().await.with_followers(3).await;
     let none = upload(&rig, "/v1/policies/ban?dry_run=true", &[("component", strikes())]).await;

@@ -99,8 +99,7 @@ async fn submit(node: &Node, body: &str) -> (Digest, u64) {
     let part = part(node);
     let cluster = ready(part.cluster.clone()).await;
     let author = NodeKey::from_seed(&[50; 32]);
-    let header =
-        Header { cluster: cluster.to_string(), nonce: draw().unwrap(), expires_ms: now_ms() + 60_000 };
+    let header = Header { cluster: cluster.to_string(), nonce: draw().unwrap(), expires_ms: now_ms() + 60_000 };
     let payload = header.payload(body.as_bytes());
     let record = Record { author: author.id(), signature: Some(author.sign(RECORD_TYPE, &payload)), payload };
     let digest = record.digest();
