@@ -151,7 +151,7 @@ mod tests {
             ("--validators 65", "0..=64"),
             ("--flaky 9", "there are only 8 followers"),
             ("--policy ban=a --policy ban=b", "names the slot ban twice"),
-            ("--policy signing=a", "the slots are `reward` and `ban`"),
+            ("--policy dance=a", "the slots are `reward`, `ban` and `signing`"),
             ("--policy ban", "write SLOT=FILE"),
             ("--round-ms 10", "500"),
             ("--followers 0", "1..=2000"),

@@ -198,6 +198,9 @@ mod tests {
                 "accounts",
                 "policy list",
                 "cluster members",
+                "record get",
+                "record list",
+                "validators list",
             ];
             if read.contains(&path) {
                 reads += 1;
@@ -206,7 +209,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(reads, 10);
+        assert_eq!(reads, 13);
     }
 
     #[test]
@@ -219,7 +222,7 @@ mod tests {
                 assert!(command.get_arguments().any(|arg| arg.get_long() == Some("api")), "{path}");
             }
         });
-        assert_eq!(changes, 17);
+        assert_eq!(changes, 21);
     }
 
     #[track_caller]
@@ -238,7 +241,8 @@ mod tests {
         usage("pingward init --role king", "follower");
         usage("pingward claim --key k --amount 0", "1");
         usage("pingward bans lift --policy sha256:00", "--since");
-        usage("pingward policy rollback signing", "reward");
+        usage("pingward policy rollback dance", "reward");
+        usage("pingward validators add 10.0.0.2:7201", "@host:port");
         usage("pingward cluster add 10.0.0.2:7001", "@host:port");
         usage("pingward nodes --read now", "linearizable");
     }

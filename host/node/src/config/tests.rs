@@ -161,7 +161,7 @@ lab/node.toml: `node.role` is missing; it is the one key without a default
     check(
         "[node]\nrole = \"observer\"\n",
         "
-lab/node.toml:2:8: `node.role` is `observer`, a role that this release does not have
+lab/node.toml:2:8: `node.role` is `observer`
    |
  2 | role = \"observer\"
    |        ^^^^^^^^^^

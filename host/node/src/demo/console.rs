@@ -244,10 +244,10 @@ mod tests {
         for (line, said) in [
             ("kill", "write `kill NAME`"),
             ("kill a b", "write `kill NAME`"),
-            ("swap signing a.wasm", "the slots are `reward` and `ban`"),
+            ("swap dance a.wasm", "the slots are `reward`, `ban` and `signing`"),
             ("swap ban", "write `swap SLOT FILE`"),
             ("accept", "write `accept rounds`"),
-            ("accept dance", "the slots are `reward` and `ban`"),
+            ("accept dance", "the slots are `reward`, `ban` and `signing`"),
             ("rollback", "write `rollback SLOT`"),
             ("quit now", "`quit` stands alone"),
             ("kil a", "did you mean `kill`?"),

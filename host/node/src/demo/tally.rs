@@ -234,7 +234,7 @@ mod tests {
         );
         assert_eq!(
             tally.summary(),
-            "summary     rounds settled 0, suspect 0; points issued 0; bans 1; readmissions 1; over-claims penalised 1 (5 points); claims paid 1"
+            "summary     rounds settled 0, suspect 0; points issued 0; bans 1; readmissions 1; over-claims penalised 1 (5 points); claims paid 1; records sealed 0"
         );
     }
 }

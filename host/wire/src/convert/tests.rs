@@ -410,7 +410,7 @@ fn the_bytes_on_the_wire_are_these() {
     for (said, hex) in [
         (
             ToFollower::Welcome(welcome),
-            format!("0a81010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a314802"),
+            format!("0a83010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b42270a20{KEY}1203613a3148025807"),
         ),
         (
             ToFollower::Welcome(announcing),

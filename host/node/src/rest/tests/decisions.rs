@@ -134,7 +134,12 @@ async fn a_wrong_decision_changes_nothing_and_says_which_field() {
             "bad_setting",
             "half",
         ),
-        ("POST", "/v1/policies/signing/accept", json!({}), "unknown_slot", "reward"),
+        ("POST", "/v1/policies/dance/accept", json!({}), "unknown_slot", "reward"),
+        ("POST", "/v1/policies/signing/accept", json!({}), "malformed", "use ban"),
+        ("POST", "/v1/policies/signing/shadow", json!({ "digest": format!("sha256:{}", "0".repeat(64)) }), "malformed", "policy test"),
+        ("POST", "/v1/validators", json!({ "node": node, "address": "a:1" }), "wrong_role", ""),
+        ("POST", "/v1/validators", json!({ "node": stranger, "address": "a" }), "bad_json", "address"),
+        ("POST", "/v1/records/retry", json!({ "batch": 1 }), "no_policy", ""),
         ("POST", "/v1/policies/ban/rollback", json!({}), "nothing_to_roll_back", ""),
     ] {
         let answer = rig.operate(method, path, &body).await;

@@ -223,7 +223,7 @@ async fn lists_are_read_to_their_end_without_gaps_or_repeats() {
         ("/v1/followers/queue", "queue", None, "node", 5),
         ("/v1/rounds", "rounds", Some("0"), "round", 5),
         ("/v1/bans", "bans", Some("0"), "node", 2),
-        ("/v1/changes", "changes", Some("0"), "index", 4),
+        ("/v1/changes", "changes", Some("0"), "index", 6),
         ("/v1/rounds/3/members", "members", None, "number", 7),
     ] {
         let found = walk(&rig, path, list, from, text(name)).await;

@@ -98,7 +98,7 @@ async fn what_is_no_component_is_refused_before_the_cluster_hears_of_it() {
     let findings = upload(&rig, path, &[("component", b"\0asm garbage")]).await.json()["findings"].clone();
     assert!(findings[0]["check"].is_string() && findings[0]["cure"].is_string(), "{findings}");
     assert_eq!(upload(&rig, "/v1/policies/reward", &[("component", strikes())]).await.code(), "not_admitted");
-    assert_eq!(upload(&rig, "/v1/policies/signing", &[("component", strikes())]).await.code(), "unknown_slot");
+    assert_eq!(upload(&rig, "/v1/policies/dance", &[("component", strikes())]).await.code(), "unknown_slot");
     assert_eq!(send(&rig, path, "application/json", b"{}".to_vec()).await.code(), "bad_form");
     let cut = form(&[("component", strikes())]);
     assert_eq!(
