@@ -415,10 +415,10 @@ fn the_bytes_on_the_wire_are_these() {
         (
             ToFollower::Welcome(announcing),
             format!(
-                "0ac1010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b48025267\
+                "0ac3010a24{cluster}1220{KEY}18e80720fa01280330e80738dc0b48025267\
                  08ac02100a1a0208011a5c0802\
                  12280a20{active}1201621a0131\
-                 1a2e0a280a20{scheduled}1201731a0131100c1802"
+                 1a2e0a280a20{scheduled}1201731a0131100c18025807"
             ),
         ),
         (

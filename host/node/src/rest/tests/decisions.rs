@@ -136,7 +136,7 @@ async fn a_wrong_decision_changes_nothing_and_says_which_field() {
         ),
         ("POST", "/v1/policies/dance/accept", json!({}), "unknown_slot", "reward"),
         ("POST", "/v1/policies/signing/accept", json!({}), "malformed", "use ban"),
-        ("POST", "/v1/policies/signing/shadow", json!({ "digest": format!("sha256:{}", "0".repeat(64)) }), "malformed", "policy test"),
+        ("POST", "/v1/policies/signing/shadow", json!({ "digest": format!("sha256:{}", "0".repeat(64)) }), "not_of_rounds", "no rounds"),
         ("POST", "/v1/validators", json!({ "node": node, "address": "a:1" }), "wrong_role", ""),
         ("POST", "/v1/validators", json!({ "node": stranger, "address": "a" }), "bad_json", "address"),
         ("POST", "/v1/records/retry", json!({ "batch": 1 }), "no_policy", ""),
