@@ -136,7 +136,8 @@ impl Check {
                 ];
                 if slot == Slot::Signing {
                     // What an author of a record may read.
-                    rows.push(("reasons", all(&description.reasons)));
+                    let reasons = description.reasons.join("; ");
+                    rows.push(("reasons", if reasons.is_empty() { NONE.into() } else { reasons }));
                 } else {
                     rows.extend([("memory", memory(description)), ("extra columns", all(&description.extra))]);
                 }

@@ -65,7 +65,7 @@ impl Case {
         let records: Vec<Reviewed<'_>> =
             rows.map(|(at, (row, body))| reviewed(at, row.get_ref(), body, &context)).collect();
         let batch = Review { config, context, records: &records };
-        let (faults, log, codes) = reviewed_by(policy, &batch);
+        let Judged { faults, log, codes } = Judged::of(policy, &batch);
         let mut differences: Vec<String> = Vec::new();
         match &codes {
             Ok(codes) => {
@@ -115,26 +115,33 @@ impl Case {
     }
 }
 
-/// What a validator makes of a batch, and where the rule failed on the way: with the batch, and with which records alone.
-fn reviewed_by(
-    policy: &dyn Policy,
-    batch: &Review<'_>,
-) -> (Vec<(String, Fault)>, Vec<LogLine>, Result<Vec<u16>, Fault>) {
-    let asked = |review: &Review<'_>| {
-        let codes = policy.review(review).result?;
-        check_verdicts(&codes, review.records.len(), policy.description())
-    };
-    let mut faults = Vec::new();
-    if let Err(fault) = asked(batch) {
-        for (at, record) in batch.records.iter().enumerate() {
-            if let Err(fault) = asked(&Review { records: std::slice::from_ref(record), ..*batch }) {
-                faults.push((format!("record {} alone", at + 1), fault));
+/// What a validator makes of a batch.
+struct Judged {
+    /// Where the rule failed on the way: with the batch, and with which records alone.
+    faults: Vec<(String, Fault)>,
+    log: Vec<LogLine>,
+    /// The fault is one after which a validator abstains.
+    codes: Result<Vec<u16>, Fault>,
+}
+
+impl Judged {
+    fn of(policy: &dyn Policy, batch: &Review<'_>) -> Self {
+        let asked = |review: &Review<'_>| {
+            let codes = policy.review(review).result?;
+            check_verdicts(&codes, review.records.len(), policy.description())
+        };
+        let mut faults = Vec::new();
+        if let Err(fault) = asked(batch) {
+            faults.push(("the batch".into(), fault));
+            for (at, record) in batch.records.iter().enumerate() {
+                if let Err(fault) = asked(&Review { records: std::slice::from_ref(record), ..*batch }) {
+                    faults.push((format!("record {} alone", at + 1), fault));
+                }
             }
         }
-        faults.insert(0, ("the batch".into(), fault));
+        let (codes, _, log) = judge(policy, batch);
+        Self { faults, log, codes }
     }
-    let (codes, _, log) = judge(policy, batch);
-    (faults, log, codes)
 }
 
 fn context(keys: Option<&BatchKeys>) -> Context {
