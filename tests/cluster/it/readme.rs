@@ -188,6 +188,14 @@ fn before(shell: &mut Shell, line: &str) {
         shell.signals("follower-2", Signal::KILL);
         until("the ban", || (shell.json(line)["standing"] == "banned").then_some(()));
     }
+    if line.starts_with("pingward record submit") {
+        until("the follower to know the validators", || {
+            let status = shell.json("pingward status --api http://127.0.0.1:8081");
+            let list = shell.json("pingward validators list");
+            let there = list["validators"].as_array().unwrap().iter().filter(|one| one["connected"] == true).count();
+            (status["set_version"] == 4 && there == 4).then_some(())
+        });
+    }
     if line.starts_with("pingward policy shadow ban") {
         until("a round with the shadow", || {
             let shadow = shell.json(line);
@@ -221,6 +229,12 @@ fn after(line: &str, printed: &str) {
         _ if line.starts_with("pingward policy shadow ban") => &["would"],
         _ if line.starts_with("pingward policy activate") => &["decides the ban slot from round"],
         _ if line.starts_with("pingward policy rollback") => &["the ban rule before this one decides from round"],
+        _ if line.starts_with("pingward validators list") => &["validator-4", "quorum      3", "1 that fail"],
+        _ if line.starts_with("pingward record get") && !line.contains("json") => {
+            &["seen at 12:00", "signed by", "state      signed"]
+        }
+        _ if line.starts_with("pingward verify") => &["valid: signed by"],
+        _ if line.starts_with("pingward record list") => &["sequence", "signed", "14"],
         _ if line.starts_with("pingward bans lift") => &["lifted: one member"],
         _ if line.starts_with("pingward demo") => &["http://127.0.0.1:8080", "suspended", "missed 3 rounds in a row"],
         _ if line.contains("/v1/policies/ban/accept") => &["\"slot\":\"ban\""],

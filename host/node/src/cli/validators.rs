@@ -18,6 +18,7 @@ pub enum Validators {
     List(ListValidators),
     Add(AddValidator),
     Remove(RemoveValidator),
+    Keys(Keys),
 }
 
 impl Validators {
@@ -26,6 +27,7 @@ impl Validators {
             Self::List(list) => list.run().await,
             Self::Add(add) => add.run().await,
             Self::Remove(remove) => remove.run().await,
+            Self::Keys(keys) => keys.run().await,
         }
     }
 }
@@ -71,6 +73,25 @@ fn text(answer: &Value) -> String {
         rows.push(("stuck", stuck));
     }
     format!("{}\n{}", pairs(&rows), columns.text("there are no validators: pingward validators add KEY@HOST:PORT"))
+}
+
+/// Write the directory: who may sign and might before, signed by the super that is asked
+///
+/// It is what `pingward verify --keys` takes. Whoever trusts a verdict trusts this file: get it from a super that you trust.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  pingward validators keys > keys.json")]
+pub struct Keys {
+    /// The super to ask
+    #[arg(long, value_name = "URL", default_value = crate::client::DEFAULT_URL, env = "PINGWARD_API")]
+    api: String,
+}
+
+impl Keys {
+    async fn run(self) -> Result<(), Failure> {
+        let directory = crate::client::Api::url(&self.api)?.get("/v1/directory").await?;
+        crate::text::print(&format!("{directory}\n"))
+    }
 }
 
 /// Add a validator to the set
