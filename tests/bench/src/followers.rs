@@ -239,6 +239,7 @@ fn follower(cluster: &str, supers: &[PeerAddress], events: &Events) -> Result<Se
         name: String::new(),
         supers: supers.to_vec(),
         connect_port: 0,
+        connect_from: None,
         address: String::new(),
         rest: None,
         once: false,

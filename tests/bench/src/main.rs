@@ -7,6 +7,7 @@
 //! cargo run --release --bin bench --features bench/scripts -- rules
 //! cargo run --release --bin bench -- load
 //! cargo run --release --bin bench -- commits
+//! cargo run --release --bin bench -- records
 //! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
@@ -18,6 +19,7 @@ mod followers;
 mod load;
 mod native;
 mod process;
+mod records;
 mod rules;
 mod scripts;
 mod settle;
@@ -47,6 +49,8 @@ enum Command {
     Load,
     /// Three supers over gRPC on loopback: commands that are acknowledged a second, asked on the leader and on another.
     Commits(commits::Options),
+    /// Whole nodes on loopback: records that a quorum has sealed a second, and how long each takes.
+    Records(records::Options),
     /// Many followers on one super or several of this machine: pongs counted, and what each super needs for them.
     Followers(followers::Options),
 }
@@ -65,6 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Rules(options) => rules::run(&options)?,
         Command::Load => load::run()?,
         Command::Commits(options) => commits::run(&options).map(|()| true)?,
+        Command::Records(options) => records::run(&options)?,
         Command::Followers(options) => followers::run(&options)?,
     };
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })

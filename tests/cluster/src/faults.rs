@@ -163,7 +163,8 @@ async fn run_in(dir: &Path, options: &Options) -> Result<Report> {
     let status = get(&supers.one(0)?.api()?, "/v1/status").await?;
     let cluster = status["cluster"].as_str().context("a founded cluster")?.to_owned();
     let name = cluster.split('#').next().unwrap_or_default();
-    let followers = Followers::start(options.followers, name, &supers.addresses())?;
+    let from = supers.net.sources();
+    let followers = Followers::start(options.followers, name, &supers.addresses(), &from)?;
     earned(&supers.one(0)?.api()?, options.followers).await?;
     say(&format!("{} followers are paid", options.followers));
     let load = Load::start(&cluster, &followers.keys, apis(&supers)?, options.seed);

@@ -1,5 +1,6 @@
 //! Many followers in this process: the node's own, each with its key, its connections and its declared port.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,11 +24,12 @@ pub struct Followers {
 }
 
 impl Followers {
-    /// Starts so many followers of these supers; they learn of others by themselves.
+    /// Starts so many followers of these supers; they learn of others by themselves. They take turns in the addresses that
+    /// they connect from, where some are named: a super takes so many connections of each.
     ///
     /// # Errors
     /// The machine has no room for them.
-    pub fn start(count: usize, cluster: &str, supers: &[PeerAddress]) -> Result<Self> {
+    pub fn start(count: usize, cluster: &str, supers: &[PeerAddress], from: &[IpAddr]) -> Result<Self> {
         let descriptors = node::listen::descriptors();
         let wanted = count as u64 * 2 + 200;
         ensure!(descriptors >= wanted, "only {descriptors} files may be open at once: `ulimit -n {wanted}`");
@@ -43,6 +45,7 @@ impl Followers {
                 name: format!("follower-{}", number + 1),
                 supers: supers.to_vec(),
                 connect_port: 0,
+                connect_from: from.get(number % from.len().max(1)).copied(),
                 address: String::new(),
                 rest: None,
                 once: false,

@@ -4,7 +4,7 @@
 //! can be dropped without a word, as a broken switch does. Where it does not, supers reach each other through proxies of
 //! this process, which stop to hand on bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -57,6 +57,15 @@ impl Net {
         match self {
             Self::Spaces(_) => "network namespaces",
             Self::Proxies(_) => "user-space proxies",
+        }
+    }
+
+    /// Addresses of this machine that followers may come from; none: one for all.
+    #[must_use]
+    pub fn sources(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Spaces(_) => Spaces::sources(),
+            Self::Proxies(_) => Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::config::PeerAddress;
 use crate::keys::NodeKey;
 use crate::known::Known;
-use crate::roles::follower::dial::dial;
+use crate::roles::follower::dial::{Source, dial};
 use crate::tls::Dial;
 use crate::wires::Wires;
 
@@ -60,7 +60,7 @@ impl Links {
         while !left.is_empty() {
             let mut still = Vec::new();
             for to in left {
-                match dial(&key, &known, &self.wires, &to, 0, WITHIN).await {
+                match dial(&key, &known, &self.wires, &to, Source::ANYWHERE, WITHIN).await {
                     Ok((_, shown)) => {
                         tracing::info!(address = %to, key = %shown, "a super's key is known");
                         self.told.write().unwrap_or_else(PoisonError::into_inner).insert(shown);

@@ -82,7 +82,7 @@ impl Client {
     async fn open(stub: &Stub, seed: u8) -> Self {
         let key = NodeKey::from_seed(&[seed; 32]);
         let (known, wires, peer) = (Known::in_memory(), Wires::default(), stub.peer(None));
-        let dialled = dial::dial(&key, &known, &wires, &peer, 0, Duration::from_secs(5));
+        let dialled = dial::dial(&key, &known, &wires, &peer, dial::Source::ANYWHERE, Duration::from_secs(5));
         let (channel, _) = patient(Box::pin(dialled)).await.unwrap();
         let (to, from) = open_stream(&channel).await.unwrap();
         Self { key, to, from, _channel: channel }

@@ -22,7 +22,7 @@ use super::signer::{Ask, Signer};
 use crate::config::PeerAddress;
 use crate::keys::NodeKey;
 use crate::known::Known;
-use crate::roles::follower::dial::dial;
+use crate::roles::follower::dial::{Source, dial};
 use crate::wires::Wires;
 
 /// For each step of a connection.
@@ -53,7 +53,7 @@ impl Way {
     /// # Errors
     /// For people: why not.
     pub async fn to(&self, to: &PeerAddress) -> Result<(Channel, NodeId), String> {
-        dial(&self.key, &self.known, &self.wires, to, 0, DIAL).await.map_err(|error| {
+        dial(&self.key, &self.known, &self.wires, to, Source::ANYWHERE, DIAL).await.map_err(|error| {
             let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             format!("{error}{source}")
         })

@@ -8,6 +8,7 @@
 //!
 //! Not here, on purpose: choosing a super that pleases. The order follows from the keys ([`choice`]).
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub supers: Vec<PeerAddress>,
     /// The port that it connects from; 0 = a free one, chosen once.
     pub connect_port: u16,
+    /// The address that it connects from; the system's choice where none is named.
+    pub connect_from: Option<IpAddr>,
     /// What its pongs tell as its address.
     pub address: String,
     /// Its own REST address, as its hello tells it.

@@ -55,6 +55,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         name: config.name.clone(),
         supers,
         connect_port: config.connect_port,
+        connect_from: None,
         address: if config.address.is_empty() { rest.clone() } else { config.address.clone() },
         rest: Some(rest),
         once: parts.once,

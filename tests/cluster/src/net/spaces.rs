@@ -3,7 +3,7 @@
 //! This process must run in a network and a mount namespace of its own, which [`enter`] sees to: nothing that it does is
 //! seen outside, and everything is gone when it ends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Place, SUPERS};
 
+/// Addresses that followers come from.
+const SOURCES: u8 = 16;
 /// Set for the process that has namespaces of its own.
 const ENTERED: &str = "FAULTS_OWN_NETWORK";
 /// What makes a network in which networks can be made. `ip netns` keeps their names in `/run`.
@@ -59,6 +61,9 @@ fn ip(arguments: &str) -> Result<()> {
 
 impl Spaces {
     pub(super) fn new() -> Result<Self> {
+        for source in Self::sources() {
+            ip(&format!("addr add {source}/32 dev lo"))?;
+        }
         for at in 0..SUPERS {
             ip(&format!("netns add s{at}"))?;
             ip(&format!("link add r{at} type veth peer name e netns s{at}"))?;
@@ -70,6 +75,11 @@ impl Spaces {
             ip(&format!("-n s{at} route add default via 10.77.{at}.1"))?;
         }
         Ok(Self(()))
+    }
+
+    /// Of each a super takes a bounded number of connections.
+    pub(super) fn sources() -> Vec<IpAddr> {
+        (1..=SOURCES).map(|last| Ipv4Addr::new(10, 78, 0, last).into()).collect()
     }
 
     pub(super) fn place(at: usize) -> Result<Place> {

@@ -92,6 +92,20 @@ impl DialError {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Source {
+    /// The address; the system's choice where none is named.
+    pub address: Option<IpAddr>,
+    /// The port; 0 = any free one.
+    pub port: u16,
+}
+
+impl Source {
+    /// Wherever the system wants.
+    pub const ANYWHERE: Self = Self { address: None, port: 0 };
+}
+
 /// Connects to a super and gives its key. `within`: for each step, a connection and a handshake.
 ///
 /// # Errors
@@ -101,11 +115,11 @@ pub async fn dial(
     known: &Known,
     wires: &Wires,
     to: &PeerAddress,
-    from_port: u16,
+    from: Source,
     within: Duration,
 ) -> Result<(Channel, NodeId), DialError> {
     let address = address(to);
-    let socket = connect(to, &address, from_port, within).await?;
+    let socket = connect(to, &address, from, within).await?;
     let remembered = known.key(&address);
     let socket = wires.through(socket, key.id(), to.key.or(remembered));
     let dial = Dial::new(key, to.key.or(remembered))?;
@@ -165,12 +179,12 @@ pub fn address(of: &PeerAddress) -> String {
     PeerAddress { key: None, ..of.clone() }.to_string()
 }
 
-async fn connect(to: &PeerAddress, address: &str, from_port: u16, within: Duration) -> Result<TcpStream, DialError> {
+async fn connect(to: &PeerAddress, address: &str, from: Source, within: Duration) -> Result<TcpStream, DialError> {
     let resolved = lookup_host((to.host.as_str(), to.port)).await;
     let resolved = resolved.map_err(|source| DialError::Resolve { address: address.to_owned(), source })?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for target in resolved {
-        let socket = bind(target, from_port).map_err(|source| DialError::Port { port: from_port, source })?;
+        let socket = bind(target, from).map_err(|source| DialError::Port { port: from.port, source })?;
         match timeout(within, socket.connect(target)).await {
             Ok(Ok(stream)) => {
                 let _best_effort = stream.set_nodelay(true);
@@ -178,7 +192,7 @@ async fn connect(to: &PeerAddress, address: &str, from_port: u16, within: Durati
             }
             // A connection from here to there exists already.
             Ok(Err(source)) if source.kind() == io::ErrorKind::AddrNotAvailable => {
-                return Err(DialError::Port { port: from_port, source });
+                return Err(DialError::Port { port: from.port, source });
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -188,7 +202,7 @@ async fn connect(to: &PeerAddress, address: &str, from_port: u16, within: Durati
 }
 
 /// A socket at the declared port. The same port serves connections to several supers at once.
-fn bind(target: SocketAddr, port: u16) -> io::Result<TcpSocket> {
+fn bind(target: SocketAddr, from: Source) -> io::Result<TcpSocket> {
     let (socket, any) = if target.is_ipv4() {
         (TcpSocket::new_v4()?, IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     } else {
@@ -197,6 +211,6 @@ fn bind(target: SocketAddr, port: u16) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     // A connection that broke must not hold the port to this super until the network has told its end.
     socket.set_zero_linger()?;
-    socket.bind((any, port).into())?;
+    socket.bind((from.address.unwrap_or(any), from.port).into())?;
     Ok(socket)
 }

@@ -164,8 +164,9 @@ pub async fn run(shared: Arc<Shared>) -> Result<(), FollowerError> {
 async fn attempt(shared: &Shared, to: &PeerAddress, dialing: SemaphorePermit<'_>) -> Ended {
     let settings = &shared.settings;
     let port = *shared.port.borrow();
+    let from = dial::Source { address: settings.connect_from, port };
     let dialled = tokio::select! {
-        dialled = dial::dial(&settings.key, &settings.known, &settings.wires, to, port, shared.patience()) => dialled,
+        dialled = dial::dial(&settings.key, &settings.known, &settings.wires, to, from, shared.patience()) => dialled,
         () = shared.stop.cancelled() => return Ended::Stopped,
     };
     match dialled {

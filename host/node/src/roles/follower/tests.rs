@@ -34,6 +34,7 @@ fn settings(seed: u8, to: PeerAddress) -> Settings {
         name: "f-1".into(),
         supers: vec![to],
         connect_port: 0,
+        connect_from: None,
         address: "here:1".into(),
         rest: Some("127.0.0.1:8081".into()),
         once: false,
