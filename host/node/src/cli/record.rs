@@ -274,7 +274,7 @@ impl Retry {
 /// signature can be told from anybody's: it says "consistent, signers unknown" and exits with 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  curl -s http://127.0.0.1:8080/v1/directory > keys.json
+  pingward validators keys > keys.json
   pingward verify record.json --keys keys.json")]
 pub struct Verify {
     /// The record, as JSON
@@ -291,27 +291,8 @@ impl Verify {
     pub fn run(self) -> Result<(), Failure> {
         let records = read_records(&self.file)?;
         let keys = self.keys.as_deref().map(read_keys).transpose()?;
-        let mut valid = 0;
         for record in &records {
-            let digest = crate::client::printable(&record.digest);
-            let (proof, parsed) = check(record).map_err(|why| invalid(&digest, &why))?;
-            let signed = &proof.certificate.attestation;
-            if let Some(directory) = &keys {
-                if signed.cluster.to_string() != directory.cluster {
-                    let why = format!("it belongs to {}, the keys to {}", signed.cluster, directory.cluster);
-                    return Err(invalid(&digest, &why));
-                }
-                let (set, quorum) = directory.set_of(signed.set_version).ok_or_else(|| {
-                    let what = format!("the keys file has no set of version {}", signed.set_version);
-                    Failure::new(what, "get a newer one: GET /v1/directory")
-                })?;
-                proof.certificate.check(&set, quorum).map_err(|why| invalid(&digest, &why.to_string()))?;
-                valid += 1;
-            } else {
-                let set: BTreeSet<NodeId> = proof.certificate.signers();
-                proof.certificate.check(&set, set.len()).map_err(|why| invalid(&digest, &why.to_string()))?;
-            }
-            drop(parsed);
+            judge(record, keys.as_ref())?;
         }
         if keys.is_none() {
             return Err(Failure::new(
@@ -319,8 +300,7 @@ impl Verify {
                 "name the keys of the cluster with --keys FILE, as GET /v1/directory of a super that you trust gives them",
             ));
         }
-        let answer =
-            serde_json::json!({ "valid": valid, "records": records.iter().map(|r| &r.digest).collect::<Vec<_>>() });
+        let answer = serde_json::json!({ "valid": records.len(), "records": records.iter().map(|r| &r.digest).collect::<Vec<_>>() });
         self.output.print(&answer, |_| match records.as_slice() {
             [one] => {
                 let certificate = one.certificate.as_ref();
@@ -331,6 +311,29 @@ impl Verify {
             all => format!("valid: {} records\n", all.len()),
         })
     }
+}
+
+/// Checks a record: with keys, that a quorum of the set signed it; without, that all of it fits together.
+fn judge(record: &RecordView, keys: Option<&Directory>) -> Result<(), Failure> {
+    let digest = crate::client::printable(&record.digest);
+    let proof = check(record).map_err(|why| invalid(&digest, &why))?;
+    let signed = &proof.certificate.attestation;
+    let (set, quorum) = match keys {
+        Some(directory) if signed.cluster.to_string() != directory.cluster => {
+            let why = format!("it belongs to {}, the keys to {}", signed.cluster, directory.cluster);
+            return Err(invalid(&digest, &why));
+        }
+        Some(directory) => directory.set_of(signed.set_version).ok_or_else(|| {
+            let what = format!("the keys file has no set of version {}", signed.set_version);
+            Failure::new(what, "get a newer one: pingward validators keys")
+        })?,
+        None => {
+            let signers: BTreeSet<NodeId> = proof.certificate.signers();
+            let count = signers.len();
+            (signers, count)
+        }
+    };
+    proof.certificate.check(&set, quorum).map_err(|why| invalid(&digest, &why.to_string()))
 }
 
 fn invalid(digest: &str, why: &str) -> Failure {
@@ -377,7 +380,7 @@ fn read_keys(file: &std::path::Path) -> Result<Directory, Failure> {
 
 /// Builds the record and its proof again from what is written down, and checks that all of it fits together: every field is
 /// under the digest, the leaf or the signatures, or is compared with one that is.
-fn check(record: &RecordView) -> Result<(Proof, Option<Record>), String> {
+fn check(record: &RecordView) -> Result<Proof, String> {
     let digest: Digest = record.digest.parse().map_err(|error| format!("digest: {error}"))?;
     let certificate = record.certificate.as_ref().ok_or("it has no certificate: it is not sealed")?;
     let proof = proof(certificate)?;
@@ -409,7 +412,7 @@ fn check(record: &RecordView) -> Result<(Proof, Option<Record>), String> {
     if stated.cluster != certificate.cluster {
         return Err("its author meant another cluster".into());
     }
-    Ok((proof, Some(parsed)))
+    Ok(proof)
 }
 
 /// Only the one way of writing bytes that this program writes: a changed character must not go unseen.
@@ -457,4 +460,134 @@ fn proof(view: &CertificateView) -> Result<Proof, String> {
         verdict,
         path: view.path.iter().map(|text| digest("path", text)).collect::<Result<_, _>>()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::envelope::ATTESTATION_TYPE;
+    use kernel::id::{ClusterId, Genesis, LogIndex};
+    use kernel::records::certificate::leaves;
+    use kernel::records::{sealed::SealedBatch, tree};
+
+    use super::*;
+    use crate::records::directory::{SetEntry, ValidatorSet};
+    use crate::records::keeper::fetched;
+
+    fn key(number: u8) -> NodeKey {
+        NodeKey::from_seed(&[number; 32])
+    }
+
+    fn cluster() -> ClusterId {
+        ClusterId { id: "lab".into(), genesis: Genesis([7; 16]) }
+    }
+
+    /// A record of a batch of three that validators 1 to 3 of 4 signed, and the keys.
+    fn sample(verdict: Verdict) -> (RecordView, Directory) {
+        let author = key(9);
+        let made = |body: &str| {
+            let header = Header { cluster: cluster().to_string(), nonce: body.into(), expires_ms: 5 };
+            let payload = header.payload(body.as_bytes());
+            Record { author: author.id(), signature: Some(author.sign(RECORD_TYPE, &payload)), payload }
+        };
+        let records: Vec<Record> = ["a", "hello", "c"].map(made).into();
+        let verdicts = vec![Verdict::Signed, verdict, Verdict::Signed];
+        let root = tree::root(&leaves(11, records.iter().map(Record::digest).zip(&verdicts)));
+        let attestation = Attestation {
+            cluster: cluster(),
+            batch: 4,
+            attempt: 0,
+            set_version: 2,
+            policy: Digest::of(b"policy"),
+            first_sequence: 11,
+            count: 3,
+            root,
+        };
+        let payload = attestation.payload();
+        let mut signatures: Vec<_> =
+            [1, 2, 3].map(|number| (key(number).id(), key(number).sign(ATTESTATION_TYPE, &payload))).into();
+        signatures.sort_unstable_by_key(|(node, _)| *node);
+        let certificate = Certificate { attestation, signatures };
+        let (at, previous) = (LogIndex(9), LogIndex(8));
+        let batch = SealedBatch { at, previous, ordered_ms: 1, certificate, verdicts, records };
+        let keys = [1, 2, 3, 4].map(|number| key(number).id().to_string());
+        let validators = ValidatorSet {
+            version: 2,
+            quorum: 3,
+            set: Vec::new(),
+            sets: vec![SetEntry { version: 2, keys: keys.into() }],
+        };
+        let directory =
+            Directory { cluster: cluster().to_string(), version: 1, time_ms: 1, supers: Vec::new(), validators };
+        (RecordView::of(&fetched(&batch, 1).unwrap()), directory)
+    }
+
+    #[test]
+    fn a_record_is_valid_with_a_quorum_of_its_set_and_never_without_keys() {
+        for verdict in [Verdict::Signed, Verdict::Refused("too long".into())] {
+            let (record, keys) = sample(verdict);
+            judge(&record, Some(&keys)).unwrap();
+            judge(&record, None).unwrap();
+            let mut few = record.clone();
+            few.certificate.as_mut().unwrap().signatures.pop();
+            judge(&few, None).unwrap();
+            let why = judge(&few, Some(&keys)).unwrap_err();
+            assert!(why.what.contains("2 valid signatures of the set, 3 are needed"), "{why}");
+        }
+        let (record, mut keys) = sample(Verdict::Signed);
+        keys.validators.sets[0].version = 1;
+        assert!(judge(&record, Some(&keys)).unwrap_err().what.contains("no set of version 2"));
+        let (record, mut keys) = sample(Verdict::Signed);
+        keys.cluster = "other#00".into();
+        assert!(judge(&record, Some(&keys)).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("record.json");
+        std::fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+        let output = super::super::output::Output { output: super::super::output::Format::Table };
+        let failure = Verify { file, keys: None, output }.run().unwrap_err();
+        assert_eq!((failure.what.as_str(), failure.usage), ("consistent, signers unknown", false));
+    }
+
+    /// Every byte of what is written down: changed, it is no record any more, or invalid, or says the same. The time of the
+    /// order alone is nobody's to sign: it says when the supers wrote it.
+    #[test]
+    fn a_byte_that_is_changed_anywhere_is_seen() {
+        let (record, keys) = sample(Verdict::Refused("too long".into()));
+        let text = serde_json::to_vec(&record).unwrap();
+        let same = |other: &RecordView| {
+            let other = RecordView { ordered_ms: record.ordered_ms, ..other.clone() };
+            serde_json::to_value(&other).unwrap() == serde_json::to_value(&record).unwrap()
+        };
+        for at in 0..text.len() {
+            for flip in [1, 2, 0x20, 0x40] {
+                let mut changed = text.clone();
+                changed[at] ^= flip;
+                let Ok(read) = serde_json::from_slice::<RecordView>(&changed) else { continue };
+                assert!(same(&read) || judge(&read, Some(&keys)).is_err(), "byte {at} xor {flip}: {read:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_is_its_signers_word_for_word() {
+        let (_, directory) = sample(Verdict::Signed);
+        let envelope = serde_json::to_vec(&directory.signed(&key(5))).unwrap();
+        let (read, signer) = Directory::open(&envelope).unwrap();
+        assert_eq!((read, signer), (directory.clone(), key(5).id()));
+        for at in 0..envelope.len() {
+            let mut changed = envelope.clone();
+            changed[at] ^= 1;
+            let Ok((read, signer)) = Directory::open(&changed) else { continue };
+            assert!(read == directory && signer == key(5).id(), "byte {at}");
+        }
+        let (trusts, now_ms) = (BTreeSet::from([key(5).id()]), 1);
+        let of = |named: &str, trusts: &BTreeSet<NodeId>, now_ms| {
+            directory.trusted(key(5).id(), trusts, named, now_ms).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("lab", &trusts, now_ms), Ok(()));
+        assert_eq!(of(&directory.cluster, &trusts, now_ms), Ok(()));
+        assert!(of("lab#00000000000000000000000000000000", &trusts, now_ms).unwrap_err().contains("belongs to"));
+        assert!(of("lab", &BTreeSet::new(), now_ms).unwrap_err().contains("knows nothing of"));
+        let late = crate::records::directory::VALID_MS + 2;
+        assert!(of("lab", &trusts, late).unwrap_err().contains("off by 168 hours"));
+    }
 }
