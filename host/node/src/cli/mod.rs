@@ -76,7 +76,7 @@ enum Command {
     Accounts(read::Accounts),
     Claim(sign::Claim),
     Transfer(sign::Transfer),
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "records")]
     Record(record::RecordCommand),
     Verify(record::Verify),
     #[command(subcommand)]

@@ -247,7 +247,7 @@ impl List {
 /// Let validators try a batch again that no quorum signs, under the signing policy that is in force now
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  pingward record retry 17 --reason 'the rule trapped on two engines'")]
+  pingward records retry 17 --reason 'the rule trapped on two engines'")]
 pub struct Retry {
     /// The batch, as `pingward validators list` shows it
     #[arg(value_name = "BATCH")]
