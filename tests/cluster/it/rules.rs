@@ -333,7 +333,7 @@ fn a_restart_takes_compiled_code_from_its_own_folder_and_no_code_that_was_change
     assert_eq!(active(&site.api), running);
     let (status, printed) = process.stop();
     let warned = |printed: &[String]| printed.iter().filter(|line| line.contains("not as this node wrote it")).count();
-    assert!(status.success() && warned(&printed) == 3, "{}", printed.join("\n"));
+    assert!(status.success() && warned(&printed) == 4, "{}", printed.join("\n"));
     assert_eq!(compiled(), files, "and they are there again");
     let process = site.start();
     settled(&site.api, now + 2);
