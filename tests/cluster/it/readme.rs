@@ -229,9 +229,9 @@ fn after(line: &str, printed: &str) {
         _ if line.starts_with("pingward policy shadow ban") => &["would"],
         _ if line.starts_with("pingward policy activate") => &["decides the ban slot from round"],
         _ if line.starts_with("pingward policy rollback") => &["the ban rule before this one decides from round"],
-        _ if line.starts_with("pingward validators list") => &["validator-4", "quorum      3", "1 that fail"],
+        _ if line.starts_with("pingward validators list") => &["validator-4", "quorum     3", "1 that fail"],
         _ if line.starts_with("pingward record get") && !line.contains("json") => {
-            &["seen at 12:00", "signed by", "state      signed"]
+            &["seen at 12:00", "signed by", "signed"]
         }
         _ if line.starts_with("pingward verify") => &["valid: signed by"],
         _ if line.starts_with("pingward record list") => &["sequence", "signed", "14"],

@@ -381,7 +381,7 @@ fn read_keys(file: &std::path::Path) -> Result<Directory, Failure> {
 /// Builds the record and its proof again from what is written down, and checks that all of it fits together: every field is
 /// under the digest, the leaf or the signatures, or is compared with one that is.
 fn check(record: &RecordView) -> Result<Proof, String> {
-    let digest: Digest = record.digest.parse().map_err(|error| format!("digest: {error}"))?;
+    let digest: Digest = as_written("digest", &record.digest)?;
     let certificate = record.certificate.as_ref().ok_or("it has no certificate: it is not sealed")?;
     let proof = proof(certificate)?;
     if proof.sequence() != record.sequence {
@@ -391,7 +391,7 @@ fn check(record: &RecordView) -> Result<Proof, String> {
         return Err("its state is not the verdict that was signed".into());
     }
     proof.check(digest).map_err(|why| why.to_string())?;
-    let author: NodeId = record.author.parse().map_err(|error| format!("author: {error}"))?;
+    let author: NodeId = as_written("author", &record.author)?;
     let (Some(header), Some(body)) = (&record.header, &record.body) else {
         return Err("its header or body is missing, so its digest says nothing of it".into());
     };
@@ -415,6 +415,13 @@ fn check(record: &RecordView) -> Result<Proof, String> {
     Ok(proof)
 }
 
+/// A name in the one way in which this program writes it: upper and lower case are the same digits, and a changed character
+/// must not go unseen.
+fn as_written<T: std::str::FromStr<Err: std::fmt::Display> + ToString>(field: &str, text: &str) -> Result<T, String> {
+    let read: T = text.parse().map_err(|error| format!("{field}: {error}"))?;
+    if read.to_string() == text { Ok(read) } else { Err(format!("{field}: write it in lower case")) }
+}
+
 /// Only the one way of writing bytes that this program writes: a changed character must not go unseen.
 fn strict(text: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(text).ok()?;
@@ -422,18 +429,9 @@ fn strict(text: &str) -> Option<Vec<u8>> {
 }
 
 fn proof(view: &CertificateView) -> Result<Proof, String> {
-    let digest = |field: &str, text: &str| {
-        let digest: Digest = text.parse().map_err(|error| format!("{field}: {error}"))?;
-        // Upper and lower case are the same digits.
-        if digest.to_string() == text {
-            Ok(digest)
-        } else {
-            Err(format!("{field}: write it as sha256: and lower case"))
-        }
-    };
     let mut signatures = Vec::new();
     for one in &view.signatures {
-        let validator = NodeId::parse(&one.validator).map_err(|error| format!("a validator: {error}"))?;
+        let validator = as_written("a validator", &one.validator)?;
         let bytes: Option<[u8; 64]> = strict(&one.signature).and_then(|bytes| bytes.try_into().ok());
         signatures.push((validator, Signature(bytes.ok_or("a signature is not 64 bytes in base64")?)));
     }
@@ -445,20 +443,20 @@ fn proof(view: &CertificateView) -> Result<Proof, String> {
     Ok(Proof {
         certificate: Certificate {
             attestation: Attestation {
-                cluster: view.cluster.parse().map_err(|_| "its cluster is not written id#genesis".to_owned())?,
+                cluster: as_written("cluster", &view.cluster)?,
                 batch: view.batch,
                 attempt: view.attempt,
                 set_version: view.set_version,
-                policy: digest("policy", &view.policy)?,
+                policy: as_written("policy", &view.policy)?,
                 first_sequence: view.first_sequence,
                 count: view.count,
-                root: digest("root", &view.root)?,
+                root: as_written("root", &view.root)?,
             },
             signatures,
         },
         index: view.index,
         verdict,
-        path: view.path.iter().map(|text| digest("path", text)).collect::<Result<_, _>>()?,
+        path: view.path.iter().map(|text| as_written("path", text)).collect::<Result<_, _>>()?,
     })
 }
 

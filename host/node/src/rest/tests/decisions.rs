@@ -145,7 +145,7 @@ async fn a_wrong_decision_changes_nothing_and_says_which_field() {
         ),
         ("POST", "/v1/validators", json!({ "node": node, "address": "a:1" }), "wrong_role", ""),
         ("POST", "/v1/validators", json!({ "node": stranger, "address": "a" }), "bad_json", "address"),
-        ("POST", "/v1/records/retry", json!({ "batch": 1 }), "no_policy", ""),
+        ("POST", "/v1/records/retry", json!({ "batch": 1 }), "unknown_batch", ""),
         ("POST", "/v1/policies/ban/rollback", json!({}), "nothing_to_roll_back", ""),
     ] {
         let answer = rig.operate(method, path, &body).await;
