@@ -80,16 +80,29 @@ fn status_text(status: &Value) -> String {
         if field(status, "failed") != NONE {
             rows.push(("failed", field(status, "failed")));
         }
-    } else {
+    } else if field(status, "role") == "validator" {
+        rows.push(("attached to", field(status, "connected_to")));
+        if field(status, "refused") != NONE {
+            rows.push(("refused", field(status, "refused")));
+        }
+    } else if field(status, "role") == "super" {
         rows.extend([
             ("storage", field(status, "storage")),
             ("queue", field(status, "queue")),
             ("streams", field(status, "connected")),
             ("held slots", field(status, "held")),
+            ("validators", field(status, "validators")),
+            ("records", field(status, "records")),
         ]);
         if field(status, "clock_off_ms") != NONE {
             rows.push(("clock off", format!("{} ms: set this machine's clock", field(status, "clock_off_ms"))));
         }
+    }
+    if field(status, "records_kept") != NONE {
+        rows.push((
+            "records",
+            format!("{} kept, {} bytes", field(status, "records_kept"), field(status, "records_bytes")),
+        ));
     }
     pairs(&rows)
 }

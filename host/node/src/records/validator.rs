@@ -149,6 +149,8 @@ pub struct Streams {
     pub directory: watch::Receiver<Option<Arc<Directory>>>,
     /// The supers that the config names.
     pub supers: Vec<PeerAddress>,
+    /// Fires where the directory is older than the set.
+    pub stale: Arc<Notify>,
     /// Fires where records are to be had from another validator.
     pub lacks: Arc<Notify>,
     /// How it stands.
@@ -284,7 +286,13 @@ impl Streams {
                         view.leader = None;
                     }
                 }),
-                ToValidator::Set(set) => self.signer.set(*set),
+                ToValidator::Set(set) => {
+                    let known = self.directory.borrow().as_ref().map(|directory| directory.validators.version);
+                    if known != Some(set.validators.version) {
+                        self.stale.notify_one();
+                    }
+                    self.signer.set(*set);
+                }
                 ToValidator::Policy { digest, component, config } => {
                     let (signer, out) = (self.signer.clone(), out.clone());
                     tokio::spawn(async move {

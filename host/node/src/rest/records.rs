@@ -75,6 +75,7 @@ pub struct Submitted {
 
 /// A record with what proves it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RecordView {
     /// What names it.
     pub digest: String,
@@ -98,6 +99,7 @@ pub struct RecordView {
 
 /// What proves a record, to be checked with `pingward verify`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CertificateView {
     /// `id#genesis`.
     pub cluster: String,
@@ -129,6 +131,7 @@ pub struct CertificateView {
 
 /// A validator's signature over the batch.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SignatureView {
     /// Whose.
     pub validator: String,

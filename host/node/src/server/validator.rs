@@ -107,6 +107,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         store: Arc::clone(&store),
         directory: book.directory(),
         supers: config.supers.clone(),
+        stale: book.stale(),
         lacks,
         view: view.clone(),
         welcome: Arc::default(),
