@@ -124,9 +124,9 @@ impl Node {
         let tasks = base.tasks.clone();
         let node = match base.config.role {
             Role::Super => Box::pin(supernode::start(base, parts)).await,
-            Role::Follower => follower::start(base, parts).await,
+            Role::Follower => Box::pin(follower::start(base, parts)).await,
             Role::Validator => Box::pin(validator::start(base, parts)).await,
-            Role::Bootstrap => bootstrap::start(base, parts).await,
+            Role::Bootstrap => Box::pin(bootstrap::start(base, parts)).await,
         };
         if node.is_err() {
             // Whatever has begun already ends with the attempt.

@@ -92,7 +92,7 @@ impl Submit {
                     .map_err(|error| Failure::new(error.to_string(), "make a key with `pingward key new FILE`"))?;
                 let api = self.admin.reads()?;
                 let status = api.get("/v1/status").await?;
-                let Some(cluster) = status["cluster"].as_str() else {
+                let Some(cluster) = status.get("cluster").and_then(Value::as_str) else {
                     return Err(Failure::new("this node belongs to no cluster yet", "ask again when it is attached"));
                 };
                 let envelope = signed(&key, cluster, &body)?;
@@ -134,6 +134,16 @@ fn signed(key: &NodeKey, cluster: &str, body: &[u8]) -> Result<Envelope, Failure
     Ok(key.envelope(RECORD_TYPE, &header.payload(body)))
 }
 
+/// The body that an answer carries.
+fn body_of(record: &Value) -> Option<Vec<u8>> {
+    record.get("body").and_then(Value::as_str).and_then(decode)
+}
+
+/// Why a record was refused; empty where it was not.
+fn reason_of(certificate: Option<&Value>) -> &str {
+    certificate.and_then(|certificate| certificate.get("reason")).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn submitted(answer: &Value) -> String {
     let mut rows = vec![
         ("digest", field(answer, "digest")),
@@ -142,7 +152,8 @@ fn submitted(answer: &Value) -> String {
         ("state", field(answer, "state")),
     ];
     if let Some(certificate) = answer.get("certificate").filter(|certificate| certificate.is_object()) {
-        if let Some(reason) = certificate["reason"].as_str().filter(|reason| !reason.is_empty()) {
+        let reason = reason_of(Some(certificate));
+        if !reason.is_empty() {
             rows.push(("reason", reason.to_owned()));
         }
         rows.push(("signed by", list(certificate, "signatures").len().to_string() + " validators"));
@@ -173,9 +184,7 @@ impl Get {
         if !self.body {
             return self.source.output.print(&answer, shown);
         }
-        let body = answer["body"]
-            .as_str()
-            .and_then(decode)
+        let body = body_of(&answer)
             .ok_or_else(|| Failure::new("this node does not have the body", "ask a follower or a validator"))?;
         std::io::stdout()
             .write_all(&body)
@@ -192,14 +201,15 @@ fn shown(record: &Value) -> String {
         ("ordered", time(record, "ordered_ms")),
     ];
     if let Some(certificate) = record.get("certificate").filter(|certificate| certificate.is_object()) {
-        if let Some(reason) = certificate["reason"].as_str().filter(|reason| !reason.is_empty()) {
+        let reason = reason_of(Some(certificate));
+        if !reason.is_empty() {
             rows.push(("reason", reason.to_owned()));
         }
         rows.push(("batch", field(certificate, "batch")));
         rows.push(("signed by", list(certificate, "signatures").len().to_string() + " validators"));
         rows.push(("policy", field(certificate, "policy")));
     }
-    match record["body"].as_str().and_then(decode) {
+    match body_of(record) {
         Some(body) => match std::str::from_utf8(&body) {
             Ok(text) if text.len() <= 200 => rows.push(("body", crate::client::printable(text))),
             Ok(_) | Err(_) => rows.push(("body", format!("{} bytes; see them with --body", body.len()))),
@@ -228,14 +238,14 @@ impl List {
                 let mut columns = Columns::new(&["sequence", "digest", "author", "state", "bytes", "reason"]);
                 for record in list(answer, "records") {
                     let digest = field(record, "digest");
-                    let bytes = record["body"].as_str().and_then(decode).map(|body| body.len().to_string());
+                    let bytes = body_of(record).map(|body| body.len().to_string());
                     columns.row([
                         field(record, "sequence"),
                         digest,
                         crate::text::short(record, "author"),
                         field(record, "state"),
                         bytes.unwrap_or_else(|| crate::text::NONE.into()),
-                        record["certificate"]["reason"].as_str().unwrap_or_default().to_owned(),
+                        reason_of(record.get("certificate")).to_owned(),
                     ]);
                 }
                 columns.text("no sealed records")

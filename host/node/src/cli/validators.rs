@@ -58,7 +58,7 @@ fn text(answer: &Value) -> String {
         ("quorum", field(answer, "quorum")),
         (
             "tolerates",
-            match answer["tolerates"].as_u64() {
+            match answer.get("tolerates").and_then(Value::as_u64) {
                 Some(0) => "no failure: from 4 validators on one may fail".into(),
                 _ => format!("{} that fail", field(answer, "tolerates")),
             },
@@ -120,7 +120,7 @@ impl AddValidator {
         let Named { key, address } = &self.node;
         let body = json!({ "node": key.to_string(), "address": address, "name": self.name, "reason": self.reason });
         let answer = self.admin.client()?.send(Method::POST, ROUTE, &body).await?;
-        self.admin.output.print(&answer, |answer| match answer["changed"].as_u64() {
+        self.admin.output.print(&answer, |answer| match answer.get("changed").and_then(Value::as_u64) {
             Some(0) => "it is in the set already\n".into(),
             _ => format!("{key} is in the set of validators\n"),
         })

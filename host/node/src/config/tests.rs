@@ -275,7 +275,7 @@ fn a_validator_keeps_all_where_its_file_says_nothing_and_a_follower_does_not() {
     assert_eq!(records("validator", "").keep_bytes, 0);
     assert_eq!(records("follower", "").keep_bytes, 1 << 30);
     let said = records("validator", "[records]\nkeep_bytes = 5\nkeep = \"none\"\nraw = \"open\"\nkeep_days = 2\n");
-    let expected = super::RecordsConfig { keep: false, keep_bytes: 5, keep_days: 2, raw_open: true, streams: 64 };
+    let expected = RecordsConfig { keep: false, keep_bytes: 5, keep_days: 2, raw_open: true, streams: 64 };
     assert_eq!(said, expected);
 }
 

@@ -158,7 +158,7 @@ impl Cluster {
             round_ms: options.round_ms,
             wires,
         };
-        cluster.start_one(founder, options).await?;
+        Box::pin(cluster.start_one(founder, options)).await?;
         Ok(cluster)
     }
 
@@ -169,7 +169,7 @@ impl Cluster {
             member.config.rest = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             member.config.supers = self.supers.iter().map(Member::at).collect();
             let (name, key) = (member.name().to_owned(), member.key.id());
-            let address = self.start_one(member, options).await?;
+            let address = Box::pin(self.start_one(member, options)).await?;
             let failed = |why: String| Failure::new(format!("{name} cannot join: {why}"), "start the demo again");
             let group = self.group().ok_or_else(|| failed("no super runs".into()))?;
             // One that was there before, in a folder that was kept, is a member already.

@@ -76,7 +76,7 @@ const REDRAW: Duration = Duration::from_millis(500);
 pub async fn run(options: Options) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let end = options.duration.map(|duration| tokio::time::Instant::now() + duration);
-    let mut cluster = Cluster::start_super(&options).await?;
+    let mut cluster = Box::pin(Cluster::start_super(&options)).await?;
     let screen = Screen::new(io::stdout().is_terminal());
     screen.first(&cluster.rest_url())?;
     let starting = async {
@@ -101,7 +101,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         swaps: JoinSet::new(),
         user: User::new()?,
     };
-    let played = demo.play(end, &mut signals).await;
+    let played = Box::pin(demo.play(end, &mut signals)).await;
     let Demo { cluster, mut screen, tally, .. } = demo;
     screen.leave();
     let stopped = cluster.stop().await;
@@ -151,7 +151,7 @@ impl Demo {
                     Some(Ok(Order::Quit)) => return Ok(()),
                     Some(Ok(order)) => {
                         self.screen.typed();
-                        let said = self.obey(order).await;
+                        let said = Box::pin(self.obey(order)).await;
                         self.screen.say(&said)?;
                     }
                     Some(Err(wrong)) => {

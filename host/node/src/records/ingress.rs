@@ -60,7 +60,6 @@ pub type Supers = watch::Receiver<Vec<PeerAddress>>;
 
 impl Ingress {
     /// An ingress, and the work that is to run beside it until `stop`.
-    #[must_use]
     pub fn new(way: Way, supers: Supers, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let link = Arc::new(Link { way, supers, current: tokio::sync::Mutex::new(None), turn: Mutex::new(0) });

@@ -54,7 +54,6 @@ fn refused(code: &str, detail: impl Into<String>) -> Refused {
 
 impl Intake {
     /// An intake, and the work that is to run beside it until `stop`.
-    #[must_use]
     pub fn new(group: Group, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, pieces) = mpsc::channel(QUEUE);
         let work = order_all(group.clone(), pieces, stop);

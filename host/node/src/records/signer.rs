@@ -85,7 +85,7 @@ struct Inner {
 
 #[derive(Clone)]
 enum Preparation {
-    Ready(Ready),
+    Ready(Box<Ready>),
     Failed,
     UnderWay,
 }
@@ -146,7 +146,6 @@ struct Waiting {
 
 impl Signer {
     /// A validator of this cluster, and the work that is to run beside it.
-    #[must_use]
     pub fn new(
         key: NodeKey,
         cluster: ClusterId,
@@ -230,7 +229,7 @@ impl Signer {
             Ok(Ready { policy, config: config.into() })
         });
         let (one, result) = match compiled.await {
-            Ok(Ok(ready)) => (Preparation::Ready(ready), Ok(())),
+            Ok(Ok(ready)) => (Preparation::Ready(Box::new(ready)), Ok(())),
             Ok(Err::<_, policy::Findings>(findings)) => (Preparation::Failed, Err(findings.to_string())),
             Err(_) => (Preparation::Failed, Err("compiling ended without a result".into())),
         };
@@ -375,7 +374,7 @@ impl Signer {
         let mut policies = self.inner.policies.subscribe();
         loop {
             let ready = match policies.borrow_and_update().get(digest) {
-                Some(Preparation::Ready(ready)) => Some(ready.clone()),
+                Some(Preparation::Ready(ready)) => Some(Ready::clone(ready)),
                 Some(Preparation::Failed | Preparation::UnderWay) | None => None,
             };
             if let Some(ready) = ready {

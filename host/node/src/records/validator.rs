@@ -184,10 +184,9 @@ impl Streams {
                 keep
             });
             for (address, to) in wanted {
-                if !streams.contains_key(&address) {
-                    let task = tasks.spawn(self.clone().keep(address.clone(), to));
-                    streams.insert(address, task);
-                }
+                streams
+                    .entry(address)
+                    .or_insert_with_key(|address| tasks.spawn(self.clone().keep(address.clone(), to)));
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -233,8 +232,7 @@ impl Streams {
             .max_encoding_message_size(records::MESSAGE_BYTES);
         let (out, outbound) = mpsc::channel(OUT_ROOM);
         let say = |what: FromValidator| out.try_send(records::from_validator_pb(&what)).is_ok();
-        let turn = self.welcome.lock().await;
-        let mut turn = Some(turn);
+        let mut turn = Some(self.welcome.lock().await);
         let fresh = self.store.is_fresh().map_err(|error| error.to_string())?;
         let held_to = self.store.complete_to().map_err(|error| error.to_string())?;
         say(FromValidator::Hello(ValidatorHello {
@@ -267,7 +265,7 @@ impl Streams {
                     }
                     self.welcomed(came, last_batch).await?;
                     welcome = true;
-                    turn = None;
+                    drop(turn.take());
                     tracing::info!(%address, "attached to a super");
                     self.view.send_modify(|view| {
                         view.supers.push(address.to_owned());

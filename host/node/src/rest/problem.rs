@@ -463,16 +463,6 @@ impl From<Reject> for Problem {
                     .with("min", min)
                     .with("max", max)
             }
-            Reject::NoPolicy
-            | Reject::NoValidators
-            | Reject::RecordsFull { .. }
-            | Reject::Insufficient { .. }
-            | Reject::UnknownBatch
-            | Reject::StaleAttempt { .. }
-            | Reject::StaleSet { .. }
-            | Reject::Unsigned { .. }
-            | Reject::UnknownValidator
-            | Reject::ValidatorsNotReady { .. } => Self::of(Code::Malformed),
         }
     }
 }

@@ -247,7 +247,9 @@ async fn record(
                 Problem::new(Code::WrongCluster, format!("it is meant for `{named}`, this is `{cluster}`"))
                     .with("cluster", cluster.to_string())
             }
-            why => Problem::new(Code::BadPayload, why.to_string()),
+            why @ (header::BadRecord::NoLine | header::BadRecord::Line(_) | header::BadRecord::Body(_)) => {
+                Problem::new(Code::BadPayload, why.to_string())
+            }
         })?;
         // Checking costs a twentieth of a millisecond, which a thread of its own would cost as well.
         if !record.is_signed() {

@@ -75,16 +75,8 @@ pub async fn transfer(State(app): State<App>, request: Request) -> Result<Done<T
         Some(answer) => answer,
         None => part.group.propose(Command::Transfer(transfer)).await?,
     };
-    match reply? {
-        Reply::Transferred(done) => Ok(Done(
-            StatusCode::OK,
-            TransferDone {
-                transfer: digest.to_string(),
-                amount: done.amount.0,
-                credited: done.credited.0,
-                wallet: done.wallet.0,
-            },
-        )),
-        reply => Err(super::unexpected(&reply)),
-    }
+    let reply = reply?;
+    let Reply::Transferred(done) = reply else { return Err(super::unexpected(&reply)) };
+    let (amount, credited, wallet) = (done.amount.0, done.credited.0, done.wallet.0);
+    Ok(Done(StatusCode::OK, TransferDone { transfer: digest.to_string(), amount, credited, wallet }))
 }

@@ -208,10 +208,9 @@ pub async fn evidence(State(app): State<App>, Body(body): Body<EvidenceBody>) ->
     };
     // What proves nothing does not get into the log.
     evidence.check().map_err(|why| Problem::new(Code::Unsigned, why))?;
-    match group.propose(Command::Evidence(Box::new(evidence))).await?? {
-        Reply::Changed { count } => Ok(Done(StatusCode::OK, Changed { changed: count })),
-        reply => Err(unexpected(&reply)),
-    }
+    let reply = group.propose(Command::Evidence(Box::new(evidence))).await??;
+    let Reply::Changed { count } = reply else { return Err(unexpected(&reply)) };
+    Ok(Done(StatusCode::OK, Changed { changed: count }))
 }
 
 /// Where supers and validators are and who may sign, as a DSSE envelope that this super signs; the payload is a Directory,
