@@ -5,7 +5,7 @@
 //! each have an author's signature, which a super and every validator check. Beside it stand what one check of a signature
 //! and one append with fdatasync take here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -131,7 +131,7 @@ struct Lab {
 struct Door {
     author: kernel::id::NodeId,
     part: RecordsPart,
-    waiting: Mutex<HashMap<Digest, oneshot::Sender<()>>>,
+    waiting: Mutex<BTreeMap<Digest, oneshot::Sender<()>>>,
 }
 
 fn config(role: Role, name: &str, folder: &Path) -> Config {
@@ -204,6 +204,11 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The followers take turns.
+    fn door(&self, turn: usize) -> Option<Arc<Door>> {
+        self.followers.get(turn.checked_rem(self.followers.len())?).cloned()
+    }
+
     fn batches(&self) -> u64 {
         self.supers
             .first()
@@ -216,9 +221,9 @@ impl Lab {
         let began = Instant::now();
         let tasks: Vec<_> = (0..clients)
             .map(|client| {
-                let door = Arc::clone(&self.followers[client % self.followers.len()]);
+                let door = self.door(client);
                 tokio::spawn(async move {
-                    let key = NodeKey::generate()?;
+                    let (door, key) = (door.context("a follower")?, NodeKey::generate()?);
                     let mut samples = Vec::new();
                     while began.elapsed() < time {
                         let asked = Instant::now();
@@ -252,9 +257,9 @@ impl Lab {
         let (began, mut asked) = (Instant::now(), Vec::new());
         while began.elapsed() < Duration::from_secs(options.seconds) {
             ticks.tick().await;
-            let door = Arc::clone(&self.followers[asked.len() % self.followers.len()]);
+            let door = self.door(asked.len());
             asked.push(tokio::spawn(async move {
-                let key = NodeKey::generate()?;
+                let (door, key) = (door.context("a follower")?, NodeKey::generate()?);
                 let at = Instant::now();
                 door.submit(Some(&key)).await?;
                 anyhow::Ok(at.elapsed())

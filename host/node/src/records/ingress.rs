@@ -30,7 +30,7 @@ const FORWARD_BYTES: usize = 1 << 20;
 /// While forwards are under way the next one waits so long to become fuller.
 const GATHER: Duration = Duration::from_millis(2);
 /// Forwards under way at once.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 2;
 /// A super has so long for an answer before another one is asked.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Whoever handed in is answered within this time, if only with "not known".

@@ -23,8 +23,9 @@ use crate::group::{Group, GroupError};
 
 /// Pieces that wait for a batch.
 const QUEUE: usize = 256;
-/// Batches on their way through the log at once.
-const IN_FLIGHT: usize = 4;
+/// Batches of one super on their way through the log at once. What comes meanwhile makes the next one fuller, and a full batch
+/// costs validators hardly more than an empty one.
+const IN_FLIGHT: usize = 1;
 /// Signatures are checked on so many threads at once.
 const CHECKS: usize = 2;
 
