@@ -161,7 +161,7 @@ fn a_welcome() -> impl Strategy<Value = Welcome> {
             backoff_cap_ms: e,
             supers: supers.into_iter().map(|address| SuperAt { key: key(), address }).collect(),
             observers: e as u32,
-            set_version: e as u64,
+            set_version: e,
             policies,
         },
     )
