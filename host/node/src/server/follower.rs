@@ -176,6 +176,7 @@ fn records(
     // Where there are no validators there are no records, and nobody needs a directory.
     let (needs, need) = watch::channel(false);
     tasks.spawn("the directory", endless(book.clone().keep(supers, need, draining.clone())));
+    tasks.spawn("the set of validators", endless(watch_set(own.clone(), book.clone(), draining.clone())));
     let (cluster_to, cluster) = watch::channel(None);
     let (following_to, following) = watch::channel(None);
     let (store_to, store) = watch::channel(None);
@@ -224,6 +225,23 @@ fn records(
         Ok(())
     });
     part
+}
+
+/// Asks for a newer directory where a super tells of another set than the one that is known.
+async fn watch_set(mut own: watch::Receiver<FollowerView>, book: Book, draining: CancellationToken) {
+    loop {
+        let told = own.borrow_and_update().set_version;
+        let known = book.directory().borrow().as_ref().map_or(0, |directory| directory.validators.version);
+        if told > known {
+            book.stale().notify_one();
+        }
+        tokio::select! {
+            () = draining.cancelled() => return,
+            changed = own.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
 }
 
 /// Waits until a super has said that there are validators; gives the cluster.

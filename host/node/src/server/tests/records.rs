@@ -17,6 +17,7 @@ use wire::records::Fetched;
 use super::several::Several;
 use super::*;
 use crate::context::RecordsPart;
+use crate::records::directory::Directory;
 use crate::records::header::{Header, draw};
 use crate::records::ingress::now_ms;
 use crate::records::keeper::fetched;
@@ -341,4 +342,23 @@ async fn whoever_is_killed_under_load_nothing_sealed_is_lost_or_sealed_twice() {
     let store = ready(part(&steady).store.clone()).await;
     assert_eq!(store.figures().unwrap().records, ordered);
     stop_all(several, validators, vec![steady]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_hears_of_validators_that_come_later() {
+    let (several, mut validators) = lab(1, 1).await;
+    let follower = several.follower(1).await;
+    kept(&follower, submit(&follower, "one").await.0).await;
+    for number in 2..=4 {
+        validators.push(Signing::start_new(number, &several).await);
+    }
+    let mut directory = part(&follower).directory;
+    let knows = |told: &Option<Arc<Directory>>| told.as_ref().is_some_and(|told| told.validators.set.len() == 4);
+    timeout(HANG, directory.wait_for(knows)).await.unwrap().unwrap();
+    for one in &validators {
+        attached(one, 1).await;
+    }
+    let found = kept(&follower, submit(&follower, "four").await.0).await;
+    assert_eq!((found.proof.certificate.attestation.set_version, found.proof.certificate.signatures.len()), (4, 3));
+    stop_all(several, validators, vec![follower]).await;
 }
