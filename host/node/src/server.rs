@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, PolicySource, Role, Storage};
-use crate::context::{Context, SuperPart};
+use crate::context::{Context, Part, SuperPart};
+use crate::events::Events;
 use crate::group::Disks;
 use crate::keys::{self, NodeKey};
 use crate::listen::{Gate, Limits};
@@ -311,6 +312,25 @@ async fn reread(node: &Node, started_with: &Config) {
 }
 
 impl Base {
+    /// What its requests are answered from.
+    fn context(&self, events: Events, part: Part) -> Arc<Context> {
+        Arc::new(Context {
+            node: self.key.id(),
+            name: self.config.name.clone(),
+            role: self.config.role,
+            started: self.started,
+            metrics: Arc::clone(&self.metrics),
+            events,
+            public_addresses: self.config.public_addresses,
+            part,
+        })
+    }
+
+    /// Bounds of its gRPC listener, which leave enough descriptors for REST.
+    fn grpc_limits(&self) -> Limits {
+        Limits::GRPC.within(self.descriptors, Limits::HTTP.connections.min(self.descriptors as usize / 8))
+    }
+
     /// Serves the routes; on a super, whose operators decide, with a token and on a socket for them.
     fn serve_rest(self, context: &Arc<Context>) -> anyhow::Result<()> {
         // A follower or validator has an operator too: who hands in records in the node's own name.

@@ -11,7 +11,7 @@ use super::certificate::{Attestation, Certificate, Proof, Verdict, leaves};
 use super::order::Batch;
 use super::review::{POLICY_FAULT_REASON, verdicts};
 use super::tree;
-use crate::id::{Digest, LogIndex, NodeId, Signature};
+use crate::id::{ClusterId, Digest, LogIndex, NodeId, Signature};
 use crate::outcome::{Notice, Reject, Reply, Write};
 use crate::state::{Effects, State};
 
@@ -73,6 +73,31 @@ impl Sealed {
     }
 }
 
+impl Batch {
+    /// What a validator of a version of the set signs of the batch, as it stands at its present attempt, with this root.
+    #[must_use]
+    pub fn attestation(&self, cluster: &ClusterId, set_version: u64, root: Digest) -> Attestation {
+        Attestation {
+            cluster: cluster.clone(),
+            batch: self.number,
+            attempt: self.attempt,
+            set_version,
+            policy: self.policy,
+            first_sequence: self.first_sequence,
+            count: self.count,
+            root,
+        }
+    }
+
+    /// Its certificate; `None` while it is not sealed.
+    #[must_use]
+    pub fn certificate(&self, cluster: &ClusterId) -> Option<Certificate> {
+        let sealed = self.sealed.as_ref()?;
+        let attestation = self.attestation(cluster, sealed.set_version, sealed.root);
+        Some(Certificate { attestation, signatures: sealed.signatures.clone() })
+    }
+}
+
 impl State {
     /// What a validator signs of a batch, given what it found of each record; `None` where a code is none of the policy's,
     /// or there are more or fewer of them than records.
@@ -81,16 +106,8 @@ impl State {
         let reasons = self.policies.get(&batch.policy).map_or(&[][..], |row| &row.description.reasons);
         let verdicts = verdicts(codes, reasons).filter(|verdicts| verdicts.len() == batch.records.len())?;
         let digests = batch.records.iter().map(|entered| entered.digest);
-        Some(Attestation {
-            cluster: self.meta.cluster.clone(),
-            batch: batch.number,
-            attempt: batch.attempt,
-            set_version: self.validators.version,
-            policy: batch.policy,
-            first_sequence: batch.first_sequence,
-            count: batch.count,
-            root: tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts))),
-        })
+        let root = tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts)));
+        Some(batch.attestation(&self.meta.cluster, self.validators.version, root))
     }
 
     /// Seals a batch by the signatures of a quorum of the set. Again for a batch that is sealed: the same answer.
@@ -147,29 +164,10 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// The certificate of a sealed batch.
-    #[must_use]
-    pub fn certificate(&self, batch: &Batch) -> Option<Certificate> {
-        let sealed = batch.sealed.as_ref()?;
-        Some(Certificate {
-            attestation: Attestation {
-                cluster: self.meta.cluster.clone(),
-                batch: batch.number,
-                attempt: batch.attempt,
-                set_version: sealed.set_version,
-                policy: batch.policy,
-                first_sequence: batch.first_sequence,
-                count: batch.count,
-                root: sealed.root,
-            },
-            signatures: sealed.signatures.clone(),
-        })
-    }
-
     /// What proves a record's place in its sealed batch; `None` once its digests are forgotten.
     #[must_use]
     pub fn proof(&self, batch: &Batch, at: u32) -> Option<Proof> {
-        let (sealed, certificate) = (batch.sealed.as_ref()?, self.certificate(batch)?);
+        let (sealed, certificate) = (batch.sealed.as_ref()?, batch.certificate(&self.meta.cluster)?);
         let verdicts = sealed.verdicts();
         let verdict = verdicts.get(at as usize)?.clone();
         let digests = batch.records.iter().map(|entered| entered.digest);

@@ -202,7 +202,7 @@ fn only_a_quorum_of_distinct_members_seals() {
     let counters = world.state.meta.records;
     assert_eq!((counters.sealed, counters.signed, counters.refused), (1, 1, 1));
     assert!(world.state.contents.is_empty(), "bodies are dropped at the seal");
-    let certificate = world.state.certificate(&batch).unwrap();
+    let certificate = batch.certificate(&world.state.meta.cluster).unwrap();
     certificate.check(&world.state.validators.keys(), 3).unwrap();
     let proof = world.state.proof(&batch, 1).unwrap();
     assert_eq!(proof.verdict, Verdict::Refused("policy_fault".into()));
@@ -295,7 +295,7 @@ fn digests_are_known_until_they_expire_and_certificates_for_so_many_batches() {
     // The last two keep their certificates, and the new one waits.
     assert_eq!(world.state.batches.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
     assert!(world.state.proof(&world.state.batches[&4].clone(), 0).is_none(), "its place is not known any more");
-    assert!(world.state.certificate(&world.state.batches[&4].clone()).is_some());
+    assert!(world.state.batches[&4].certificate(&world.state.meta.cluster).is_some());
     assert_eq!(world.state.known.digests.len(), 1);
     assert_eq!(bodies(&mut world, &["a"]), [at(6, 6)], "it is another wish after its time");
 }

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kernel::decide::{LimitSettings, Policy as _, Slot};
 use kernel::envelope::ATTESTATION_TYPE;
 use kernel::id::{ClusterId, Digest, LogIndex, NodeId, Signature};
-use kernel::records::certificate::{Attestation, Certificate, leaves};
+use kernel::records::certificate::{Attestation, leaves};
 use kernel::records::order::{Batch, Contents};
 use kernel::records::review::{Context, Review, Reviewed, judge, verdicts};
 use kernel::records::seal::Seal;
@@ -408,16 +408,7 @@ impl Signer {
     }
 
     fn attestation(&self, batch: &Batch, root: Digest) -> Attestation {
-        Attestation {
-            cluster: self.inner.cluster.clone(),
-            batch: batch.number,
-            attempt: batch.attempt,
-            set_version: self.now().validators.version,
-            policy: batch.policy,
-            first_sequence: batch.first_sequence,
-            count: batch.count,
-            root,
-        }
+        batch.attestation(&self.inner.cluster, self.now().validators.version, root)
     }
 
     fn sign(&self, attestation: &Attestation) -> Signature {
@@ -514,8 +505,9 @@ impl Signer {
         let contents = work.as_ref().map(|work| Arc::clone(&work.contents));
         drop(work);
         self.news();
-        let Some(sealed) = batch.sealed.clone() else { return true };
-        let (store, cluster) = (Arc::clone(&self.inner.store), self.inner.cluster.clone());
+        let certificate = batch.certificate(&self.inner.cluster);
+        let (Some(sealed), Some(certificate)) = (batch.sealed, certificate) else { return true };
+        let store = Arc::clone(&self.inner.store);
         let set = self.now().validators.of_version(sealed.set_version);
         let kept = tokio::task::spawn_blocking(move || {
             let contents = match contents {
@@ -524,19 +516,6 @@ impl Signer {
                     Some(contents) => Arc::new(contents),
                     None => return Ok(false),
                 },
-            };
-            let certificate = Certificate {
-                attestation: Attestation {
-                    cluster,
-                    batch: number,
-                    attempt: batch.attempt,
-                    set_version: sealed.set_version,
-                    policy: batch.policy,
-                    first_sequence: batch.first_sequence,
-                    count: batch.count,
-                    root: sealed.root,
-                },
-                signatures: sealed.signatures.clone(),
             };
             let whole = SealedBatch {
                 at: sealed.at,

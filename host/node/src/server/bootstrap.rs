@@ -1,8 +1,6 @@
 //! Starts a bootstrap node: it keeps the newest directory that supers signed and hands it to whoever asks. It holds nothing
 //! else, and nothing breaks when it is gone.
 
-use std::sync::Arc;
-
 use anyhow::bail;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -10,11 +8,11 @@ use wire::pb;
 
 use super::{Base, Node, StartParts, bind, endless};
 use crate::config::Storage;
-use crate::context::{BootstrapPart, Context, Part};
+use crate::context::{BootstrapPart, Part};
 use crate::events::Events;
 use crate::grpc::Services;
 use crate::known::Known;
-use crate::listen::{Gate, Limits};
+use crate::listen::Gate;
 use crate::records::book::Book;
 use crate::records::hub::same_name;
 use crate::records::ingress::now_ms;
@@ -40,22 +38,16 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     let (_, need) = watch::channel(true);
     tasks.spawn("the directory", endless(book.clone().keep(supers, need, draining.clone())));
 
-    let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
+    let limits = base.grpc_limits();
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
     let services = Services::of_bootstrap(server(config.cluster_id.clone(), book.envelope()));
     tasks.spawn("gRPC", endless(grpc::serve(listener, gate, tls::server(&base.key)?, services, None, draining)));
 
     let (node, rest) = (base.key.id(), base.rest_address);
-    let context = Arc::new(Context {
-        node,
-        name: config.name.clone(),
-        role: config.role,
-        started: base.started,
-        metrics: Arc::clone(&base.metrics),
-        events: Events::new(now_ms()),
-        public_addresses: config.public_addresses,
-        part: Part::Bootstrap(BootstrapPart { directory: book.directory(), envelope: book.envelope() }),
-    });
+    let context = base.context(
+        Events::new(now_ms()),
+        Part::Bootstrap(BootstrapPart { directory: book.directory(), envelope: book.envelope() }),
+    );
     tracing::info!(%node, name = config.name, cluster = config.cluster_id, grpc = %grpc_address, %rest, "bootstrap");
     base.serve_rest(&context)?;
     Ok(Node { tasks, context, grpc: Some(grpc_address), rest })

@@ -65,16 +65,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     };
     let (view, own) = watch::channel(FollowerView::default());
     let records = records(&base, parts.records, way, &book, folder, own.clone());
-    let context = Arc::new(Context {
-        node,
-        name: config.name.clone(),
-        role: config.role,
-        started: base.started,
-        metrics: Arc::clone(&base.metrics),
-        events: events.clone(),
-        public_addresses: config.public_addresses,
-        part: Part::Follower(FollowerPart { own: own.clone(), records }),
-    });
+    let context = base.context(events.clone(), Part::Follower(FollowerPart { own: own.clone(), records }));
     tracing::info!(%node, name = config.name, cluster = config.cluster_id, rest = %rest_address, "follower");
     base.serve_rest(&context)?;
     let sealed = context.records().map(|records| records.sealed.clone());

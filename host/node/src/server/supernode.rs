@@ -24,7 +24,7 @@ use crate::events::Events;
 use crate::group::{self, Disks, Group, Links, Opening};
 use crate::grpc::{Offers, Services, rounds};
 use crate::known::Known;
-use crate::listen::{Gate, Limits};
+use crate::listen::Gate;
 use crate::mail::SuperMail;
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, Policies, Reload};
@@ -93,15 +93,9 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         metrics: Arc::clone(&base.metrics),
         shadows: shadows.clone(),
     });
-    let context = Arc::new(Context {
-        node,
-        name: config.name.clone(),
-        role: config.role,
-        started: base.started,
-        metrics: Arc::clone(&base.metrics),
-        events: events.clone(),
-        public_addresses: config.public_addresses,
-        part: Part::Super(SuperPart {
+    let context = base.context(
+        events.clone(),
+        Part::Super(SuperPart {
             group: group.clone(),
             store,
             streams: streams.clone(),
@@ -112,14 +106,14 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
             key: Arc::new(base.key.clone()),
             in_memory,
         }),
-    });
+    );
 
     let draining = base.tasks.draining();
     let watching = watch_notices(group.clone(), events.clone(), Arc::clone(&base.metrics), draining.clone());
     base.tasks.spawn("events", endless(watching));
     let (mail, mailbox) = mpsc::channel(MAILBOX);
     let (super_mail, supers) = mpsc::channel(SUPER_MAIL);
-    let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
+    let limits = base.grpc_limits();
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
     if limits.connections < FEW_FOLLOWERS {
         tracing::warn!(

@@ -10,11 +10,11 @@ use tokio::sync::{Notify, watch};
 
 use super::{Base, Node, StartParts, bind, endless};
 use crate::config::{PeerAddress, Storage};
-use crate::context::{Context, Part, RecordsPart, ValidatorPart};
+use crate::context::{Part, RecordsPart, ValidatorPart};
 use crate::events::Events;
 use crate::grpc::Services;
 use crate::known::Known;
-use crate::listen::{Gate, Limits};
+use crate::listen::Gate;
 use crate::records::book::Book;
 use crate::records::follow::{Following, Keep};
 use crate::records::ingress::{Ingress, now_ms};
@@ -114,7 +114,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
     };
     tasks.spawn("streams to supers", endless(streams.run(draining.clone())));
 
-    let limits = Limits::GRPC.within(base.descriptors, Limits::HTTP.connections.min(base.descriptors as usize / 8));
+    let limits = base.grpc_limits();
     let gate = Gate::new(limits, base.metrics.connections_refused.clone());
     let room = usize::try_from(config.records.streams).unwrap_or(usize::MAX);
     let keeper = keeper::server(cluster.clone(), signer.clone(), Arc::clone(&store), room, draining.clone());
@@ -124,15 +124,9 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
 
     let (node, rest) = (base.key.id(), base.rest_address);
     let events = Events::new(now_ms());
-    let context = Arc::new(Context {
-        node,
-        name: config.name.clone(),
-        role: config.role,
-        started: base.started,
-        metrics: Arc::clone(&base.metrics),
-        events: events.clone(),
-        public_addresses: config.public_addresses,
-        part: Part::Validator(ValidatorPart {
+    let context = base.context(
+        events.clone(),
+        Part::Validator(ValidatorPart {
             view: view.subscribe(),
             signer,
             records: RecordsPart {
@@ -145,7 +139,7 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
                 directory: book.directory(),
             },
         }),
-    });
+    );
     tracing::info!(%node, name = config.name, %cluster, grpc = %grpc_address, %rest, "validator");
     base.serve_rest(&context)?;
     let watching = super::follower::watch_sealed(sealed.subscribe(), Arc::clone(&context), draining);
