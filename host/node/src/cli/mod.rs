@@ -26,6 +26,7 @@ mod sign;
 mod source;
 mod stage;
 mod validators;
+mod verify;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -78,7 +79,7 @@ enum Command {
     Transfer(sign::Transfer),
     #[command(subcommand, visible_alias = "records")]
     Record(record::RecordCommand),
-    Verify(record::Verify),
+    Verify(verify::Verify),
     #[command(subcommand)]
     Validators(validators::Validators),
     #[command(subcommand)]

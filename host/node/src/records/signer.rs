@@ -341,7 +341,7 @@ impl Signer {
             };
             let first = batch.first_sequence;
             let reasons = policy.description().reasons.clone();
-            let _place = self.inner.judging.acquire().await;
+            let place = self.inner.judging.acquire().await;
             let judged = tokio::task::spawn_blocking(move || {
                 let records: Vec<Reviewed<'_>> = (first..)
                     .zip(&contents.records)
@@ -356,7 +356,10 @@ impl Signer {
                 let policy = policy.with_limits(limits);
                 judge(&policy, &Review { config: &config, context, records: &records })
             });
-            match judged.await {
+            let judged = judged.await;
+            // Not kept while it waits: the others are to be judged meanwhile.
+            drop(place);
+            match judged {
                 Ok((Ok(codes), ..)) => return (codes, reasons),
                 Ok((Err(fault), ..)) if !said => {
                     tracing::warn!(batch = batch.number, %fault, "a batch could not be judged; it is tried again");
