@@ -555,8 +555,7 @@ fn lines(findings: &Findings) -> Vec<String> {
 
 /// Why the cluster refused, and how to mend it, as the API says it.
 fn words(reject: &Reject) -> String {
-    let view = Problem::from(reject.clone()).view(None);
-    if view.hint.is_empty() { view.detail } else { format!("{}; {}", view.detail, view.hint) }
+    Problem::from(reject.clone()).words()
 }
 
 fn unexpected(step: &'static str, reply: &Reply) -> PolicyError {

@@ -3,6 +3,8 @@
 //! Invariant: what leaves this page can be read and is within its bounds. That it is true is checked by digests and
 //! signatures, by whoever takes it.
 
+use std::collections::BTreeSet;
+
 use kernel::decide::LimitSettings;
 use kernel::id::{Digest, LogIndex, NodeId, Signature};
 use kernel::limits::{FORWARD_RECORDS, RECORD_BODY, RECORD_HEADER};
@@ -132,6 +134,8 @@ pub struct Set {
     pub turn_ms: u64,
     /// What a signing policy may use.
     pub limits: LimitSettings,
+    /// The signing policies that the cluster has: what else was told may be forgotten.
+    pub policies: BTreeSet<Digest>,
 }
 
 /// A validator has signed, and asks another one to.
@@ -311,6 +315,7 @@ pub fn to_validator_pb(from: &ToValidator) -> pb::ToValidator {
             quorum: set.quorum,
             turn_ms: set.turn_ms,
             limits: bytes(&set.limits),
+            policies: set.policies.iter().map(|digest| digest.0.to_vec()).collect(),
         }),
         ToValidator::Policy { digest, component, config } => {
             What::Policy(Policy { digest: digest.0.to_vec(), component: component.clone(), config: config.clone() })
@@ -344,6 +349,7 @@ pub fn to_validator(from: pb::ToValidator) -> Result<ToValidator, Malformed> {
             quorum: set.quorum,
             turn_ms: set.turn_ms,
             limits: read(&set.limits, "limits that cannot be read")?,
+            policies: set.policies.iter().map(|bytes| digest(bytes)).collect::<Result<_, _>>()?,
         })),
         What::Policy(policy) => {
             ToValidator::Policy { digest: digest(&policy.digest)?, component: policy.component, config: policy.config }

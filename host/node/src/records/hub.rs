@@ -61,7 +61,7 @@ struct Attached {
 #[derive(Default)]
 struct Told {
     leading: bool,
-    set: Option<(Digest, u64)>,
+    set: Option<(Digest, u64, BTreeSet<Digest>)>,
     policies: BTreeSet<Digest>,
     batches: BTreeSet<(u64, u32)>,
     sealed: LogIndex,
@@ -295,21 +295,23 @@ impl Attached {
 
     fn tell_set(&mut self, state: &State) -> bool {
         let settings = &state.meta.settings;
-        let set = (state.validators_tag(), state.meta.settings_version);
-        if self.told.set.replace(set) == Some(set) {
+        let policies = signing_policies(state);
+        let set = Some((state.validators_tag(), state.meta.settings_version, policies.clone()));
+        if self.told.set == set {
             return true;
         }
+        self.told.set = set;
         self.say(ToValidator::Set(Box::new(Set {
             validators: state.validators.clone(),
             quorum: u32::try_from(state.quorum()).unwrap_or(u32::MAX),
             turn_ms: settings.turn_ms,
             limits: settings.policy_limits(),
+            policies,
         })))
     }
 
     fn tell_policies(&mut self, state: &State) -> bool {
-        let here: BTreeSet<Digest> =
-            state.policies.iter().filter(|(_, row)| row.slot == Slot::Signing).map(|(digest, _)| *digest).collect();
+        let here = signing_policies(state);
         self.told.policies.retain(|told| here.contains(told));
         for digest in here {
             if self.told.policies.contains(&digest) {
@@ -364,6 +366,10 @@ impl Attached {
         self.told.sealed = state.meta.records.sealed_at;
         true
     }
+}
+
+fn signing_policies(state: &State) -> BTreeSet<Digest> {
+    state.policies.iter().filter(|(_, row)| row.slot == Slot::Signing).map(|(digest, _)| *digest).collect()
 }
 
 /// Whether a name means this cluster: the whole of it, or its id where that is all that is known.

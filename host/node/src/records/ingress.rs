@@ -12,14 +12,16 @@ use kernel::id::ClusterId;
 use kernel::limits::FORWARD_RECORDS;
 use kernel::records::order::Ordered;
 use kernel::records::record::{Forward, Forwarded, Record};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use wire::pb;
 use wire::pb::intake_client::IntakeClient;
 use wire::records::{self, Handed};
 
+use super::Refused;
+use super::lots::{Bounds, Lots};
 use super::validator::Way;
 use crate::config::PeerAddress;
 
@@ -39,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
 /// A forward lives so long: it is handed on within moments.
 const FORWARD_MS: u64 = 10 * 60 * 1_000;
-
-/// Why a record was not taken: a word and a text.
-pub type Refused = (String, String);
 
 /// The way in. Clones are the same.
 #[derive(Clone, Debug)]
@@ -88,30 +87,13 @@ impl Ingress {
     }
 }
 
-async fn hand_on(link: Arc<Link>, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
-    let ways = Arc::new(Semaphore::new(IN_FLIGHT));
-    loop {
-        let first = tokio::select! {
-            () = stop.cancelled() => return,
-            job = jobs.recv() => match job {
-                Some(job) => job,
-                None => return,
-            },
-        };
-        let until = Instant::now() + GATHER;
-        let mut bytes = first.record.payload.len();
-        let mut batch = vec![first];
-        while batch.len() < FORWARD_RECORDS && bytes < FORWARD_BYTES {
-            let alone = ways.available_permits() == IN_FLIGHT;
-            let next = if alone { jobs.try_recv().ok() } else { timeout_at(until, jobs.recv()).await.ok().flatten() };
-            let Some(next) = next else { break };
-            bytes += next.record.payload.len();
-            batch.push(next);
-        }
-        let Ok(way) = Arc::clone(&ways).acquire_owned().await else { return };
+async fn hand_on(link: Arc<Link>, jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
+    let mut lots = Lots::new(jobs, IN_FLIGHT, |job| (1, job.record.payload.len()));
+    let bounds = || Bounds { records: FORWARD_RECORDS, bytes: FORWARD_BYTES, wait: GATHER };
+    while let Some(Some((lot, way))) = stop.run_until_cancelled(lots.next(bounds)).await {
         let link = Arc::clone(&link);
         tokio::spawn(async move {
-            link.deliver(batch).await;
+            link.deliver(lot).await;
             drop(way);
         });
     }
@@ -192,7 +174,8 @@ impl Link {
             Ok(Ok(Ok(told))) if told.len() == records.len() => Ok(told),
             Ok(Ok(Ok(_))) => Err(Tried::Refused(("internal".into(), "the super answered for other records".into()))),
             Ok(Ok(Err((code, detail)))) => {
-                let again = ["no_leader", "outcome_unknown", "stopping", "not_a_node"].contains(&code.as_str());
+                let again =
+                    ["no_leader", "outcome_unknown", "stopping", "not_a_node", "refused"].contains(&code.as_str());
                 if again {
                     // Another super may do better.
                     open.broken.cancel();

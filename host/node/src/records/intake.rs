@@ -10,22 +10,23 @@ use std::time::Duration;
 
 use kernel::command::Command;
 use kernel::id::NodeId;
-use kernel::outcome::{Reject, Reply};
+use kernel::outcome::Reply;
 use kernel::records::order::{Arrived, Order, Ordered};
 use kernel::records::record::Forward;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire::records::{Handed, HandedAnswer};
 
-use super::header;
+use super::lots::{Bounds, Lots};
+use super::{Refused, header};
 use crate::group::{Group, GroupError};
+use crate::rest::problem::Problem;
 
 /// Pieces that wait for a batch.
 const QUEUE: usize = 256;
 /// Batches of one super on their way through the log at once. What comes meanwhile makes the next one fuller, and a full batch
 /// costs validators hardly more than an empty one.
-const IN_FLIGHT: usize = 1;
+const IN_FLIGHT: usize = 2;
 /// Signatures are checked on so many threads at once.
 const CHECKS: usize = 2;
 
@@ -42,12 +43,9 @@ pub struct Intake {
 struct Piece {
     forward: Arc<Forward>,
     records: Vec<Arrived>,
-    bytes: u64,
+    bytes: usize,
     answer: oneshot::Sender<Result<Vec<Ordered>, Refused>>,
 }
-
-/// A word and a text: nothing was taken.
-pub type Refused = (String, String);
 
 fn refused(code: &str, detail: impl Into<String>) -> Refused {
     (code.into(), detail.into())
@@ -69,16 +67,16 @@ impl Intake {
 
     async fn order(&self, by: NodeId, handed: Handed) -> Result<Vec<Ordered>, Refused> {
         self.may_hand_on(&by)?;
-        let (batch_records, batch_bytes) = self
-            .group
-            .read(|state| (state.meta.settings.batch_records.max(1) as usize, state.meta.settings.batch_bytes));
+        let (batch_records, batch_bytes) = self.group.read(|state| {
+            (state.meta.settings.batch_records.max(1) as usize, state.meta.settings.batch_bytes as usize)
+        });
         let (forward, arrived) = self.check(handed).await?;
         let forward = Arc::new(forward);
         let mut answers = Vec::new();
         let mut rest = VecDeque::from(arrived);
         while !rest.is_empty() {
             let (mut records, mut bytes) = (Vec::new(), 0);
-            while let Some(next) = rest.front().map(|next| next.record.payload.len() as u64) {
+            while let Some(next) = rest.front().map(|next| next.record.payload.len()) {
                 if !records.is_empty() && (records.len() >= batch_records || bytes + next > batch_bytes) {
                     break;
                 }
@@ -134,45 +132,23 @@ impl Intake {
     }
 }
 
-/// Puts pieces into batches: what is there when the way is free goes at once; while batches are under way, the next one
-/// waits for a moment to become fuller.
-async fn order_all(group: Group, mut pieces: mpsc::Receiver<Piece>, stop: CancellationToken) {
-    let ways = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut carried = None;
-    loop {
-        let first = match carried.take() {
-            Some(piece) => piece,
-            None => tokio::select! {
-                () = stop.cancelled() => return,
-                piece = pieces.recv() => match piece {
-                    Some(piece) => piece,
-                    None => return,
-                },
-            },
-        };
-        let (most, most_bytes, wait) = group.read(|state| {
+/// Puts pieces into batches.
+async fn order_all(group: Group, pieces: mpsc::Receiver<Piece>, stop: CancellationToken) {
+    let mut lots = Lots::new(pieces, IN_FLIGHT, |piece| (piece.records.len(), piece.bytes));
+    let bounds = || {
+        group.read(|state| {
             let settings = &state.meta.settings;
-            (settings.batch_records as usize, settings.batch_bytes, Duration::from_millis(settings.batch_ms))
-        });
-        let until = Instant::now() + wait;
-        let (mut count, mut bytes, mut batch) = (first.records.len(), first.bytes, vec![first]);
-        while count < most && bytes < most_bytes {
-            let alone = ways.available_permits() == IN_FLIGHT;
-            let next =
-                if alone { pieces.try_recv().ok() } else { timeout_at(until, pieces.recv()).await.ok().flatten() };
-            let Some(next) = next else { break };
-            if count + next.records.len() > most || bytes + next.bytes > most_bytes {
-                carried = Some(next);
-                break;
+            Bounds {
+                records: usize::try_from(settings.batch_records).unwrap_or(usize::MAX),
+                bytes: usize::try_from(settings.batch_bytes).unwrap_or(usize::MAX),
+                wait: Duration::from_millis(settings.batch_ms),
             }
-            count += next.records.len();
-            bytes += next.bytes;
-            batch.push(next);
-        }
-        let Ok(way) = Arc::clone(&ways).acquire_owned().await else { return };
+        })
+    };
+    while let Some(Some((pieces, way))) = stop.run_until_cancelled(lots.next(bounds)).await {
         let group = group.clone();
         tokio::spawn(async move {
-            order_one(&group, batch).await;
+            order_one(&group, pieces).await;
             drop(way);
         });
     }
@@ -191,7 +167,8 @@ async fn order_one(group: &Group, pieces: Vec<Piece>) {
     let mut told = match reply {
         Ok(Ok(Reply::Ordered(told))) => Ok(told.into_iter()),
         Ok(Ok(_)) => Err(refused("internal", "the log answered something else")),
-        Ok(Err(reject)) => Err(words(&reject)),
+        // Of all of them at once: their number, under a setting that has just changed.
+        Ok(Err(reject)) => Err(refused("refused", Problem::from(reject).words())),
         Err(GroupError::Unknown) => Err(refused("outcome_unknown", "no answer came in time: it may count or not")),
         Err(error) => Err(refused("no_leader", error.to_string())),
     };
@@ -199,8 +176,4 @@ async fn order_one(group: &Group, pieces: Vec<Piece>) {
         let part = told.as_mut().map(|told| told.by_ref().take(count).collect());
         let _gone = answer.send(part.map_err(|refused| refused.clone()));
     }
-}
-
-fn words(reject: &Reject) -> Refused {
-    refused("refused", format!("{reject:?}"))
 }

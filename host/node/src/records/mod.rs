@@ -12,5 +12,9 @@ pub mod hub;
 pub mod ingress;
 pub mod intake;
 pub mod keeper;
+pub mod lots;
 pub mod signer;
 pub mod validator;
+
+/// Why nothing was taken: a word and a text.
+pub type Refused = (String, String);

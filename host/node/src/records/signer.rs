@@ -207,6 +207,11 @@ impl Signer {
         now.limits = set.limits;
         now.validators = set.validators;
         drop(now);
+        self.inner.policies.send_if_modified(|all| {
+            let before = all.len();
+            all.retain(|digest, _| set.policies.contains(digest));
+            all.len() < before
+        });
         self.news();
     }
 

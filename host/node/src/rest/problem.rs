@@ -319,6 +319,13 @@ impl Problem {
         self
     }
 
+    /// What is wrong and how to mend it, in a line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let ProblemView { detail, hint, .. } = self.view(None);
+        if hint.is_empty() { detail } else { format!("{detail}; {hint}") }
+    }
+
     /// As it travels.
     #[must_use]
     pub fn view(&self, instance: Option<&str>) -> ProblemView {
