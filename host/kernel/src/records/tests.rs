@@ -487,6 +487,38 @@ fn turns_go_in_sequence_and_who_is_silent_is_asked_last() {
 }
 
 #[test]
+fn who_let_a_turn_pass_is_asked_again_after_a_while_or_once_it_sealed() {
+    let mut world = world(4, Settings { turn_ms: 1_000, handed_out: 1, ..Settings::default() });
+    let set: Vec<NodeId> = world.state.validators.set.iter().map(|row| row.node).collect();
+    let attached: BTreeSet<NodeId> = set.iter().copied().collect();
+    let lead = |batch, place: usize| Step::Lead { batch, validator: set[place] };
+    for body in 1..=12 {
+        bodies(&mut world, &[&body.to_string()]);
+    }
+    let mut turns = Turns::default();
+    let mut tick = |world: &World, now_ms: u64| turns.tick(now_ms * 1_000, &world.state, &attached);
+    let next = |world: &mut World, batch: u64| seal(world, batch, &[0], &[1, 2, 3]).unwrap();
+    // Validator 1 is silent in its turn: 2 seals the batch, and the turn of batch 5 is 2's as well.
+    assert_eq!(tick(&world, 0), [lead(1, 1)]);
+    assert_eq!(tick(&world, 1_000), [lead(1, 2)]);
+    for (batch, place) in [(2, 2), (3, 3), (4, 0), (5, 2)] {
+        next(&mut world, batch - 1);
+        assert_eq!(tick(&world, 1_000), [lead(batch, place)]);
+    }
+    // All are silent, so each is asked in its turn: 1 seals this time, and is as the others are not yet.
+    for (now_ms, place) in [(2_000, 3), (3_000, 0), (4_000, 0), (5_000, 1)] {
+        assert_eq!(tick(&world, now_ms), [lead(5, place)]);
+    }
+    next(&mut world, 5);
+    assert_eq!(tick(&world, 5_000), [lead(6, 1)]);
+    // Sixty turns after 2 and 3 let theirs pass, they have their places again.
+    for (batch, now_ms, place) in [(7, 62_500, 1), (8, 62_500, 1), (9, 62_500, 1), (10, 62_500, 2), (11, 63_500, 3)] {
+        next(&mut world, batch - 1);
+        assert_eq!(tick(&world, now_ms), [lead(batch, place)]);
+    }
+}
+
+#[test]
 fn a_transfer_moves_points_once() {
     let mut world = World::found(Settings::default(), &[]);
     let (a, b) = (id(&key(1)), id(&key(2)));

@@ -36,11 +36,16 @@ struct Turn {
     stuck: bool,
 }
 
+/// Who let a turn pass is asked again after so many turns' time: it may have been stopped for a while only, or had no quorum to
+/// gather from. One that stays mute costs one turn in each of these times.
+const SILENT_TURNS: u64 = 60;
+
 /// The turns of all batches that are handed out.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
     open: BTreeMap<u64, Turn>,
-    silent: BTreeSet<NodeId>,
+    /// Who let a turn pass, and when.
+    silent: BTreeMap<NodeId, u64>,
 }
 
 impl Turns {
@@ -50,8 +55,18 @@ impl Turns {
         let settings = &state.meta.settings;
         let window: BTreeSet<u64> =
             state.known.pending.iter().copied().take(usize::try_from(settings.handed_out).unwrap_or(1)).collect();
-        self.open.retain(|batch, _| window.contains(batch));
-        self.silent.retain(|node| attached.contains(node));
+        let turn_us = settings.turn_ms.saturating_mul(1_000);
+        let silence_us = turn_us.saturating_mul(SILENT_TURNS);
+        self.silent.retain(|node, since_us| attached.contains(node) && now_us.saturating_sub(*since_us) < silence_us);
+        let silent = &mut self.silent;
+        self.open.retain(|batch, turn| {
+            let open = window.contains(batch);
+            if let Some(lead) = turn.lead.filter(|_| !open) {
+                // It was sealed in its turn.
+                silent.remove(&lead);
+            }
+            open
+        });
         let mut steps = Vec::new();
         for number in window {
             let Some(batch) = state.batches.get(&number) else { continue };
@@ -67,8 +82,8 @@ impl Turns {
                 turn.timeouts += 1;
             }
             let waited_us = now_us.saturating_sub(turn.since_us);
-            if let Some(lead) = turn.lead.filter(|_| waited_us >= settings.turn_ms.saturating_mul(1_000)) {
-                self.silent.insert(lead);
+            if let Some(lead) = turn.lead.filter(|_| waited_us >= turn_us) {
+                self.silent.insert(lead, now_us);
                 turn.lead = None;
                 turn.timeouts += 1;
             }
@@ -78,9 +93,10 @@ impl Turns {
                 steps.push(Step::Stuck { batch: number, turns: turn.timeouts / n });
             }
             if turn.lead.is_none()
-                && let Some(validator) =
-                    lead(state, number, turn.timeouts, |node| attached.contains(node) && !self.silent.contains(node))
-                        .or_else(|| lead(state, number, turn.timeouts, |node| attached.contains(node)))
+                && let Some(validator) = lead(state, number, turn.timeouts, |node| {
+                    attached.contains(node) && !self.silent.contains_key(node)
+                })
+                .or_else(|| lead(state, number, turn.timeouts, |node| attached.contains(node)))
             {
                 turn.lead = Some(validator);
                 turn.since_us = now_us;
@@ -88,11 +104,6 @@ impl Turns {
             }
         }
         steps
-    }
-
-    /// A validator gave a sign of life in its turn: it is asked again as any other.
-    pub fn heard(&mut self, validator: &NodeId) {
-        self.silent.remove(validator);
     }
 
     /// The batches that are stuck.

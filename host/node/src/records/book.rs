@@ -46,7 +46,7 @@ struct Inner {
 }
 
 impl Book {
-    /// What was kept in this folder, if it is one that counts still.
+    /// What was kept in this folder, if it is this cluster's.
     #[must_use]
     pub fn open(way: Way, cluster_id: &str, data_dir: Option<&Path>) -> Self {
         let file = data_dir.map(|folder| folder.join(FILE));

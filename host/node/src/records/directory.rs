@@ -193,8 +193,7 @@ impl Directory {
             return Err(DirectoryError::Stranger(signer));
         }
         let off_ms = now_ms.abs_diff(self.time_ms);
-        // A minute ahead is a clock like others.
-        if off_ms > VALID_MS || self.time_ms > now_ms.saturating_add(VALID_MS) {
+        if off_ms > VALID_MS {
             return Err(DirectoryError::Stale(off_ms / 3_600_000));
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel::id::{Digest, LogIndex};
 use kernel::records::sealed::SealedBatch;
-use store::{KEEP_ROWS, Records};
+use store::{KEEP_ROWS, Kept, Records};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -212,7 +212,10 @@ impl Following {
             if first {
                 store.skip_to(batch.previous).map_err(|error| error.to_string())?;
             }
-            store.seal(&[batch], KEEP_ROWS).map_err(|error| error.to_string())?;
+            let number = batch.number();
+            if store.seal(&[batch], KEEP_ROWS).map_err(|error| error.to_string())?.contains(&Kept::Unfit) {
+                return Err(format!("batch {number}: its place in the log contradicts what is kept here"));
+            }
             let older_than = keep.days.map(|days| ordered_ms.saturating_sub(days.saturating_mul(24 * 3_600_000)));
             for _ in 0..PRUNED_AT_ONCE {
                 if !store.prune(keep.bytes, older_than).map_err(|error| error.to_string())? {

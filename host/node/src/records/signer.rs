@@ -20,7 +20,7 @@ use kernel::records::sealed::SealedBatch;
 use kernel::records::tree;
 use kernel::records::validators::{Validators, least_quorum};
 use policy::{Engine, Prepared, prepare};
-use store::{Hold, Holding, KEEP_ROWS, Records};
+use store::{Hold, Holding, KEEP_ROWS, Kept, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -539,7 +539,13 @@ impl Signer {
                 tracing::error!(batch = number, %why, "what was sealed does not verify: it is not kept");
                 return Ok(false);
             }
-            store.seal(&[whole], KEEP_ROWS).map(|_| true)
+            if store.seal(&[whole], KEEP_ROWS)?.contains(&Kept::Unfit) {
+                tracing::error!(
+                    batch = number,
+                    "its place in the log contradicts what another validator sent: it is not kept"
+                );
+            }
+            Ok(true)
         });
         match kept.await {
             Ok(Ok(kept)) => {

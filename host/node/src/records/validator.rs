@@ -33,8 +33,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
 /// Messages on their way to a super.
 const OUT_ROOM: usize = 256;
-/// A super that said nothing for so long is asked whether it is there.
+/// A super that said nothing for so long is asked whether it is there, and is left when it says nothing for as long again.
 const QUIET: Duration = Duration::from_secs(5);
+const SILENT: &str = "the super does not answer";
 
 /// What a node needs to reach others.
 #[derive(Clone)]
@@ -180,6 +181,7 @@ impl Streams {
                 let keep = wanted.contains_key(address) && !task.is_finished();
                 if !keep {
                     task.abort();
+                    self.view.send_modify(|view| view.supers.retain(|known| known != address));
                 }
                 keep
             });
@@ -242,16 +244,22 @@ impl Streams {
             name: self.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }));
-        let answer = client.sign(ReceiverStream::new(outbound)).await.map_err(|status| status.message().to_owned())?;
-        let mut inbound = answer.into_inner();
-        let mut welcome = false;
+        // Bounded, as the welcome is below: the others wait for their turn.
+        let answer = timeout(QUIET, client.sign(ReceiverStream::new(outbound))).await.map_err(|_| SILENT)?;
+        let mut inbound = answer.map_err(|status| status.message().to_owned())?.into_inner();
+        let (mut welcome, mut asked) = (false, false);
         loop {
             let next = match timeout(QUIET, inbound.message()).await {
-                Ok(Ok(Some(next))) => next,
+                Ok(Ok(Some(next))) => {
+                    asked = false;
+                    next
+                }
                 Ok(Ok(None)) => break,
                 Ok(Err(status)) if !welcome => return Err(status.message().to_owned()),
                 Ok(Err(_)) => break,
+                Err(_) if !welcome || asked => return Err(SILENT.into()),
                 Err(_) => {
+                    asked = true;
                     if !say(FromValidator::Alive) {
                         break;
                     }
