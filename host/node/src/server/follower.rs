@@ -117,7 +117,7 @@ pub(super) fn supers_of(
     tasks.spawn(
         "where the supers are",
         endless(async move {
-            let (nobody, nothing) = watch::channel(FollowerView::default());
+            let (_nobody, nothing) = watch::channel(FollowerView::default());
             let mut view = view.unwrap_or(nothing);
             loop {
                 let listed = directory.borrow_and_update().as_ref().map(|directory| directory.super_addresses());
@@ -141,9 +141,10 @@ pub(super) fn supers_of(
                     changed = directory.changed() => if changed.is_err() {
                         return;
                     },
-                    _ = view.changed() => {}
+                    changed = view.changed() => if changed.is_err() {
+                        return;
+                    },
                 }
-                let _kept = &nobody;
             }
         }),
     );
