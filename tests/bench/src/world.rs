@@ -24,7 +24,7 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) store: Store,
     pub(crate) now_ms: u64,
-    draw: u64,
+    eyes: Eyes,
     entries: Vec<Entry>,
     writes: Vec<Write>,
 }
@@ -43,7 +43,7 @@ impl World {
     pub(crate) fn new(store: Store, members: u32, policies: &[InForce<'_>]) -> Result<Self> {
         let now_ms = 1_767_225_600_000;
         let (state, entries, writes) = (State::default(), Vec::new(), Vec::new());
-        let mut world = Self { state, store, now_ms, draw: 1, entries, writes };
+        let mut world = Self { state, store, now_ms, eyes: Eyes::new(FOUNDER), entries, writes };
         let settings = Settings {
             members: u64::from(members).max(20_000),
             joins_round: 1_000_000,
@@ -58,7 +58,9 @@ impl World {
         })))?;
         world.apply(Command::Lead(Lead { term: Term(1), leader: FOUNDER, now_ms }))?;
         for policy in policies {
-            world.put_in_force(policy)?;
+            for command in commands(policy, now_ms)? {
+                world.apply(command)?;
+            }
         }
         for number in 0..members {
             world.apply(Command::Join(join(number, now_ms)))?;
@@ -90,33 +92,54 @@ impl World {
         Ok(())
     }
 
-    fn put_in_force(&mut self, policy: &InForce<'_>) -> Result<()> {
-        let component = Digest::of(policy.component);
-        for (at, bytes) in policy.component.chunks(CHUNK_BYTES).enumerate() {
-            let offset = u32::try_from(at * CHUNK_BYTES)?;
-            let size = u32::try_from(policy.component.len())?;
-            self.apply(Command::Chunk(Chunk { component, size, offset, bytes: bytes.to_vec() }))?;
-        }
-        let digest = Digest::of_policy(component, Digest::of(policy.config.as_bytes()));
-        let (slot, now_ms) = (policy.slot, self.now_ms);
-        self.apply(Command::Stage(Stage {
-            slot,
-            component,
-            config: policy.config.into(),
-            description: policy.description.clone(),
-            by: Operator::File,
-            now_ms,
-        }))?;
-        self.apply(Command::Ready(Ready { seat: Seat(0), policy: digest }))?;
-        let what = Operation::Activate { slot, policy: digest, round: None };
-        self.apply(Command::Operate(Operate { by: Operator::File, reason: String::new(), now_ms, what }))
+    /// What the super saw of the next round.
+    pub(crate) fn observe(&mut self) -> Result<(Report, Vec<SignedPartial>)> {
+        self.eyes.observe(&self.state)
+    }
+}
+
+/// What puts a policy in force, in a group of one.
+pub(crate) fn commands(policy: &InForce<'_>, now_ms: u64) -> Result<Vec<Command>> {
+    let component = Digest::of(policy.component);
+    let mut commands = Vec::new();
+    for (at, bytes) in policy.component.chunks(CHUNK_BYTES).enumerate() {
+        let offset = u32::try_from(at * CHUNK_BYTES)?;
+        let size = u32::try_from(policy.component.len())?;
+        commands.push(Command::Chunk(Chunk { component, size, offset, bytes: bytes.to_vec() }));
+    }
+    let digest = Digest::of_policy(component, Digest::of(policy.config.as_bytes()));
+    let slot = policy.slot;
+    commands.push(Command::Stage(Stage {
+        slot,
+        component,
+        config: policy.config.into(),
+        description: policy.description.clone(),
+        by: Operator::File,
+        now_ms,
+    }));
+    commands.push(Command::Ready(Ready { seat: Seat(0), policy: digest }));
+    let what = Operation::Activate { slot, policy: digest, round: None };
+    commands.push(Command::Operate(Operate { by: Operator::File, reason: String::new(), now_ms, what }));
+    Ok(commands)
+}
+
+/// What a super sees, round by round.
+pub(crate) struct Eyes {
+    signer: NodeId,
+    draw: u64,
+}
+
+impl Eyes {
+    /// Those of a super that sits on the first seat. Nobody checks its signatures here.
+    pub(crate) fn new(signer: NodeId) -> Self {
+        Self { signer, draw: 1 }
     }
 
-    /// What the super saw of the next round: nearly everybody answers, at a distance of its own.
-    pub(crate) fn observe(&mut self) -> Result<(Report, Vec<SignedPartial>)> {
-        let meta = &self.state.meta;
+    /// The next round: nearly everybody answers, at a distance of its own.
+    pub(crate) fn observe(&mut self, state: &State) -> Result<(Report, Vec<SignedPartial>)> {
+        let meta = &state.meta;
         let (round, term, base, cluster) = (meta.settled.next(), meta.term, meta.settled, meta.cluster.to_string());
-        let members = self.state.queue.len();
+        let members = state.queue.len();
         let (mut asked, mut seen) = (Bits::zeros(members), Bits::zeros(members));
         let (mut facts, mut rtt, mut presence) = (Vec::new(), Vec::new(), Vec::new());
         for at in 0..members {
@@ -180,7 +203,7 @@ impl World {
             spread_ms: 4_000,
         };
         let payload = minicbor::to_vec(&partial)?;
-        let signed = SignedPartial { signer: FOUNDER, payload, signature: Signature([0; 64]) };
+        let signed = SignedPartial { signer: self.signer, payload, signature: Signature([0; 64]) };
         Ok((report, vec![signed]))
     }
 

@@ -233,6 +233,7 @@ fn after(line: &str, printed: &str) {
         _ if line.starts_with("pingward record get") && !line.contains("json") => {
             &["seen at 12:00", "signed by", "signed"]
         }
+        _ if line.starts_with("pingward verify all") => &["valid: "],
         _ if line.starts_with("pingward verify") => &["valid: signed by"],
         _ if line.starts_with("pingward record list") => &["sequence", "signed", "14"],
         _ if line.starts_with("pingward bans lift") => &["lifted: one member"],

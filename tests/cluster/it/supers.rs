@@ -40,6 +40,17 @@ fn rules_change_under_load_while_leaders_are_killed_and_no_round_is_mixed_or_los
 }
 
 #[test]
+fn records_are_sealed_once_whoever_is_killed_while_they_are_handed_in() {
+    let said = hurt(
+        &["--kills", "0", "--pauses", "0", "--partitions", "0", "--records", "4", "--followers", "10", "--most", "3"],
+        true,
+    );
+    for what in ["4 validators and 3 followers take records", "records were taken under 4 kills: each is sealed once"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[test]
 fn the_same_holds_where_the_network_is_one_of_proxies() {
     let said = hurt(&["--kills", "0", "--pauses", "0", "--partitions", "1", "--followers", "10", "--most", "3"], false);
     assert!(said.contains("user-space proxies"), "{said}");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use kernel::id::NodeId;
 use node::client::Api;
 use node::keys::NodeKey;
 use serde_json::Value;
@@ -126,11 +127,11 @@ pub async fn same_state(supers: &Supers, load: &Load) -> Result<Option<String>> 
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn books(api: &Api, keys: &[NodeKey]) -> Result<Option<String>> {
+pub async fn books(api: &Api, keys: &[NodeId]) -> Result<Option<String>> {
     let treasury = get(api, "/v1/accounts/treasury").await?["balance"].as_i64().context("balance")?;
     let mut sum = treasury;
     for key in keys {
-        let account = get(api, &format!("/v1/accounts/{}?read=local", key.id())).await?;
+        let account = get(api, &format!("/v1/accounts/{key}?read=local")).await?;
         sum += account["earned"].as_i64().context("earned")? + account["wallet"].as_i64().context("wallet")?;
     }
     Ok((sum != 0).then(|| format!("the books do not close: the sum is {sum}")))

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use kernel::id::NodeId;
 use node::client::Api;
+use node::keys::NodeKey;
 use raft::Timing;
 
 use crate::audit::{self, Stalls};
@@ -17,6 +19,7 @@ use crate::load::{Done, Load};
 use crate::net::Net;
 use crate::supers::{Supers, get, read, until};
 
+mod records;
 mod swaps;
 
 /// How long a super is paused.
@@ -41,6 +44,9 @@ pub struct Options {
     /// Times that a rule is changed or taken back, with kills of the leader in between.
     #[arg(long, default_value_t = 0)]
     swaps: usize,
+    /// Times that any validator, follower or super is killed while users hand records in.
+    #[arg(long, default_value_t = 0)]
+    records: usize,
     /// Supers to which the group grows at the end, before it shrinks to three again.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=5))]
     most: u8,
@@ -81,6 +87,10 @@ pub struct Report {
     pub swap_rounds: (Option<u64>, Option<u64>, Option<u64>),
     /// Rounds that were settled, and those among them that were suspect.
     pub rounds: (usize, usize),
+    /// Records that were taken, and how often a node was killed meanwhile.
+    pub records: (usize, usize),
+    /// The followers that kept them.
+    keepers: Vec<NodeId>,
     net: &'static str,
 }
 
@@ -122,6 +132,10 @@ impl Report {
                 "{swaps} swaps of rules: each round was decided by one rule, the same on all supers; the rounds of swaps without \
                  a kill took {median} ms at the median and {longest} at most, all others {others} ms at the median"
             );
+        }
+        if let (taken, kills @ 1..) = self.records {
+            let _ =
+                writeln!(text, "{taken} records were taken under {kills} kills: each is sealed once, on every node");
         }
         for wrong in &self.wrong {
             let _ = writeln!(text, "WRONG: {wrong}");
@@ -173,7 +187,7 @@ async fn run_in(dir: &Path, options: &Options) -> Result<Report> {
     let stalls = Stalls::watch();
     let changes = Vec::new();
     let mut run = Run { supers, load, dice, report: &mut report, stalls, patience, checked: 0, changes };
-    let done = run.all(options).await;
+    let done = run.all(options, dir, &cluster).await;
     let Run { supers, mut load, .. } = run;
     done?;
     finish(&mut report, &supers, &mut load, followers).await?;
@@ -186,7 +200,7 @@ async fn finish(report: &mut Report, supers: &Supers, load: &mut Load, followers
     report.wrong.extend(audit::clean(&leader, &followers.keys).await?);
     report.done = load.done();
     report.wrong.extend(load.finish().await?);
-    let keys = followers.keys.clone();
+    let keys: Vec<NodeId> = followers.keys.iter().map(NodeKey::id).chain(report.keepers.iter().copied()).collect();
     followers.stop().await?;
     until("all followers to have left", async || (read(&leader, "/v1/status").await?["queue"] == 0).then_some(()))
         .await?;
@@ -237,7 +251,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn all(&mut self, options: &Options) -> Result<()> {
+    async fn all(&mut self, options: &Options, dir: &Path, cluster: &str) -> Result<()> {
         self.grow(3).await?;
         for kill in 0..options.kills {
             self.kill().await.with_context(|| format!("kill {}", kill + 1))?;
@@ -253,7 +267,10 @@ impl Run<'_> {
             self.partition(partition).await.with_context(|| format!("partition {}", partition + 1))?;
         }
         self.grow(options.most.into()).await?;
-        self.shrink(3).await
+        self.shrink(3).await?;
+        // The last, because followers that keep records are killed and struck for it.
+        let program = std::env::current_exe()?;
+        self.records(options.records, (dir, program), cluster).await.context("records")
     }
 
     /// After each fault: what must hold, does.

@@ -2,7 +2,7 @@
 //! hold of all that was answered.
 //!
 //! [`linear`] says whether a history is one that a single object could have had, [`wallet`] what such an object does;
-//! [`faults`] runs a group ([`supers`], [`net`], [`followers`]), asks it ([`load`]), hurts it, and looks ([`audit`]).
+//! [`faults`] runs a group ([`supers`], [`net`], [`followers`], [`keepers`]), asks it ([`load`]), hurts it, and looks ([`audit`]).
 #![allow(clippy::indexing_slicing, reason = "fields of JSON: one that is not there is null")]
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod audit;
 pub mod dice;
 pub mod faults;
 pub mod followers;
+pub mod keepers;
 pub mod linear;
 pub mod load;
 pub mod net;

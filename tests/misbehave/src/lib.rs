@@ -1,7 +1,7 @@
 //! A ban rule that passes admission and misbehaves afterwards, so that tests can see what a node makes of it.
 //!
 //! Config: `act` = `nothing` (default), `ban` (everybody, for ever), `panic`, `index`, `loop`, `grow`, `recurse`, `refuse`, `log`, `length`
-//! (memory of another length), `huge` (far more memory than there is).
+//! (memory of another length), `huge` (far more memory than there is), `slow` (half of the fuel there is for a small cluster: tens of milliseconds).
 //! It acts in rounds below 100 only: the host's self-test runs at round 100 and above, and must find nothing. With
 //! `always = true` it acts there too. `memory` (0) is its memory-bytes, `schema` ("a") names them; it counts rounds there.
 
@@ -10,6 +10,9 @@ use std::hint::black_box;
 use pingward_sdk::{
     About, BanPolicy, Config, Judgement, Members, Memory, Policy, Presence, Round, Standing, Verdict, log, reasons,
 };
+
+/// Turns that are slow and within the fuel.
+const SLOW_TURNS: u64 = 4_000_000;
 
 /// The rule with its config.
 pub struct Misbehave {
@@ -28,7 +31,8 @@ reasons! {
 impl Policy for Misbehave {
     fn configure(config: &mut Config) -> Result<Self, String> {
         let act = config.string("act", "nothing")?;
-        let known = ["nothing", "ban", "panic", "index", "loop", "grow", "recurse", "refuse", "log", "length", "huge"];
+        let known =
+            ["nothing", "ban", "panic", "index", "loop", "grow", "recurse", "refuse", "log", "length", "huge", "slow"];
         if !known.contains(&act.as_str()) {
             return Err(format!("`act` is `{act}`; it may be one of {}", known.join(", ")));
         }
@@ -50,6 +54,7 @@ impl BanPolicy for Misbehave {
                 "panic" => fall(black_box(3)),
                 "index" => log::debug(&index(&[], black_box(members.len())).to_string()),
                 "loop" => spin(),
+                "slow" => log::debug(&divide().to_string()),
                 "grow" => grow(),
                 "recurse" => {
                     log::debug(&format!("{}", recurse(black_box(1))));
@@ -90,6 +95,17 @@ fn spin() {
     while black_box(true) {
         turns = black_box(turns.wrapping_add(1));
     }
+}
+
+/// A division costs as much fuel as an addition and ten times its time.
+fn divide() -> u64 {
+    let mut rest = u64::MAX;
+    for turn in 0..SLOW_TURNS {
+        for divisor in [3, 5, 7, 11] {
+            rest = (u64::MAX - rest) % black_box(turn + divisor);
+        }
+    }
+    rest
 }
 
 fn grow() {

@@ -93,24 +93,26 @@ fn fields(data: &Value) -> String {
     known.map(|(name, _)| format!("{name}={}", field(data, name))).collect::<Vec<_>>().join(" ")
 }
 
+/// A server-sent event.
 #[derive(Debug, PartialEq)]
-struct Event {
-    id: String,
-    kind: String,
-    data: Value,
+pub(super) struct Event {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) data: Value,
 }
 
-struct Reader {
+/// Events out of a stream.
+pub(super) struct Reader {
     body: Incoming,
     parser: Parser,
 }
 
 impl Reader {
-    fn new(body: Incoming) -> Self {
+    pub(super) fn new(body: Incoming) -> Self {
         Self { body, parser: Parser::default() }
     }
 
-    async fn next(&mut self) -> Result<Option<Event>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             if let Some(event) = self.parser.event()? {
                 return Ok(Some(event));

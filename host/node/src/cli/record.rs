@@ -9,7 +9,9 @@ use kernel::envelope::RECORD_TYPE;
 use kernel::limits::RECORD_BODY;
 use serde_json::Value;
 
+use super::events::{Event, Reader};
 use super::operate::Admin;
+use super::output::Format;
 use super::source::{Page, Reading, Source};
 use crate::failure::Failure;
 use crate::keys::{Envelope, NodeKey};
@@ -26,6 +28,7 @@ pub enum RecordCommand {
     Submit(Submit),
     Get(Get),
     List(List),
+    Watch(Watch),
     Retry(Retry),
 }
 
@@ -35,6 +38,7 @@ impl RecordCommand {
             Self::Submit(submit) => submit.run().await,
             Self::Get(get) => get.run().await,
             Self::List(list) => list.run().await,
+            Self::Watch(watch) => watch.run().await,
             Self::Retry(retry) => retry.run().await,
         }
     }
@@ -242,6 +246,67 @@ impl List {
             })
             .await
     }
+}
+
+/// Show records as they are sealed, until Ctrl-C
+///
+/// With --output json each line is one record with what proves it, as `pingward verify` takes it, and its place, which --after
+/// goes on from.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pingward record watch --api http://127.0.0.1:8081
+  pingward record watch --after 0 --no-follow --output json > all.jsonl     everything that this node keeps
+  pingward record watch --author 8a88…")]
+pub struct Watch {
+    /// Go on after this place, as --output json shows it; 0 begins with the oldest record that the node keeps
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    /// Only records of this author
+    #[arg(long, value_name = "KEY")]
+    author: Option<String>,
+    /// End after what is there already
+    #[arg(long)]
+    no_follow: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Watch {
+    async fn run(self) -> Result<(), Failure> {
+        let api = self.source.api()?;
+        let mut query = vec![format!("follow={}", !self.no_follow)];
+        for (name, value) in [("after", &self.after), ("author", &self.author)] {
+            query.extend(value.as_ref().map(|value| format!("{name}={value}")));
+        }
+        let mut events = Reader::new(api.stream(&format!("/v1/records/watch?{}", query.join("&"))).await?);
+        while let Some(Event { id, data, .. }) = events.next().await? {
+            crate::text::print(&match self.source.output.output {
+                Format::Json => format!("{}\n", serde_json::json!({ "place": id, "record": data })),
+                Format::Table => watched(&data),
+            })?;
+        }
+        if self.no_follow {
+            return Ok(());
+        }
+        Err(Failure::new("the node ended the stream", "it is stopping: start it again, then go on with --after")
+            .at(api.shown()))
+    }
+}
+
+/// A sealed record in a line.
+fn watched(record: &Value) -> String {
+    let reason = reason_of(record.get("certificate"));
+    let what = match body_of(record) {
+        _ if !reason.is_empty() => crate::client::printable(reason),
+        Some(body) => match std::str::from_utf8(&body) {
+            Ok(text) if text.len() <= 80 => crate::client::printable(text),
+            Ok(_) | Err(_) => format!("{} bytes", body.len()),
+        },
+        None => "not kept by this node".into(),
+    };
+    let (digest, author) = (field(record, "digest"), crate::text::short(record, "author"));
+    let state = field(record, "state");
+    format!("{}  {:>8}  {digest}  {author}  {state:7}  {what}\n", time(record, "ordered_ms"), field(record, "sequence"))
 }
 
 /// Let validators try a batch again that no quorum signs, under the signing policy that is in force now

@@ -22,7 +22,7 @@ const FILE_BYTES: u64 = 256 << 20;
 
 /// Check a record and its certificate offline
 ///
-/// FILE is what `record get --output json` wrote, or a page of `record list --output json`. With --keys (what
+/// FILE is what `record get`, `record list` or `record watch` wrote with --output json. With --keys (what
 /// `GET /v1/directory` gives) it says "valid" only if a quorum of the set of validators signed it. Without keys nobody's
 /// signature can be told from anybody's: it says "consistent, signers unknown" and exits with 1.
 #[derive(Debug, Args)]
@@ -106,23 +106,27 @@ fn read_file(file: &std::path::Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// The records of a file: one, a page of them, or the lines of a watch.
 fn read_records(file: &std::path::Path) -> Result<Vec<RecordView>, Failure> {
+    const WRITES: &str =
+        "it takes what `pingward record get DIGEST --output json` writes, `record list` or `record watch`";
     let bytes = read_file(file)?;
-    let no_record = |error: serde_json::Error| {
-        Failure::new(
-            format!("{}: {error}", file.display()),
-            "it takes what `pingward record get DIGEST --output json` writes",
-        )
-    };
-    let value: Value = serde_json::from_slice(&bytes).map_err(no_record)?;
-    let records: Vec<RecordView> = match value.get("records") {
-        Some(records) => serde_json::from_value(records.clone()).map_err(no_record)?,
-        None => vec![serde_json::from_value(value).map_err(no_record)?],
-    };
+    let no_record = |error: serde_json::Error| Failure::new(format!("{}: {error}", file.display()), WRITES);
+    let mut records = Vec::new();
+    for value in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>() {
+        let mut value = value.map_err(no_record)?;
+        match (value.get_mut("records").map(Value::take), value.get_mut("record").map(Value::take)) {
+            (Some(page), _) => {
+                let page: Vec<RecordView> = serde_json::from_value(page).map_err(no_record)?;
+                records.extend(page);
+            }
+            (None, Some(one)) => records.push(serde_json::from_value(one).map_err(no_record)?),
+            (None, None) => records.push(serde_json::from_value(value).map_err(no_record)?),
+        }
+    }
     // Nothing that was checked is nothing that is valid.
     if records.is_empty() {
-        let what = format!("{}: there is no record in it", file.display());
-        return Err(Failure::new(what, "it takes what `pingward record get DIGEST --output json` writes"));
+        return Err(Failure::new(format!("{}: there is no record in it", file.display()), WRITES));
     }
     Ok(records)
 }
@@ -307,6 +311,16 @@ mod tests {
         let output = super::super::output::Output { output: super::super::output::Format::Table };
         let failure = Verify { file: file.clone(), keys: None, output }.run().unwrap_err();
         assert_eq!((failure.what.as_str(), failure.usage), ("consistent, signers unknown", false));
+        // A page, and the lines of a watch.
+        let value = serde_json::to_value(&record).unwrap();
+        let page = serde_json::json!({ "records": [&value, &value], "next": null }).to_string();
+        let lines = format!("{0}\n{0}\n{0}\n", serde_json::json!({ "place": "9-1", "record": value }));
+        for (text, count) in [(page, 2), (lines, 3)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read_records(&file).unwrap().len(), count);
+        }
+        std::fs::write(&file, "").unwrap();
+        assert!(read_records(&file).unwrap_err().what.ends_with("there is no record in it"));
         std::fs::write(&file, r#"{"records": []}"#).unwrap();
         assert!(read_records(&file).unwrap_err().what.ends_with("there is no record in it"));
     }

@@ -3,9 +3,12 @@
 //!
 //! It goes on where its store ends, whatever happened in between: a cut stream, a dead validator, a restart.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use kernel::id::{Digest, LogIndex};
 use kernel::records::sealed::SealedBatch;
 use store::{KEEP_ROWS, Kept, Records};
@@ -18,40 +21,19 @@ use wire::records::{self, Fetched, Part};
 
 use super::directory::Directory;
 use super::validator::Way;
-use crate::config::{PeerAddress, RecordsConfig};
+use crate::config::PeerAddress;
 
-/// After a stream that ended, and longer each time one ends without news.
+/// Where no validator has anything to tell: longer each time.
 const AGAIN: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
 /// Where all validators are full it is tried again after so long.
 const FULL: Duration = Duration::from_secs(60);
 /// A stream that says nothing for so long has ended.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Old batches are dropped this often at most while new ones come.
-const PRUNED_AT_ONCE: usize = 16;
+/// Sealed batches that are written at once.
+const TAKEN_AT_ONCE: usize = 16;
 /// A single record is waited for so long besides the wait that was asked for.
 const FETCH: Duration = Duration::from_secs(5);
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Bytes; `None` = no bound.
-    pub bytes: Option<u64>,
-    /// Days from the order; `None` = no bound.
-    pub days: Option<u64>,
-}
-
-impl Keep {
-    /// As a config says.
-    #[must_use]
-    pub const fn of(config: &RecordsConfig) -> Self {
-        Self { bytes: bound(config.keep_bytes), days: bound(config.keep_days) }
-    }
-}
-
-const fn bound(number: u64) -> Option<u64> {
-    if number == 0 { None } else { Some(number) }
-}
 
 /// See the module.
 #[derive(Clone)]
@@ -64,8 +46,6 @@ pub struct Following {
     pub stale: Arc<Notify>,
     /// What is kept.
     pub store: Arc<Records>,
-    /// How much.
-    pub keep: Keep,
     /// Tells how far everything is kept.
     pub sealed: watch::Sender<LogIndex>,
     /// The cluster.
@@ -100,7 +80,9 @@ impl Following {
     }
 
     async fn follow(self, when: Option<Arc<Notify>>) {
-        let (mut turn, mut wait, mut full) = (seed(), AGAIN, 0);
+        let (mut turn, mut wait) = (seed(), AGAIN);
+        // Validators in a row that had nothing, and those among them that had no room.
+        let (mut vain, mut full) = (0, 0);
         if let Some(when) = &when {
             when.notified().await;
         }
@@ -108,35 +90,37 @@ impl Following {
             let validators = self.validators().await;
             let at = turn % validators.len().max(1);
             let Some(to) = validators.get(at) else { continue };
-            match self.stream(to, when.is_some()).await {
+            let ended = self.stream(to, when.is_some()).await;
+            // One that died is not asked again before the others were.
+            turn = turn.wrapping_add(1);
+            match ended {
                 Ended::News => {
-                    (wait, full) = (AGAIN, 0);
+                    (wait, vain, full) = (AGAIN, 0, 0);
                     if let Some(when) = &when {
                         when.notified().await;
-                        continue;
-                    }
-                }
-                Ended::Nothing(why) => {
-                    tracing::debug!(validator = %to, why, "no more sealed records from here");
-                    turn = turn.wrapping_add(1);
-                    wait = (wait * 2).min(LONGEST);
-                }
-                Ended::Full => {
-                    turn = turn.wrapping_add(1);
-                    full += 1;
-                    if full >= validators.len() {
-                        tracing::info!(
-                            "all validators serve as many full streams as they can: records are fetched one by one when they \
-                             are asked for"
-                        );
-                        full = 0;
-                        sleep(FULL).await;
-                        continue;
                     }
                     continue;
                 }
+                Ended::Nothing(why) => {
+                    tracing::debug!(validator = %to, why, "no more sealed records from here");
+                    vain += 1;
+                }
+                Ended::Full => (vain, full) = (vain + 1, full + 1),
             }
-            sleep(wait).await;
+            if vain < validators.len() {
+                continue;
+            }
+            if full == vain {
+                tracing::info!(
+                    "all validators serve as many full streams as they can: records are fetched one by one when they are asked \
+                     for"
+                );
+                sleep(FULL).await;
+            } else {
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST);
+            }
+            (vain, full) = (0, 0);
         }
     }
 
@@ -180,47 +164,60 @@ impl Following {
                 Ok(Err(status)) => return Ended::Nothing(status.message().to_owned()),
                 Err(_) => return Ended::Nothing("nothing came for long".into()),
             };
-            match part {
-                Ok(Part::Batch(batch)) => match self.take(*batch, std::mem::take(&mut first)).await {
-                    Ok(()) => news = true,
-                    Err(why) => {
-                        tracing::warn!(validator = %to, why, "a sealed batch was not taken");
-                        return Ended::Nothing(why);
-                    }
-                },
+            let mut batches = match part {
+                Ok(Part::Batch(batch)) => vec![*batch],
                 Ok(Part::KeepNone) => return Ended::Full,
                 Ok(Part::ToldTo(_)) if until_even => return Ended::News,
-                Ok(Part::ToldTo(_)) => {}
+                Ok(Part::ToldTo(_)) => continue,
                 Err(error) => return Ended::Nothing(error.to_string()),
+            };
+            // What came while the last ones were written is written at once.
+            while batches.len() < TAKEN_AT_ONCE {
+                let Some(Ok(Some(next))) = parts.message().now_or_never() else { break };
+                match records::part(next) {
+                    Ok(Part::Batch(batch)) => batches.push(*batch),
+                    // After what came before it there is nothing to take up.
+                    Ok(Part::KeepNone | Part::ToldTo(_)) => break,
+                    Err(error) => return Ended::Nothing(error.to_string()),
+                }
+            }
+            match self.take(batches, std::mem::take(&mut first)).await {
+                Ok(()) => news = true,
+                Err(why) => {
+                    tracing::warn!(validator = %to, why, "a sealed batch was not taken");
+                    return Ended::Nothing(why);
+                }
             }
         }
     }
 
-    /// Checks a sealed batch and keeps it.
-    async fn take(&self, batch: SealedBatch, first: bool) -> Result<(), String> {
-        let version = batch.certificate.attestation.set_version;
-        let (keys, quorum) = self.set_of(version).await?;
-        let cluster = batch.certificate.attestation.cluster.to_string();
-        if cluster != self.cluster {
-            return Err(format!("it belongs to {cluster}"));
+    /// Checks sealed batches and keeps them, in one durable transaction.
+    async fn take(&self, batches: Vec<SealedBatch>, first: bool) -> Result<(), String> {
+        let mut sets = BTreeMap::new();
+        for batch in &batches {
+            let signed = &batch.certificate.attestation;
+            let cluster = signed.cluster.to_string();
+            if cluster != self.cluster {
+                return Err(format!("it belongs to {cluster}"));
+            }
+            if let Entry::Vacant(set) = sets.entry(signed.set_version) {
+                set.insert(self.set_of(signed.set_version).await?);
+            }
         }
-        let (store, keep) = (Arc::clone(&self.store), self.keep);
+        let store = Arc::clone(&self.store);
         let kept = tokio::task::spawn_blocking(move || {
-            batch.check(&keys, quorum).map_err(|why| format!("batch {}: {why}", batch.number()))?;
-            let ordered_ms = batch.ordered_ms;
+            for batch in &batches {
+                let set = sets.get(&batch.certificate.attestation.set_version);
+                let (keys, quorum) = set.ok_or("its set of validators is not known here")?;
+                batch.check(keys, *quorum).map_err(|why| format!("batch {}: {why}", batch.number()))?;
+            }
             // What comes before the first one is not kept there any more.
-            if first {
-                store.skip_to(batch.previous).map_err(|error| error.to_string())?;
+            if let Some(oldest) = batches.first().filter(|_| first) {
+                store.skip_to(oldest.previous).map_err(|error| error.to_string())?;
             }
-            let number = batch.number();
-            if store.seal(&[batch], KEEP_ROWS).map_err(|error| error.to_string())?.contains(&Kept::Unfit) {
-                return Err(format!("batch {number}: its place in the log contradicts what is kept here"));
-            }
-            let older_than = keep.days.map(|days| ordered_ms.saturating_sub(days.saturating_mul(24 * 3_600_000)));
-            for _ in 0..PRUNED_AT_ONCE {
-                if !store.prune(keep.bytes, older_than).map_err(|error| error.to_string())? {
-                    break;
-                }
+            let kept = store.seal(&batches, KEEP_ROWS).map_err(|error| error.to_string())?;
+            if let Some((batch, _)) = batches.iter().zip(&kept).find(|(_, kept)| **kept == Kept::Unfit) {
+                return Err(format!("batch {}: its place in the log contradicts what is kept here", batch.number()));
             }
             store.complete_to().map_err(|error| error.to_string())
         });

@@ -14,7 +14,7 @@ use kernel::id::{ClusterId, Digest, LogIndex, NodeId};
 use kernel::outcome::{Notice, Reject};
 use kernel::records::order::Batch;
 use kernel::records::turn::{Step, Turns};
-use kernel::records::validators::{Able, Came};
+use kernel::records::validators::{Able, Came, Evidence};
 use kernel::state::State;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
@@ -182,6 +182,7 @@ impl Hub {
                     tracing::debug!(%node, ?reject, "a validator's word on a policy was not taken");
                 }
             }
+            FromValidator::Evidence(evidence) => self.accuse(node, *evidence).await,
             FromValidator::Seal(seal) => {
                 let batch = seal.batch;
                 let known = group.read(|state| state.batches.get(&batch).is_none_or(|batch| batch.sealed.is_some()));
@@ -196,6 +197,26 @@ impl Hub {
                     Err(error) => tracing::debug!(%node, batch, %error, "a certificate did not get into the log"),
                 }
             }
+        }
+    }
+
+    /// One validator has proof that another one signed two roots: with it that one leaves the set.
+    async fn accuse(&self, by: NodeId, evidence: Evidence) {
+        let group = &self.inner.group;
+        if let Err(why) = evidence.check() {
+            tracing::warn!(%by, why, "evidence that proves nothing");
+            return;
+        }
+        let validator = evidence.validator;
+        if group.read(|state| state.validators.get(&validator).is_none()) {
+            return;
+        }
+        let evidence = Evidence { now_ms: group.now_ms(), ..evidence };
+        match group.propose(Command::Evidence(Box::new(evidence))).await {
+            Ok(Ok(_)) => tracing::warn!(%validator, %by, "a validator signed two roots for one batch: it was removed"),
+            Ok(Err(reject)) => tracing::debug!(%validator, %by, ?reject, "evidence was not taken"),
+            // The one who has it says it again.
+            Err(error) => tracing::debug!(%validator, %by, %error, "evidence did not get into the log"),
         }
     }
 

@@ -5,6 +5,7 @@
 //! What is decided is decided in the kernel; here is who says it to whom, and when again.
 
 pub mod book;
+pub mod bound;
 pub mod directory;
 pub mod follow;
 pub mod header;

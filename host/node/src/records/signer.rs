@@ -18,7 +18,8 @@ use kernel::records::review::{Context, Review, Reviewed, judge, verdicts};
 use kernel::records::seal::Seal;
 use kernel::records::sealed::SealedBatch;
 use kernel::records::tree;
-use kernel::records::validators::{Validators, least_quorum};
+use kernel::records::validators::{Evidence, Validators, least_quorum};
+use kernel::records::witness::Witness;
 use policy::{Engine, Prepared, prepare};
 use store::{Hold, Holding, KEEP_ROWS, Kept, Records};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -29,10 +30,10 @@ use wire::records::{Attest, Set};
 use super::header;
 use crate::keys::NodeKey;
 
-/// Batches that are held in one durable transaction at most.
-const HELD_AT_ONCE: usize = 16;
-/// Batches that wait to be held.
-const HOLD_ROOM: usize = 64;
+/// Batches that are held or kept in one durable transaction at most.
+const WRITTEN_AT_ONCE: usize = 16;
+/// Batches that wait for that.
+const WRITE_ROOM: usize = 64;
 /// Batches that a validator works on at most: more than are handed out at a time.
 const WORKS: usize = 256;
 /// Before what could not be judged is tried again.
@@ -80,7 +81,7 @@ struct Inner {
     policies: watch::Sender<BTreeMap<Digest, Preparation>>,
     sealed: watch::Sender<LogIndex>,
     judging: Semaphore,
-    hold: mpsc::Sender<Waiting>,
+    writes: mpsc::Sender<Waiting>,
 }
 
 #[derive(Clone)]
@@ -106,6 +107,9 @@ struct Now {
     limits: LimitSettings,
     works: BTreeMap<u64, Work>,
     abstains_to: u64,
+    witness: Witness,
+    /// Proofs against members of the set, which stay until those are removed.
+    accused: BTreeMap<NodeId, Evidence>,
 }
 
 /// A batch that is being judged, or was.
@@ -135,13 +139,18 @@ enum Found {
     Abstains(String),
 }
 
-/// A batch that is to be held.
-struct Waiting {
-    batch: u64,
-    attempt: u32,
-    root: Digest,
-    contents: Arc<Contents>,
-    held: oneshot::Sender<Result<Hold, String>>,
+/// A batch that is to be written.
+enum Waiting {
+    /// Before it is signed.
+    Hold {
+        batch: u64,
+        attempt: u32,
+        root: Digest,
+        contents: Arc<Contents>,
+        held: oneshot::Sender<Result<Hold, String>>,
+    },
+    /// Once it is sealed.
+    Seal { batch: Box<SealedBatch>, kept: oneshot::Sender<Result<Kept, String>> },
 }
 
 impl Signer {
@@ -155,7 +164,7 @@ impl Signer {
         faults: Arc<ValidatorFaults>,
         sealed: watch::Sender<LogIndex>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (hold, holding) = mpsc::channel(HOLD_ROOM);
+        let (writes, waiting) = mpsc::channel(WRITE_ROOM);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let inner = Inner {
             key,
@@ -169,9 +178,9 @@ impl Signer {
             policies: watch::Sender::default(),
             sealed,
             judging: Semaphore::new(cores),
-            hold,
+            writes,
         };
-        (Self { inner: Arc::new(inner) }, hold_all(store, holding))
+        (Self { inner: Arc::new(inner) }, write_all(store, waiting))
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -194,6 +203,20 @@ impl Signer {
         self.now().validators.clone()
     }
 
+    /// Proofs that members of the set signed two roots for one batch.
+    #[must_use]
+    pub fn accused(&self) -> Vec<Evidence> {
+        self.now().accused.values().cloned().collect()
+    }
+
+    /// Remembers what another validator signed, whose signature was checked.
+    fn hear(&self, node: NodeId, attestation: &Attestation, signature: Signature) {
+        let mut now = self.now();
+        if let Some(evidence) = now.witness.hear(node, attestation, signature) {
+            now.accused.entry(node).or_insert(evidence);
+        }
+    }
+
     /// Signs nothing of what was ordered up to this batch: it may have signed it before its table was lost.
     pub fn abstain_to(&self, batch: u64) {
         self.now().abstains_to = batch;
@@ -206,6 +229,8 @@ impl Signer {
         now.turn = Duration::from_millis(set.turn_ms);
         now.limits = set.limits;
         now.validators = set.validators;
+        let Now { accused, validators, .. } = &mut *now;
+        accused.retain(|node, _| validators.get(node).is_some());
         drop(now);
         self.inner.policies.send_if_modified(|all| {
             let before = all.len();
@@ -291,8 +316,8 @@ impl Signer {
         let digests = batch.records.iter().map(|entered| entered.digest);
         let root = tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts)));
         let (held, answer) = oneshot::channel();
-        let holding = Waiting { batch: batch.number, attempt: batch.attempt, root, contents, held };
-        if self.inner.hold.send(holding).await.is_err() {
+        let holding = Waiting::Hold { batch: batch.number, attempt: batch.attempt, root, contents, held };
+        if self.inner.writes.send(holding).await.is_err() {
             return Found::Abstains("this validator is stopping".into());
         }
         match answer.await {
@@ -439,6 +464,7 @@ impl Signer {
         if !ask.attestation.is_signed_by(&from, &ask.signature) {
             return Err("the caller's signature does not verify".into());
         }
+        self.hear(from, &ask.attestation, ask.signature);
         let within = self.now().turn.min(LONGEST_ATTEST);
         let known = self.found(ask.attestation.batch, within).await;
         let (batch, root) = match known {
@@ -505,6 +531,15 @@ impl Signer {
         Some(Seal { batch: number, attempt, set_version, codes: (*codes).clone(), signatures })
     }
 
+    /// A batch was sealed: whoever signed it and showed this validator another root before is accused.
+    pub fn convict(&self, batch: &Batch) {
+        let Some(certificate) = batch.certificate(&self.inner.cluster) else { return };
+        let mut now = self.now();
+        for evidence in now.witness.sealed(&certificate) {
+            now.accused.entry(evidence.validator).or_insert(evidence);
+        }
+    }
+
     /// Keeps a batch that was sealed, with its records. `false`: the records are not here, and are to be had from another
     /// validator.
     pub async fn seal(&self, batch: Batch) -> bool {
@@ -517,12 +552,12 @@ impl Signer {
         let (Some(sealed), Some(certificate)) = (batch.sealed, certificate) else { return true };
         let store = Arc::clone(&self.inner.store);
         let set = self.now().validators.of_version(sealed.set_version);
-        let kept = tokio::task::spawn_blocking(move || {
+        let whole = tokio::task::spawn_blocking(move || {
             let contents = match contents {
                 Some(contents) => contents,
                 None => match store.contents(number)? {
                     Some(contents) => Arc::new(contents),
-                    None => return Ok(false),
+                    None => return Ok(None),
                 },
             };
             let whole = SealedBatch {
@@ -537,29 +572,35 @@ impl Signer {
                 && let Err(why) = whole.check(&set, least_quorum(set.len()))
             {
                 tracing::error!(batch = number, %why, "what was sealed does not verify: it is not kept");
-                return Ok(false);
+                return Ok(None);
             }
-            if store.seal(&[whole], KEEP_ROWS)?.contains(&Kept::Unfit) {
-                tracing::error!(
-                    batch = number,
-                    "its place in the log contradicts what another validator sent: it is not kept"
-                );
-            }
-            Ok(true)
+            Ok::<_, store::StoreError>(Some(whole))
         });
-        match kept.await {
-            Ok(Ok(kept)) => {
-                if kept {
-                    self.held();
-                }
-                kept
-            }
+        let batch = match whole.await {
+            Ok(Ok(Some(whole))) => Box::new(whole),
+            Ok(Ok(None)) | Err(_) => return false,
             Ok(Err(error)) => {
-                let error: store::StoreError = error;
-                tracing::error!(batch = number, %error, "a sealed batch could not be kept");
-                false
+                tracing::error!(batch = number, %error, "a sealed batch could not be read");
+                return false;
             }
-            Err(_) => false,
+        };
+        let (kept, answer) = oneshot::channel();
+        if self.inner.writes.send(Waiting::Seal { batch, kept }).await.is_err() {
+            return false;
+        }
+        match answer.await {
+            Ok(Ok(kept)) => {
+                if kept == Kept::Unfit {
+                    tracing::error!(
+                        batch = number,
+                        "its place in the log contradicts what another validator sent: it is not kept"
+                    );
+                }
+                self.held();
+                true
+            }
+            // Said where it happened.
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
@@ -571,33 +612,51 @@ impl Signer {
     }
 }
 
-/// Holds batches, as many in one durable transaction as there are.
-async fn hold_all(store: Arc<Records>, mut holding: mpsc::Receiver<Waiting>) {
-    while let Some(first) = holding.recv().await {
+/// Writes batches, as many in one durable transaction as there are.
+async fn write_all(store: Arc<Records>, mut waiting: mpsc::Receiver<Waiting>) {
+    while let Some(first) = waiting.recv().await {
         let mut all = vec![first];
-        while all.len() < HELD_AT_ONCE {
-            match holding.try_recv() {
+        while all.len() < WRITTEN_AT_ONCE {
+            match waiting.try_recv() {
                 Ok(next) => all.push(next),
                 Err(_) => break,
             }
         }
         let store = Arc::clone(&store);
-        let done = tokio::task::spawn_blocking(move || {
-            let wanted: Vec<_> = all
-                .iter()
-                .map(|one| Holding { batch: one.batch, attempt: one.attempt, root: one.root, contents: &one.contents })
-                .collect();
-            let answers = match store.hold_many(&wanted) {
-                Ok(answers) => answers.into_iter().map(Ok).collect(),
-                Err(error) => {
-                    tracing::error!(%error, "batches cannot be held: nothing of them is signed");
-                    vec![Err(error.to_string()); all.len()]
-                }
-            };
-            for (one, answer) in all.into_iter().zip(answers) {
-                let _gone = one.held.send(answer);
-            }
-        });
+        let done = tokio::task::spawn_blocking(move || write(&store, all));
         let _panicked = done.await;
+    }
+}
+
+fn write(store: &Records, all: Vec<Waiting>) {
+    let (mut held, mut sealed, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    for one in all {
+        match one {
+            Waiting::Hold { batch, attempt, root, contents, held: answer } => {
+                held.push((batch, attempt, root, contents, answer));
+            }
+            Waiting::Seal { batch, kept } => {
+                batches.push(*batch);
+                sealed.push(kept);
+            }
+        }
+    }
+    let wanted: Vec<_> = held
+        .iter()
+        .map(|(batch, attempt, root, contents, _)| Holding { batch: *batch, attempt: *attempt, root: *root, contents })
+        .collect();
+    let (holds, kept) = match store.hold_and_seal(&wanted, &batches, KEEP_ROWS) {
+        Ok((holds, kept)) => (holds.into_iter().map(Ok).collect(), kept.into_iter().map(Ok).collect()),
+        Err(error) => {
+            tracing::error!(%error, "batches cannot be written: nothing of them is signed or kept");
+            let why = error.to_string();
+            (vec![Err(why.clone()); held.len()], vec![Err(why); sealed.len()])
+        }
+    };
+    for ((.., answer), hold) in held.into_iter().zip(holds) {
+        let _gone = answer.send(hold);
+    }
+    for (answer, kept) in sealed.into_iter().zip(kept) {
+        let _gone = answer.send(kept);
     }
 }

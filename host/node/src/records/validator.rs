@@ -1,7 +1,7 @@
 //! A validator's streams to the supers: it is told what to judge and whose turn it is, and says what it gathered. It keeps a
 //! stream to every super of the group, so that whoever leads next finds it there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -248,6 +248,8 @@ impl Streams {
         let answer = timeout(QUIET, client.sign(ReceiverStream::new(outbound))).await.map_err(|_| SILENT)?;
         let mut inbound = answer.map_err(|status| status.message().to_owned())?.into_inner();
         let (mut welcome, mut asked) = (false, false);
+        // Whether this super leads, and whom it was told of as one that signed two roots.
+        let (mut leading, mut accused) = (false, BTreeSet::new());
         loop {
             let next = match timeout(QUIET, inbound.message()).await {
                 Ok(Ok(Some(next))) => {
@@ -285,13 +287,16 @@ impl Streams {
                     self.view.send_modify(|view| view.refused = Some(why.clone()));
                     return Err(why);
                 }
-                ToValidator::Leading(leads) => self.view.send_modify(|view| {
-                    if leads {
-                        view.leader = Some(key);
-                    } else if view.leader == Some(key) {
-                        view.leader = None;
-                    }
-                }),
+                ToValidator::Leading(leads) => {
+                    (leading, accused) = (leads, BTreeSet::new());
+                    self.view.send_modify(|view| {
+                        if leads {
+                            view.leader = Some(key);
+                        } else if view.leader == Some(key) {
+                            view.leader = None;
+                        }
+                    });
+                }
                 ToValidator::Set(set) => {
                     let known = self.directory.borrow().as_ref().map(|directory| directory.validators.version);
                     if known != Some(set.validators.version) {
@@ -321,14 +326,26 @@ impl Streams {
                     });
                 }
                 ToValidator::Sealed(batch) => {
-                    if !self.signer.seal(*batch).await {
-                        self.lacks.notify_one();
-                    }
-                    if let Ok(at) = self.store.complete_to() {
-                        say(FromValidator::HeldTo(at));
-                    }
+                    self.signer.convict(&batch);
+                    // Beside what comes next: several are written at once.
+                    let (signer, store, lacks) =
+                        (self.signer.clone(), Arc::clone(&self.store), Arc::clone(&self.lacks));
+                    let out = out.clone();
+                    tokio::spawn(async move {
+                        if !signer.seal(*batch).await {
+                            lacks.notify_one();
+                        }
+                        if let Ok(at) = store.complete_to() {
+                            let _gone = out.send(records::from_validator_pb(&FromValidator::HeldTo(at))).await;
+                        }
+                    });
                 }
                 ToValidator::Alive => {}
+            }
+            for evidence in self.signer.accused().into_iter().filter(|_| leading) {
+                if accused.insert(evidence.validator) {
+                    say(FromValidator::Evidence(Box::new(evidence)));
+                }
             }
         }
         if welcome { Ok(()) } else { Err("the super ended the stream before its welcome".into()) }

@@ -75,7 +75,7 @@ async fn named_and_counted(State(app): State<App>, request: Request, next: Next)
     }
     let metrics = &app.context().metrics;
     metrics.request(method, &route, response.status().as_u16());
-    if route != super::events::ROUTE {
+    if ![super::events::ROUTE, super::watch::ROUTE].contains(&route.as_str()) {
         metrics.request_seconds.observe(began.elapsed().as_secs_f64());
     }
     response

@@ -41,6 +41,7 @@ mod status;
 mod tag;
 mod transfers;
 mod validators;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -125,6 +126,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(records::submit, records::list))
         .routes(routes!(validators::retry))
         .routes(routes!(records::one))
+        .routes(routes!(watch::watch))
         .routes(routes!(validators::validators, validators::add))
         .routes(routes!(validators::remove))
         .routes(routes!(validators::evidence))

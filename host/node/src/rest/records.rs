@@ -370,7 +370,7 @@ pub async fn one(State(app): State<App>, Part(digest): Part<Digest>) -> Result<R
 }
 
 /// What a super knows of a record.
-fn of_super(state: &kernel::state::State, digest: Digest) -> Option<RecordView> {
+pub(super) fn of_super(state: &kernel::state::State, digest: Digest) -> Option<RecordView> {
     let (batch, at) = state.batch_of(&digest)?;
     let entered = batch.records.get(at as usize)?;
     let record = state.contents.get(&batch.number).and_then(|contents| contents.records.get(at as usize));
@@ -475,7 +475,7 @@ fn super_page(state: &kernel::state::State, after: Option<u64>, limit: usize) ->
 
 impl App {
     /// What this node does with records, or a problem that says whom to ask.
-    fn records(&self) -> Result<&RecordsPart, Problem> {
+    pub(super) fn records(&self) -> Result<&RecordsPart, Problem> {
         self.context().records().ok_or_else(|| {
             if self.context().as_super().is_some() {
                 return Problem::of(Code::AskANode);

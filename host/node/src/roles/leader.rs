@@ -174,7 +174,7 @@ fn decide(
     let (deciding, limits) = group.read(|state| {
         let report = gathered.merge(state);
         let deciding = Deciding::gather(state, report, gathered.signed.clone(), stamp.now_ms);
-        (deciding, state.meta.settings.policy_limits())
+        (deciding, policies.limits(state.meta.settings.policy_limits()))
     });
     let (ban, reward) = deciding.policies();
     let ban = prepared(policies, Slot::Ban, ban, &limits);

@@ -18,8 +18,9 @@ use crate::context::{Context, FollowerPart, Part, RecordsPart};
 use crate::events::Events;
 use crate::known::Known;
 use crate::records::book::Book;
+use crate::records::bound::Keep;
 use crate::records::directory::Directory;
-use crate::records::follow::{Following, Keep};
+use crate::records::follow::Following;
 use crate::records::ingress::Ingress;
 use crate::records::validator::Way;
 use crate::roles::follower::{self, FollowerView};
@@ -178,7 +179,7 @@ fn records(
         ingress,
         following,
         store,
-        sealed,
+        sealed: sealed.clone(),
         raw_open: config.records.raw_open,
         directory: book.directory(),
     };
@@ -201,11 +202,12 @@ fn records(
             directory,
             stale,
             store: Arc::clone(&store),
-            keep: bounds,
             sealed: sealed_to,
             cluster: found.to_string(),
             all: keep,
         };
+        let bounding = bounds.run(Arc::clone(&store), sealed.clone(), draining.clone());
+        of.spawn("bounding records", endless(bounding));
         store_to.send_replace(Some(store));
         following_to.send_replace(Some(following.clone()));
         cluster_to.send_replace(Some(found));

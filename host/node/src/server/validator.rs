@@ -16,7 +16,8 @@ use crate::grpc::Services;
 use crate::known::Known;
 use crate::listen::Gate;
 use crate::records::book::Book;
-use crate::records::follow::{Following, Keep};
+use crate::records::bound::Keep;
+use crate::records::follow::Following;
 use crate::records::ingress::{Ingress, now_ms};
 use crate::records::keeper;
 use crate::records::signer::Signer;
@@ -87,11 +88,12 @@ pub(super) async fn start(base: Base, parts: StartParts) -> anyhow::Result<Node>
         directory: book.directory(),
         stale: book.stale(),
         store: Arc::clone(&store),
-        keep: Keep::of(&config.records),
         sealed: sealed.clone(),
         cluster: cluster.to_string(),
         all: true,
     };
+    let keep = Keep::of(&config.records).run(Arc::clone(&store), sealed.subscribe(), draining.clone());
+    tasks.spawn("bounding records", endless(keep));
     let lacks = Arc::new(Notify::new());
     // What was sealed while this validator was away is to be had from the others, whether it hears of it or not.
     lacks.notify_one();

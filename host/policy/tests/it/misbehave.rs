@@ -1,7 +1,7 @@
 //! A policy made with the SDK that misbehaves as its config says (`tests/misbehave`): the panic hook, the names of
 //! functions in traps, and memory, through the real thing.
 
-use kernel::decide::{FaultKind, Slot};
+use kernel::decide::{FaultKind, LimitSettings, Slot};
 use policy::{Admitted, Findings, admit};
 
 use crate::guests::{engine, judge};
@@ -43,6 +43,16 @@ fn a_policy_that_bans_everybody_is_a_policy_too() {
     let admitted = admitted("ban", true).unwrap();
     let judged = judge(&admitted.policy, r#"{"act":"ban","always":true,"memory":1}"#).unwrap();
     assert_eq!((judged.standing, judged.until, judged.memory), (vec![3; 15], vec![1_000; 15], vec![1; 15]));
+}
+
+#[test]
+fn a_slow_policy_keeps_to_its_fuel_and_the_wall_clock_alone_ends_it() {
+    let admitted = admitted("slow", true).unwrap();
+    let config = r#"{"act":"slow","always":true,"memory":1}"#;
+    judge(&admitted.policy, config).unwrap();
+    let hurried = admitted.policy.with_limits(LimitSettings { deadline_ms: 1, ..crate::guests::limits() });
+    let fault = judge(&hurried, config).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Deadline, "{fault}");
 }
 
 #[test]

@@ -54,11 +54,7 @@ impl Records {
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::MustReopen`]: nothing may be signed.
     pub fn hold_many(&self, batches: &[Holding<'_>]) -> Result<Vec<Hold>, StoreError> {
-        self.change(|tables, _| {
-            let mut written = false;
-            let answers = batches.iter().map(|batch| tables.hold(batch, &mut written)).collect::<Result<_, _>>()?;
-            Ok((written, answers))
-        })
+        self.hold_and_seal(batches, &[], 0).map(|(holds, _)| holds)
     }
 
     /// What a batch consists of that is held and not sealed.
@@ -97,7 +93,7 @@ impl Records {
 }
 
 impl Tables<'_> {
-    fn hold(&mut self, wanted: &Holding<'_>, written: &mut bool) -> Result<Hold, StoreError> {
+    pub(super) fn hold(&mut self, wanted: &Holding<'_>, written: &mut bool) -> Result<Hold, StoreError> {
         let key = signed_key(wanted.batch, wanted.attempt);
         let row = self.signed.get(key.as_slice()).map_err(disk)?;
         let signed = row.map(|row| root_of(&key, row.value())).transpose()?;

@@ -5,7 +5,7 @@ use kernel::records::sealed::SealedBatch;
 use redb::ReadableTable;
 
 use super::rows::{self, Head, Tally, signed_key};
-use super::{Records, Tables};
+use super::{Hold, Holding, Records, Tables};
 use crate::error::{StoreError, disk};
 use crate::history::room;
 
@@ -38,9 +38,25 @@ impl Records {
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
     pub fn seal(&self, batches: &[SealedBatch], keep_rows: u64) -> Result<Vec<Kept>, StoreError> {
+        self.hold_and_seal(&[], batches, keep_rows).map(|(_, kept)| kept)
+    }
+
+    /// [`Records::hold_many`] and [`Records::seal`] in one durable transaction, in this order: what waits for the disk costs
+    /// it once.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::MustReopen`]: nothing may be signed.
+    pub fn hold_and_seal(
+        &self,
+        held: &[Holding<'_>],
+        sealed: &[SealedBatch],
+        keep_rows: u64,
+    ) -> Result<(Vec<Hold>, Vec<Kept>), StoreError> {
         self.change(|tables, tally| {
-            let (mut kept, mut changed) = (Vec::with_capacity(batches.len()), false);
-            for batch in batches {
+            let mut written = false;
+            let holds = held.iter().map(|batch| tables.hold(batch, &mut written)).collect::<Result<_, _>>()?;
+            let (mut kept, mut changed) = (Vec::with_capacity(sealed.len()), false);
+            for batch in sealed {
                 let answer = tables.keep(batch, tally)?;
                 // Of a batch that comes too late to be kept, it is known all the same that it is sealed.
                 changed |= answer == Kept::New || answer == Kept::Past && tables.is_over(batch.number())?;
@@ -48,9 +64,9 @@ impl Records {
             }
             if changed {
                 tables.advance(tally)?;
-                tables.sweep(tally.newest.saturating_sub(keep_rows), batches.len() * 2 + SWEEP)?;
+                tables.sweep(tally.newest.saturating_sub(keep_rows), sealed.len() * 2 + SWEEP)?;
             }
-            Ok((changed, kept))
+            Ok((written || changed, (holds, kept)))
         })
     }
 }

@@ -4,18 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use http_body_util::BodyExt as _;
 use kernel::command::{Operate, Operation, Operator};
 use kernel::envelope::RECORD_TYPE;
 use kernel::records::certificate::Verdict;
 use kernel::records::order::Ordered;
 use kernel::records::record::Record;
 use kernel::records::validators::Validator;
+use serde_json::Value;
 use store::Disk;
 use tokio::sync::watch;
 use wire::records::Fetched;
 
 use super::several::Several;
 use super::*;
+use crate::client::Api;
 use crate::context::RecordsPart;
 use crate::records::directory::Directory;
 use crate::records::header::{Header, draw};
@@ -191,13 +194,13 @@ async fn one_validator_of_four_may_be_dead_and_learns_later_what_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_that_lies_or_withholds_costs_a_timeout_and_nothing_else() {
+async fn a_lead_that_withholds_or_is_mute_costs_a_timeout_and_nothing_else() {
     let (several, validators) = lab(1, 4).await;
     let follower = several.follower(1).await;
     kept(&follower, submit(&follower, "before").await.0).await;
-    for fault in [0, 1, 2] {
+    for fault in [0, 1] {
         let faults = &validators[0].faults;
-        let kinds = [&faults.lies, &faults.withholds, &faults.mute];
+        let kinds = [&faults.withholds, &faults.mute];
         kinds[fault].store(true, Ordering::Relaxed);
         // Each has its turn in four batches in a row.
         for number in 0..4 {
@@ -208,6 +211,27 @@ async fn a_lead_that_lies_or_withholds_costs_a_timeout_and_nothing_else() {
     let leader = several.leader().await;
     let (set, refused) = leader.read(|state| (state.validators.set.len(), state.meta.records.refused));
     assert_eq!((set, refused), (4, 0), "nobody was accused");
+    stop_all(several, validators, vec![follower]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lead_that_shows_another_root_costs_a_timeout_and_is_removed_by_those_who_saw_both() {
+    let (several, validators) = lab(1, 4).await;
+    let follower = several.follower(1).await;
+    kept(&follower, submit(&follower, "before").await.0).await;
+    let liar = validators[0].key.id();
+    validators[0].faults.lies.store(true, Ordering::Relaxed);
+    let leader = several.leader().await;
+    // It signs the truth when others ask for it: the certificate that has its signature is the proof.
+    let mut number = 0;
+    while leader.read(|state| state.validators.get(&liar).is_some()) {
+        kept(&follower, submit(&follower, &format!("{number}")).await.0).await;
+        number += 1;
+        assert!(number < 100, "nobody accused it");
+    }
+    let left: Vec<NodeId> = leader.read(|state| state.validators.set.iter().map(|one| one.node).collect());
+    assert_eq!(left.len(), 3, "and nobody else was accused: {left:?}");
+    kept(&follower, submit(&follower, "after").await.0).await;
     stop_all(several, validators, vec![follower]).await;
 }
 
@@ -360,5 +384,78 @@ async fn a_follower_hears_of_validators_that_come_later() {
     }
     let found = kept(&follower, submit(&follower, "four").await.0).await;
     assert_eq!((found.proof.certificate.attestation.set_version, found.proof.certificate.signatures.len()), (4, 3));
+    stop_all(several, validators, vec![follower]).await;
+}
+
+/// The records of a watch that ends, as id and record.
+async fn watched(node: &Node, query: &str) -> Vec<(String, Value)> {
+    let api = Api::url(&node.rest_address().to_string()).unwrap();
+    let route = format!("/v1/records/watch?follow=false{query}");
+    let body = timeout(HANG, api.stream(&route)).await.unwrap().unwrap();
+    let text = timeout(HANG, body.collect()).await.unwrap().unwrap().to_bytes();
+    events(std::str::from_utf8(&text).unwrap())
+}
+
+fn events(text: &str) -> Vec<(String, Value)> {
+    let field =
+        |block: &str, name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+    let blocks = text.split("\n\n").filter(|block| block.contains("event: record"));
+    blocks
+        .map(|block| (field(block, "id:").unwrap(), serde_json::from_str(&field(block, "data:").unwrap()).unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_records_misses_none_and_gets_them_as_they_are_sealed() {
+    let (several, validators) = lab(1, 4).await;
+    let follower = several.follower(1).await;
+    let mut digests = Vec::new();
+    for number in 0..5 {
+        digests.push(submit(&follower, &format!("{number}")).await.0);
+    }
+    for digest in &digests {
+        for node in [&follower, validators[0].node()] {
+            kept(node, *digest).await;
+        }
+    }
+    let all = watched(&follower, "&after=0").await;
+    let mut found: Vec<&str> = all.iter().map(|(_, record)| record["digest"].as_str().unwrap()).collect();
+    found.sort_unstable();
+    let mut expected: Vec<String> = digests.iter().map(ToString::to_string).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(all.iter().all(|(_, record)| record["state"] == "signed" && record["certificate"].is_object()));
+    // The same on every node, but that a super has no bodies any more.
+    assert_eq!(watched(validators[0].node(), "&after=0").await, all);
+    let told = watched(several.supers()[0], "&after=0").await;
+    let ids = |all: &[(String, Value)]| all.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&told), ids(&all));
+    assert!(told.iter().all(|(_, record)| record["body"].is_null() && record["certificate"].is_object()));
+    // Who comes back goes on; who does not say where begins now.
+    assert_eq!(watched(&follower, &format!("&after={}", all[1].0)).await, all[2..]);
+    assert_eq!(watched(&follower, "").await, []);
+    let author = all[0].1["author"].as_str().unwrap();
+    assert_eq!(watched(&follower, &format!("&after=0&author={author}")).await, all);
+    assert_eq!(watched(&follower, &format!("&after=0&author={}", follower.context().node)).await, []);
+    let api = Api::url(&follower.rest_address().to_string()).unwrap();
+    let refused = api.get("/v1/records/watch?after=soon").await.unwrap_err();
+    assert!(refused.to_string().contains("`soon` is not the id of a record's event"), "{refused}");
+
+    for node in [&follower, several.supers()[0]] {
+        let api = Api::url(&node.rest_address().to_string()).unwrap();
+        let mut live = api.stream("/v1/records/watch").await.unwrap();
+        let digest = submit(&follower, &format!("live on {}", node.context().name)).await.0;
+        let seen = timeout(HANG, async {
+            let mut text = String::new();
+            loop {
+                let frame = live.frame().await.unwrap().unwrap();
+                text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+                if let Some((_, record)) = events(&text).first().filter(|_| text.ends_with("\n\n")) {
+                    return record["digest"].clone();
+                }
+            }
+        });
+        assert_eq!(seen.await.unwrap(), digest.to_string());
+    }
     stop_all(several, validators, vec![follower]).await;
 }

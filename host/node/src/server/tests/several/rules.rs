@@ -1,6 +1,7 @@
 //! Rules are changed in a group: staged anywhere, made ready everywhere, shadowed, activated, taken back.
 
 use kernel::command::{Operate, Operation, Operator};
+use kernel::decide::FaultKind;
 use kernel::outcome::Reject;
 
 use super::*;
@@ -11,11 +12,18 @@ fn config(ban_rounds: u64) -> String {
     format!("{{\"ban\":5,\"ban_rounds\":{ban_rounds},\"suspend\":3,\"warn\":2}}")
 }
 
+/// A rule that is well until it decides: its self-test is at other rounds.
+const MISBEHAVE: &[u8] = include_bytes!("../../../../../../tests/misbehave/misbehave.wasm");
+
 impl Several {
     async fn stage(&self, at: usize, config: &str) -> Digest {
+        self.stage_component(at, builtin::of(Slot::Ban).component, config).await
+    }
+
+    async fn stage_component(&self, at: usize, component: &[u8], config: &str) -> Digest {
         let context = self.supers[at].node().context().clone();
         let policies = &context.as_super().unwrap().policies;
-        let component = builtin::of(Slot::Ban).component.into();
+        let component = component.into();
         policies.bring_in(Slot::Ban, component, config, Operator::Socket).await.unwrap().unwrap().policy
     }
 
@@ -133,4 +141,107 @@ async fn a_super_that_cannot_run_a_rule_says_why_and_a_majority_is_still_enough(
     assert!(why.starts_with("component: ") || why.starts_with("decode: "), "{why}");
     let refused = several.decide(Operation::Activate { slot: Slot::Ban, policy, round: None }).await;
     assert!(matches!(refused, Err(Reject::NotReady { .. })), "{refused:?}");
+}
+
+/// Stages a rule that misbehaves when it decides, on all supers, and activates it. Gives it and its first round.
+async fn misbehaves(several: &Several, act: &str) -> (Digest, RoundId) {
+    let leader = several.leader().await;
+    let policy = several.stage_component(0, MISBEHAVE, &format!("{{\"act\":\"{act}\"}}")).await;
+    until(&leader, |state| ready(state, &policy) == several.supers.len()).await;
+    let activated = several.decide(Operation::Activate { slot: Slot::Ban, policy, round: None }).await;
+    let Ok(Reply::From { round, .. }) = activated else { panic!("{activated:?}") };
+    (policy, round)
+}
+
+/// What became of the ban rule in a round, as a super keeps it.
+fn part(node: &Node, round: u64) -> Option<kernel::outcome::SlotRecord> {
+    let record = node.context().as_super().unwrap().store.round(RoundId(round)).unwrap()?;
+    record.slots.into_iter().find(|part| part.slot == Slot::Ban)
+}
+
+fn kind(part: &kernel::outcome::SlotRecord) -> Option<FaultKind> {
+    part.fault.as_ref().map(|fault| fault.kind)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_traps_once_it_decides_gives_way_on_all_supers_although_the_leader_dies_on_the_way() {
+    let mut several = Several::of(3, 1_000).await;
+    let followers = several.followers(3).await;
+    let leader = several.leader().await;
+    until(&leader, |state| all_up(state, 3)).await;
+    let before = leader.read(|state| state.slot(Slot::Ban).row.active.unwrap());
+    let (bad, from) = misbehaves(&several, "panic").await;
+
+    // One fault is counted when the leader dies; the next one goes on counting.
+    until(&leader, |state| !state.slot(Slot::Ban).row.faults.is_empty()).await;
+    let (dies, _) = several.leading().await;
+    several.kill(dies).await;
+    let leader = several.leader().await;
+    until(&leader, |state| decides(state, before) && state.slot(Slot::Ban).row.scheduled.is_none()).await;
+    several.start(dies).await;
+    several.rounds(2).await;
+
+    let last = leader.read(|state| state.meta.settled.0);
+    let told: Vec<_> = several
+        .supers
+        .iter()
+        .map(|one| (from.0..=last).map(|round| part(one.node(), round).unwrap()).collect::<Vec<_>>())
+        .collect();
+    assert!(told.iter().all(|rounds| *rounds == told[0]), "{told:?}");
+    let (failed, others): (Vec<_>, Vec<_>) = told[0].iter().partition(|part| part.policy == Some(bad));
+    // A round that is suspect because the leader changed does not call the ban rule.
+    let faults = failed.iter().filter(|part| kind(part) == Some(FaultKind::Trap)).count();
+    assert!(faults >= 3 && failed.iter().all(|part| matches!(kind(part), Some(FaultKind::Trap) | None)), "{failed:?}");
+    assert!(!others.is_empty() && others.iter().all(|part| part.policy == Some(before) && part.fault.is_none()));
+    nobody_was_blamed(&leader);
+    for node in followers {
+        node.kill().await;
+    }
+    several.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_slow_on_the_super_that_leads_is_neutral_there_and_is_not_thrown_out() {
+    let several = Several::of(3, 1_000).await;
+    let followers = several.followers(3).await;
+    let leader = several.leader().await;
+    until(&leader, |state| all_up(state, 3)).await;
+    let (at, _) = several.leading().await;
+    let context = several.supers[at].node().context().clone();
+    let mut events = context.events.subscribe(None).unwrap();
+    context.as_super().unwrap().policies.slow_down();
+    let (slow, from) = misbehaves(&several, "slow").await;
+
+    // More often than a rule may trap: it is the machine's fault, not the rule's.
+    until(&leader, |state| state.slot(Slot::Ban).row.deadline_faults > 3).await;
+    leader.read(|state| {
+        let row = &state.slot(Slot::Ban).row;
+        assert_eq!((row.active, row.faults.len(), row.scheduled), (Some(slow), 0, None));
+    });
+    let first = part(several.supers[at].node(), from.0).unwrap();
+    assert_eq!((first.policy, kind(&first)), (Some(slow), Some(FaultKind::Deadline)), "{first:?}");
+    // The operator hears of it the third time.
+    let told = timeout(HANG, async {
+        loop {
+            let event = events.live.recv().await.unwrap();
+            if event.data.contains("3 times in a row") {
+                return event.data.clone();
+            }
+        }
+    });
+    let told = told.await.unwrap();
+    assert!(told.contains("wall clock") && told.contains("\"fault\""), "{told}");
+
+    // Another super leads: there it decides.
+    leader.hand_over(None).await.unwrap();
+    let (next, leader) = several.leading().await;
+    assert_ne!(next, at);
+    until(&leader, |state| state.slot(Slot::Ban).row.deadline_faults == 0).await;
+    several.rounds(2).await;
+    assert!(leader.read(|state| decides(state, slow)));
+    nobody_was_blamed(&leader);
+    for node in followers {
+        node.kill().await;
+    }
+    several.stop().await;
 }

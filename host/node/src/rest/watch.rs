@@ -1,0 +1,298 @@
+//! Sealed records as they are sealed, as server-sent events.
+//!
+//! Batches are sealed in another order than they are numbered in, so a reader goes on from a place in the order of the seals,
+//! which each event carries as its id, and not from a sequence number.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Line, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use kernel::id::{LogIndex, NodeId};
+use serde::Deserialize;
+use store::Records;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::IntoParams;
+
+use super::App;
+use super::input::Params;
+use super::problem::{Code, Problem};
+use super::records::{RecordView, of_super};
+use crate::events::{Event, Subscription};
+use crate::group::Group;
+use crate::records::keeper::fetched;
+
+/// The route, for who must tell it from others.
+pub const ROUTE: &str = "/v1/records/watch";
+/// A line without meaning after so long without a record, so that what is between does not close the stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Records on their way to one reader.
+const ON_THE_WAY: usize = 16;
+/// Bytes and batches that are read at once.
+const PAGE_BYTES: usize = 2 << 20;
+const PAGE: usize = 16;
+
+/// Parameters of the stream.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WatchQuery {
+    /// Go on after the event with this id; the header `Last-Event-ID`, which browsers send by themselves, does the same. `0`
+    /// begins with the oldest that is kept here. Without it: what is sealed from now on.
+    pub after: Option<String>,
+    /// Only records of this author, 64 hex digits.
+    pub author: Option<String>,
+    /// `false` ends the stream after what is kept; the default is to go on as records are sealed.
+    pub follow: Option<bool>,
+}
+
+/// Sealed records with what proves them, as they are sealed (server-sent events `record`, each a RecordView). A reader that
+/// comes back with the id of the last event that it got misses nothing that this node keeps. A super has the bodies of sealed
+/// records no more: there they are null.
+#[utoipa::path(get, path = "/v1/records/watch", tag = "records", params(WatchQuery),
+    responses((status = 200, description = "A stream of sealed records", content_type = "text/event-stream", body = String)))]
+pub async fn watch(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Params(query): Params<WatchQuery>,
+) -> Result<Response, Problem> {
+    let wrong = |field: &str, why: String| Problem::new(Code::BadQuery, format!("{field}: {why}"));
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    // A browser that comes back sends the query with which it began, and the header: the header is newer.
+    let after: Option<Place> = match last.or(query.after.as_deref()) {
+        None => None,
+        Some(text) => {
+            let place =
+                text.parse().map_err(|()| wrong("after", format!("`{text}` is not the id of a record's event")))?;
+            Some(place)
+        }
+    };
+    let author = query.author.as_deref().map(str::parse::<NodeId>).transpose();
+    let author = author.map_err(|error| wrong("author", error.to_string()))?;
+    let from = match app.context().as_super() {
+        Some(part) => From::Super(part.group.clone()),
+        None => From::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
+    };
+    let Subscription { live, .. } = app.context().events.subscribe(None).ok_or_else(|| Problem::of(Code::Stopping))?;
+    let Ok(permit) = app.places.event_streams.clone().try_acquire_owned() else {
+        return Err(Problem::of(Code::TooManyStreams));
+    };
+    let at = after.unwrap_or_else(|| end(from.newest()));
+    let (to, lines) = mpsc::channel(ON_THE_WAY);
+    let reader = Reader { to, author, from, at, _permit: permit };
+    let follow = query.follow.unwrap_or(true);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = reader.run(follow) => {}
+            () = stopping(live) => {}
+        }
+    });
+    let alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(ReceiverStream::new(lines)).keep_alive(alive).into_response())
+}
+
+/// Waits until the node stops: then nothing happens any more.
+async fn stopping(mut live: Receiver<Arc<Event>>) {
+    while !matches!(live.recv().await, Err(RecvError::Closed)) {}
+}
+
+/// Where a record is in the order of the seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Place in the log of its batch's seal.
+    at: LogIndex,
+    /// Its place in the batch, from 0.
+    index: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.at, self.index)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, index) = text.split_once('-').unwrap_or((text, "4294967295"));
+        let index = index.parse().map_err(|_| ())?;
+        at.parse().map(|at| Self { at: LogIndex(at), index }).map_err(|_| ())
+    }
+}
+
+/// Records after a place, and the place up to which nothing else is; nothing where nothing new is there.
+type Page = Option<(Vec<(Place, RecordView)>, Place)>;
+
+/// What is read.
+enum From {
+    /// What a super knows of records until they expire.
+    Super(Group),
+    /// What a follower or validator keeps.
+    Kept { store: watch::Receiver<Option<Arc<Records>>>, sealed: watch::Receiver<LogIndex> },
+}
+
+impl From {
+    fn newest(&self) -> LogIndex {
+        match self {
+            Self::Super(group) => group.read(|state| state.meta.records.sealed_at),
+            Self::Kept { sealed, .. } => *sealed.borrow(),
+        }
+    }
+
+    /// The next records after a place.
+    async fn page(&self, after: Place) -> Result<Page, Problem> {
+        match self {
+            Self::Super(group) => {
+                let group = group.clone();
+                super::places::blocking(move || group.read(|state| page_of_super(state, after))).await
+            }
+            Self::Kept { store, .. } => {
+                let Some(store) = store.borrow().clone() else { return Ok(None) };
+                let read = super::places::blocking(move || page_of_store(&store, after)).await?;
+                read.map_err(super::store_failed)
+            }
+        }
+    }
+
+    /// Waits for more; `false`: there will be no more.
+    async fn more(&mut self, than: Place) -> bool {
+        match self {
+            Self::Super(group) => {
+                let mut applied = group.applied();
+                loop {
+                    if group.read(|state| state.meta.records.sealed_at) > than.at {
+                        return true;
+                    }
+                    if applied.changed().await.is_err() {
+                        return false;
+                    }
+                }
+            }
+            Self::Kept { sealed, .. } => sealed.changed().await.is_ok(),
+        }
+    }
+}
+
+/// The whole batch of a seal.
+const fn end(at: LogIndex) -> Place {
+    Place { at, index: u32::MAX }
+}
+
+fn page_of_super(state: &kernel::state::State, after: Place) -> Page {
+    // The batch that is named may have been told in part.
+    let seals = state.known.seals.range(after.at..).filter(|(at, _)| end(**at) > after).take(PAGE);
+    let (mut records, mut last) = (Vec::new(), None);
+    for (at, number) in seals {
+        last = Some(end(*at));
+        let Some(batch) = state.batches.get(number) else { continue };
+        for (index, entered) in (0..).zip(&batch.records) {
+            let place = Place { at: *at, index };
+            if place > after {
+                records.extend(of_super(state, entered.digest).map(|view| (place, view)));
+            }
+        }
+    }
+    last.map(|last| (records, last))
+}
+
+fn page_of_store(store: &Records, after: Place) -> Result<Page, store::StoreError> {
+    let mut batches = store.after(after.at, PAGE_BYTES, PAGE)?;
+    if after.index < u32::MAX {
+        batches.splice(0..0, store.sealed_at(after.at)?);
+    }
+    let Some(last) = batches.last().map(|batch| end(batch.at)) else { return Ok(None) };
+    if last <= after {
+        return Ok(None);
+    }
+    let mut records = Vec::new();
+    for batch in &batches {
+        for index in 0..batch.certificate.attestation.count {
+            let place = Place { at: batch.at, index };
+            if place > after {
+                records.extend(fetched(batch, index).map(|found| (place, RecordView::of(&found))));
+            }
+        }
+    }
+    Ok(Some((records, last)))
+}
+
+/// One reader. It ends when the reader hangs up or the node stops.
+struct Reader {
+    to: mpsc::Sender<Result<Line, Infallible>>,
+    author: Option<NodeId>,
+    from: From,
+    at: Place,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    async fn run(mut self, follow: bool) {
+        let began = Line::default().comment("pingward").retry(Duration::from_secs(1));
+        if self.to.send(Ok(began)).await.is_err() {
+            return;
+        }
+        let author = self.author.map(|author| author.to_string());
+        loop {
+            if let From::Kept { sealed, .. } = &mut self.from {
+                sealed.mark_unchanged();
+            }
+            let page = match self.from.page(self.at).await {
+                Ok(page) => page,
+                Err(problem) => {
+                    tracing::warn!(?problem, "a reader of sealed records is let go");
+                    return;
+                }
+            };
+            if let Some((records, last)) = page {
+                for (place, view) in records {
+                    if author.as_ref().is_some_and(|author| *author != view.author) {
+                        continue;
+                    }
+                    let line = Line::default()
+                        .id(place.to_string())
+                        .event("record")
+                        .data(super::view::json(&view).to_string());
+                    if self.to.send(Ok(line)).await.is_err() {
+                        return;
+                    }
+                }
+                self.at = last;
+                continue;
+            }
+            if !follow {
+                return;
+            }
+            let more = tokio::select! {
+                () = self.to.closed() => return,
+                more = self.from.more(self.at) => more,
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written_and_a_bare_number_means_all_of_a_batch() {
+        let place = Place { at: LogIndex(7), index: 3 };
+        assert_eq!((place.to_string().as_str(), "7-3".parse()), ("7-3", Ok(place)));
+        assert_eq!("7".parse(), Ok(end(LogIndex(7))));
+        for wrong in ["", "-", "x", "7-", "7-x", "-3", "7-4294967296"] {
+            assert_eq!(wrong.parse::<Place>(), Err(()), "{wrong}");
+        }
+    }
+}
