@@ -53,10 +53,15 @@ impl Keeper {
         let mut free =
             || ports.by_ref().skip(number * 10).find(|at| TcpListener::bind(at).is_ok()).context("a free port");
         let (grpc, rest) = (free()?, free()?);
+        // A follower is known by the port that it comes from.
+        let from = match role {
+            "follower" => format!("\n[follower]\nconnect_port = {}\n", free()?.port()),
+            _ => String::new(),
+        };
         let supers: Vec<String> = supers.iter().map(|to| format!("\"{to}\"")).collect();
         let text = format!(
             "[node]\nrole = \"{role}\"\nname = \"{name}\"\n\n[listen]\ngrpc = \"{grpc}\"\nrest = \"{rest}\"\n\n[cluster]\n\
-             id = \"{cluster}\"\nsupers = [{}]\n",
+             id = \"{cluster}\"\nsupers = [{}]\n{from}",
             supers.join(", ")
         );
         std::fs::write(folder.join("node.toml"), text)?;
@@ -82,7 +87,7 @@ impl Keeper {
             .spawn()?;
         self.child = Some(child);
         let api = self.api()?;
-        let alive = until("a node to be alive", async || read(&api, "/livez").await).await.map(drop);
+        let alive = until("a node to be alive", async || read(&api, "/v1/status").await).await.map(drop);
         alive.with_context(|| self.last_words())
     }
 
