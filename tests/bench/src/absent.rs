@@ -65,7 +65,7 @@ async fn measure(options: &Options) -> Result<bool> {
     }
     let index = leader.group.read(|state| state.meta.applied);
     until(&away, |applied| applied.index >= index).await?;
-    let place = away.kill().await?;
+    let place = tokio::time::timeout(PATIENCE, away.kill()).await.context("a super does not end")??;
 
     let (began, mut log_bytes) = (Instant::now(), 0);
     for round in 0..options.rounds {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
@@ -47,10 +47,10 @@ pub(crate) struct Place {
     address: SocketAddr,
 }
 
-/// What answers for a super.
+/// What answers for a super; its connections break with `stop`.
 struct Served {
     stop: CancellationToken,
-    tasks: [JoinHandle<()>; 2],
+    accepting: JoinHandle<()>,
 }
 
 /// The first one founds; the others are added and promoted.
@@ -103,9 +103,7 @@ impl Seat {
         self.group.kill().await;
         self.group.stopped().cancelled().await;
         self.served.stop.cancel();
-        for task in self.served.tasks {
-            task.await?;
-        }
+        self.served.accepting.await?;
         Ok(self.place)
     }
 }
@@ -163,7 +161,7 @@ fn serve(group: &Group, listener: TcpListener) -> Served {
     let ends = stop.clone();
     let accepting = tokio::spawn(async move {
         while let Some(Ok((socket, _))) = ends.run_until_cancelled(listener.accept()).await {
-            match Known::accept(socket).await {
+            match Known::accept(socket, &ends).await {
                 Ok(known) => {
                     if door.send(known).await.is_err() {
                         return;
@@ -175,13 +173,8 @@ fn serve(group: &Group, listener: TcpListener) -> Served {
     });
     let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
     let server = Server::builder().add_service(group.server());
-    let ends = stop.clone().cancelled_owned();
-    let serving = tokio::spawn(async move {
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, ends).await {
-            tracing::warn!(%error, "a super answers nobody any more");
-        }
-    });
-    Served { stop, tasks: [accepting, serving] }
+    tokio::spawn(server.serve_with_incoming(incoming));
+    Served { stop, accepting }
 }
 
 fn join(number: u16) -> Command {
@@ -254,14 +247,15 @@ impl Roster for Everybody {
 struct Known {
     caller: Caller,
     socket: TcpStream,
+    broken: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Known {
-    async fn accept(mut socket: TcpStream) -> io::Result<Self> {
+    async fn accept(mut socket: TcpStream, ends: &CancellationToken) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let mut key = [0; 32];
         socket.read_exact(&mut key).await?;
-        Ok(Self { caller: Caller(NodeId(key)), socket })
+        Ok(Self { caller: Caller(NodeId(key)), socket, broken: Box::pin(ends.clone().cancelled_owned()) })
     }
 }
 
@@ -275,6 +269,9 @@ impl Connected for Known {
 
 impl AsyncRead for Known {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.broken.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.socket).poll_read(cx, to)
     }
 }

@@ -33,13 +33,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes a node and starts it. `role` is `validator` or `follower`.
+    /// Makes a node and starts it. `role` is `validator` or `follower`; no other node has its `place`.
     ///
     /// # Errors
     /// What went wrong.
     pub async fn start_new(
         dir: &Path,
-        (role, number): (&str, usize),
+        (role, number, place): (&str, usize, usize),
         cluster: &str,
         supers: &[PeerAddress],
         program: &Path,
@@ -49,9 +49,9 @@ impl Keeper {
         std::fs::create_dir_all(&folder)?;
         let key = NodeKey::load_or_create(&folder.join("node.key"))?.0.id();
         let mut ports = (PORTS..u16::MAX).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        // The number keeps those apart that are made one after the other and do not listen yet.
+        // The place keeps those apart that do not listen yet.
         let mut free =
-            || ports.by_ref().skip(number * 10).find(|at| TcpListener::bind(at).is_ok()).context("a free port");
+            || ports.by_ref().skip(place * 10).find(|at| TcpListener::bind(at).is_ok()).context("a free port");
         let (grpc, rest) = (free()?, free()?);
         // A follower is known by the port that it comes from.
         let from = match role {

@@ -55,8 +55,7 @@ impl Run<'_> {
         let supers: Vec<PeerAddress> = self.supers.addresses();
         for (role, count) in [("validator", VALIDATORS), ("follower", FOLLOWERS)] {
             for number in 1..=count {
-                let number = if role == "validator" { number } else { VALIDATORS + number };
-                let keeper = Keeper::start_new(dir, (role, number), name, &supers, &program).await?;
+                let keeper = Keeper::start_new(dir, (role, number, nodes.len()), name, &supers, &program).await?;
                 if role == "validator" {
                     self.add_validator(&keeper).await?;
                 }
