@@ -76,19 +76,29 @@ async fn measure(options: &Options) -> Result<bool> {
         folder.path().display()
     );
     println!(
-        "{:>8} {:>8} {:>10} {:>9} {:>9} {:>14} {:>10} {:>14}",
-        "authors", "clients", "sealed/s", "p50 ms", "p99 ms", "records/batch", "verify us", "fdatasync us"
+        "{:>8} {:>8} {:>10} {:>9} {:>9} {:>11} {:>14} {:>10} {:>14}",
+        "authors",
+        "clients",
+        "sealed/s",
+        "p50 ms",
+        "p99 ms",
+        "ordered ms",
+        "records/batch",
+        "verify us",
+        "fdatasync us"
     );
     for signed in [false, true] {
         for clients in &options.clients {
             let (checks, fdatasync) = (verify_us()?, probe(folder.path())?);
             let before = lab.batches();
-            let (count, rate, times) = lab.load(*clients, signed, Duration::from_secs(options.seconds)).await?;
+            let Loaded { count, rate, times, ordered } =
+                lab.load(*clients, signed, Duration::from_secs(options.seconds)).await?;
             let batches = lab.batches().saturating_sub(before).max(1);
             let authors = if signed { "signed" } else { "own" };
             let (p50, p99, each) = (times.ms(50), times.ms(99), count as f64 / batches as f64);
+            let ordered = ordered.ms(50);
             println!(
-                "{authors:>8} {clients:>8} {rate:>10.0} {p50:>9.2} {p99:>9.2} {each:>14.1} {checks:>10.1} {fdatasync:>14.0}"
+                "{authors:>8} {clients:>8} {rate:>10.0} {p50:>9.2} {p99:>9.2} {ordered:>11.2} {each:>14.1} {checks:>10.1} {fdatasync:>14.0}"
             );
         }
     }
@@ -118,6 +128,18 @@ fn probe(folder: &Path) -> Result<f64> {
         samples.time(|| file.write_all(&[7; 256]).and_then(|()| file.sync_data()))?;
     }
     Ok(samples.ms(50) * 1_000.0)
+}
+
+/// What a load came to.
+struct Loaded {
+    /// Records that were sealed.
+    count: usize,
+    /// How many a second.
+    rate: f64,
+    /// How long each took until it was kept, sealed.
+    times: Samples,
+    /// And until it had its place.
+    ordered: Samples,
 }
 
 struct Lab {
@@ -216,8 +238,7 @@ impl Lab {
             .map_or(0, |group| group.read(|state| state.meta.records.batch))
     }
 
-    /// Records that were sealed, how many a second, and how long each took.
-    async fn load(&self, clients: usize, signed: bool, time: Duration) -> Result<(usize, f64, Samples)> {
+    async fn load(&self, clients: usize, signed: bool, time: Duration) -> Result<Loaded> {
         let began = Instant::now();
         let tasks: Vec<_> = (0..clients)
             .map(|client| {
@@ -226,22 +247,21 @@ impl Lab {
                     let (door, key) = (door.context("a follower")?, NodeKey::generate()?);
                     let mut samples = Vec::new();
                     while began.elapsed() < time {
-                        let asked = Instant::now();
-                        door.submit(signed.then_some(&key)).await?;
-                        samples.push(asked.elapsed());
+                        samples.push(door.submit(signed.then_some(&key)).await?);
                     }
                     anyhow::Ok(samples)
                 })
             })
             .collect();
-        let (mut all, mut count) = (Samples::default(), 0_usize);
+        let (mut times, mut placed, mut count) = (Samples::default(), Samples::default(), 0_usize);
         for task in tasks {
-            for sample in task.await?? {
-                all.push(sample);
+            for (ordered, sealed) in task.await?? {
+                placed.push(ordered);
+                times.push(sealed);
                 count += 1;
             }
         }
-        Ok((count, count as f64 / began.elapsed().as_secs_f64(), all))
+        Ok(Loaded { count, rate: count as f64 / began.elapsed().as_secs_f64(), times, ordered: placed })
     }
 
     /// So many records a second, while one validator is dead.
@@ -262,9 +282,7 @@ impl Lab {
             let door = self.door(asked.len());
             asked.push(tokio::spawn(async move {
                 let (door, key) = (door.context("a follower")?, NodeKey::generate()?);
-                let at = Instant::now();
-                door.submit(Some(&key)).await?;
-                anyhow::Ok(at.elapsed())
+                anyhow::Ok(door.submit(Some(&key)).await?.1)
             }));
         }
         let mut times = Samples::default();
@@ -304,8 +322,9 @@ impl Lab {
 }
 
 impl Door {
-    /// Hands a record in and waits until it is kept here, sealed.
-    async fn submit(&self, key: Option<&NodeKey>) -> Result<()> {
+    /// Hands a record in and waits until it is kept here, sealed. Gives how long it took until it had its place, and in all.
+    async fn submit(&self, key: Option<&NodeKey>) -> Result<(Duration, Duration)> {
+        let asked = Instant::now();
         let cluster = self.part.cluster.borrow().clone().context("the cluster is known")?;
         let body = [b'x'; BODY_BYTES];
         let expires_ms = now_ms() + EXPIRES_MS;
@@ -323,8 +342,9 @@ impl Door {
             Ok(Ordered::Refused(reject)) => bail!("refused: {reject:?}"),
             Err((code, detail)) => bail!("not taken ({code}): {detail}"),
         }
+        let ordered = asked.elapsed();
         tokio::time::timeout(PATIENCE, waits).await.context("it was never sealed")??;
-        Ok(())
+        Ok((ordered, asked.elapsed()))
     }
 
     async fn watch(self: Arc<Self>) {

@@ -14,6 +14,7 @@ use kernel::outcome::Reply;
 use kernel::records::order::{Arrived, Order, Ordered};
 use kernel::records::record::Forward;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use wire::records::{Handed, HandedAnswer};
 
@@ -24,9 +25,11 @@ use crate::rest::problem::Problem;
 
 /// Pieces that wait for a batch.
 const QUEUE: usize = 256;
-/// Batches of one super on their way through the log at once. What comes meanwhile makes the next one fuller, and a full batch
-/// costs validators hardly more than an empty one.
+/// Batches of one super on their way at once, from their order to their seal. What comes meanwhile makes the next one fuller, and
+/// a full batch costs everybody hardly more than an empty one.
 const IN_FLIGHT: usize = 2;
+/// One that is not sealed after this time, because too few validators are there, keeps the next ones waiting no longer.
+const LINGER: Duration = Duration::from_millis(50);
 /// Signatures are checked on so many threads at once.
 const CHECKS: usize = 2;
 
@@ -148,13 +151,26 @@ async fn order_all(group: Group, pieces: mpsc::Receiver<Piece>, stop: Cancellati
     while let Some(Some((pieces, way))) = stop.run_until_cancelled(lots.next(bounds)).await {
         let group = group.clone();
         tokio::spawn(async move {
-            order_one(&group, pieces).await;
+            if let Some(batch) = order_one(&group, pieces).await {
+                let _late = timeout(LINGER, sealed(&group, batch)).await;
+            }
             drop(way);
         });
     }
 }
 
-async fn order_one(group: &Group, pieces: Vec<Piece>) {
+/// Waits until a batch is sealed.
+async fn sealed(group: &Group, batch: u64) {
+    let mut applied = group.applied();
+    while group.read(|state| state.known.pending.contains(&batch)) {
+        if applied.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Orders the records of some pieces. Gives their batch, where there is a new one.
+async fn order_one(group: &Group, pieces: Vec<Piece>) -> Option<u64> {
     let mut order = Order { now_ms: group.now_ms(), ..Order::default() };
     let mut answers = Vec::new();
     for Piece { forward, records, answer, .. } in pieces {
@@ -164,8 +180,17 @@ async fn order_one(group: &Group, pieces: Vec<Piece>) {
         order.records.extend(records.into_iter().map(|arrived| Arrived { forward: at, ..arrived }));
     }
     let reply = group.propose(Command::Order(Box::new(order))).await;
+    let mut batch = None;
     let mut told = match reply {
-        Ok(Ok(Reply::Ordered(told))) => Ok(told.into_iter()),
+        Ok(Ok(Reply::Ordered(told))) => {
+            // A record that was there before names an older one.
+            let batches = told.iter().filter_map(|told| match told {
+                Ordered::At { batch, .. } => Some(*batch),
+                Ordered::Refused(_) => None,
+            });
+            batch = batches.max();
+            Ok(told.into_iter())
+        }
         Ok(Ok(_)) => Err(refused("internal", "the log answered something else")),
         // Of all of them at once: their number, under a setting that has just changed.
         Ok(Err(reject)) => Err(refused("refused", Problem::from(reject).words())),
@@ -176,4 +201,5 @@ async fn order_one(group: &Group, pieces: Vec<Piece>) {
         let part = told.as_mut().map(|told| told.by_ref().take(count).collect());
         let _gone = answer.send(part.map_err(|refused| refused.clone()));
     }
+    batch
 }
