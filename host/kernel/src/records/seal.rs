@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 
 use minicbor::{Decode, Encode};
 
-use super::certificate::{Attestation, Certificate, Proof, Verdict, leaves};
+use super::certificate::{Attestation, Certificate, Verdict, leaves};
 use super::order::Batch;
 use super::review::{POLICY_FAULT_REASON, verdicts};
+use super::sealed::Proofs;
 use super::tree;
 use crate::id::{ClusterId, Digest, LogIndex, NodeId, Signature};
 use crate::outcome::{Notice, Reject, Reply, Write};
@@ -96,6 +97,15 @@ impl Batch {
         let attestation = self.attestation(cluster, sealed.set_version, sealed.root);
         Some(Certificate { attestation, signatures: sealed.signatures.clone() })
     }
+
+    /// What proves its records; `None` while it is not sealed, and once its digests are forgotten.
+    #[must_use]
+    pub fn proofs(&self, cluster: &ClusterId) -> Option<Proofs> {
+        let (sealed, certificate) = (self.sealed.as_ref()?, self.certificate(cluster)?);
+        let verdicts = sealed.verdicts();
+        let leaves = leaves(self.first_sequence, self.records.iter().map(|entered| entered.digest).zip(&verdicts));
+        (!leaves.is_empty()).then(|| Proofs::new(certificate, verdicts, leaves))
+    }
 }
 
 impl State {
@@ -106,7 +116,7 @@ impl State {
         let reasons = self.policies.get(&batch.policy).map_or(&[][..], |row| &row.description.reasons);
         let verdicts = verdicts(codes, reasons).filter(|verdicts| verdicts.len() == batch.records.len())?;
         let digests = batch.records.iter().map(|entered| entered.digest);
-        let root = tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts)));
+        let root = tree::root(leaves(batch.first_sequence, digests.zip(&verdicts)));
         Some(batch.attestation(&self.meta.cluster, self.validators.version, root))
     }
 
@@ -162,16 +172,5 @@ impl State {
         fx.writes.push(Write::Contents(number, None));
         fx.notices.push(Notice::Sealed(batch));
         Ok(Reply::Done)
-    }
-
-    /// What proves a record's place in its sealed batch; `None` once its digests are forgotten.
-    #[must_use]
-    pub fn proof(&self, batch: &Batch, at: u32) -> Option<Proof> {
-        let (sealed, certificate) = (batch.sealed.as_ref()?, batch.certificate(&self.meta.cluster)?);
-        let verdicts = sealed.verdicts();
-        let verdict = verdicts.get(at as usize)?.clone();
-        let digests = batch.records.iter().map(|entered| entered.digest);
-        let path = tree::path(&leaves(batch.first_sequence, digests.zip(&verdicts)), at as usize)?;
-        Some(Proof { certificate, index: at, verdict, path })
     }
 }

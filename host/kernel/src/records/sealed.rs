@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 
 use super::certificate::{Certificate, Proof, Unproven, Verdict, leaves};
 use super::record::Record;
-use super::tree;
+use super::tree::{self, Tree};
 use crate::id::{Digest, LogIndex, NodeId};
 
 /// See the module.
@@ -45,7 +45,7 @@ impl SealedBatch {
         if self.records.len() != signed.count as usize || self.verdicts.len() != self.records.len() {
             return Err(Unproven::Place);
         }
-        if tree::root(&self.leaves()) != signed.root {
+        if tree::root(self.leaves()) != signed.root {
             return Err(Unproven::Path);
         }
         self.certificate.check(set, quorum)
@@ -63,15 +63,35 @@ impl SealedBatch {
         self.certificate.attestation.first_sequence
     }
 
-    /// What proves a record's place; `None` where there is no such place.
+    /// What proves its records.
     #[must_use]
-    pub fn proof(&self, index: u32) -> Option<Proof> {
-        let path = tree::path(&self.leaves(), index as usize)?;
-        let verdict = self.verdicts.get(index as usize)?.clone();
-        Some(Proof { certificate: self.certificate.clone(), index, verdict, path })
+    pub fn proofs(&self) -> Proofs {
+        Proofs::new(self.certificate.clone(), self.verdicts.clone(), self.leaves())
     }
 
     fn leaves(&self) -> Vec<Digest> {
         leaves(self.first_sequence(), self.records.iter().map(Record::digest).zip(&self.verdicts))
+    }
+}
+
+/// What proves the records of a sealed batch: made once for all of them.
+#[derive(Clone, Debug)]
+pub struct Proofs {
+    certificate: Certificate,
+    verdicts: Vec<Verdict>,
+    tree: Tree,
+}
+
+impl Proofs {
+    pub(super) fn new(certificate: Certificate, verdicts: Vec<Verdict>, leaves: Vec<Digest>) -> Self {
+        Self { certificate, verdicts, tree: Tree::new(leaves) }
+    }
+
+    /// What proves a record's place; `None` where there is no such place.
+    #[must_use]
+    pub fn of(&self, index: u32) -> Option<Proof> {
+        let path = self.tree.path(index as usize)?;
+        let verdict = self.verdicts.get(index as usize)?.clone();
+        Some(Proof { certificate: self.certificate.clone(), index, verdict, path })
     }
 }

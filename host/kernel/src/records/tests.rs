@@ -204,7 +204,7 @@ fn only_a_quorum_of_distinct_members_seals() {
     assert!(world.state.contents.is_empty(), "bodies are dropped at the seal");
     let certificate = batch.certificate(&world.state.meta.cluster).unwrap();
     certificate.check(&world.state.validators.keys(), 3).unwrap();
-    let proof = world.state.proof(&batch, 1).unwrap();
+    let proof = batch.proofs(&world.state.meta.cluster).unwrap().of(1).unwrap();
     assert_eq!(proof.verdict, Verdict::Refused("policy_fault".into()));
     assert_eq!(
         (proof.check(batch.records[1].digest), proof.check(batch.records[0].digest)),
@@ -294,7 +294,7 @@ fn digests_are_known_until_they_expire_and_certificates_for_so_many_batches() {
     bodies(&mut world, &["e"]);
     // The last two keep their certificates, and the new one waits.
     assert_eq!(world.state.batches.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
-    assert!(world.state.proof(&world.state.batches[&4].clone(), 0).is_none(), "its place is not known any more");
+    assert!(world.state.batches[&4].proofs(&world.state.meta.cluster).is_none(), "its place is not known any more");
     assert!(world.state.batches[&4].certificate(&world.state.meta.cluster).is_some());
     assert_eq!(world.state.known.digests.len(), 1);
     assert_eq!(bodies(&mut world, &["a"]), [at(6, 6)], "it is another wish after its time");
@@ -417,7 +417,7 @@ fn any_byte_that_is_changed_is_seen() {
     bodies(&mut world, &["a", "b", "c"]);
     seal(&mut world, 1, &[0, 2, 0], &[1, 2, 3]).unwrap();
     let batch = world.state.batches[&1].clone();
-    let (proof, set) = (world.state.proof(&batch, 1).unwrap(), world.state.validators.keys());
+    let (proof, set) = (batch.proofs(&world.state.meta.cluster).unwrap().of(1).unwrap(), world.state.validators.keys());
     let whole = |proof: &super::certificate::Proof, digest, set: &BTreeSet<NodeId>| {
         proof.check(digest).is_ok() && proof.certificate.check(set, 3).is_ok()
     };

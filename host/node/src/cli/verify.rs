@@ -257,7 +257,7 @@ mod tests {
         };
         let records: Vec<Record> = ["a", "hello", "c"].map(made).into();
         let verdicts = vec![Verdict::Signed, verdict, Verdict::Signed];
-        let root = tree::root(&leaves(11, records.iter().map(Record::digest).zip(&verdicts)));
+        let root = tree::root(leaves(11, records.iter().map(Record::digest).zip(&verdicts)));
         let attestation = Attestation {
             cluster: cluster(),
             batch: 4,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::id::{ClusterId, LogIndex, NodeId};
-use kernel::records::sealed::SealedBatch;
+use kernel::records::sealed::{Proofs, SealedBatch};
 use store::Records;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::Stream;
@@ -149,9 +149,15 @@ impl Keeping {
 /// A record of a batch with its proof.
 #[must_use]
 pub fn fetched(batch: &SealedBatch, place: u32) -> Option<Fetched> {
+    fetched_by(batch, &batch.proofs(), place)
+}
+
+/// The same, where the proofs of the batch serve several.
+#[must_use]
+pub fn fetched_by(batch: &SealedBatch, proofs: &Proofs, place: u32) -> Option<Fetched> {
     Some(Fetched {
         record: batch.records.get(place as usize)?.clone(),
-        proof: batch.proof(place)?,
+        proof: proofs.of(place)?,
         ordered_ms: batch.ordered_ms,
         at: batch.at,
     })

@@ -314,7 +314,7 @@ impl Signer {
             return Found::Abstains("the policy gave a code that it never named".into());
         };
         let digests = batch.records.iter().map(|entered| entered.digest);
-        let root = tree::root(&leaves(batch.first_sequence, digests.zip(&verdicts)));
+        let root = tree::root(leaves(batch.first_sequence, digests.zip(&verdicts)));
         let (held, answer) = oneshot::channel();
         let holding = Waiting::Hold { batch: batch.number, attempt: batch.attempt, root, contents, held };
         if self.inner.writes.send(holding).await.is_err() {

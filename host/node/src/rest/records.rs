@@ -1,5 +1,6 @@
 //! Users' records: handed in to a follower or validator, read with their proofs from any node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,9 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 use kernel::id::{ClusterId, Digest};
 use kernel::limits::RECORD_BODY;
 use kernel::records::certificate::{Certificate, Proof};
-use kernel::records::order::Ordered;
+use kernel::records::order::{Batch, Contents, Ordered};
 use kernel::records::record::Record;
-use kernel::records::sealed::SealedBatch;
+use kernel::records::sealed::{Proofs, SealedBatch};
 use store::StoreError;
 use store::{Records, Sequenced};
 use wire::records::Fetched;
@@ -27,9 +28,10 @@ use super::input::{BODY_BYTES, HISTORY_PAGE, ListQuery, Params, Part, PathPart, 
 use super::problem::{Code, Problem};
 use super::signed::{Signed, read_envelope};
 use crate::context::RecordsPart;
+use crate::group::Group;
 use crate::records::header;
 use crate::records::ingress::now_ms;
-use crate::records::keeper::fetched;
+use crate::records::keeper::{fetched, fetched_by};
 
 /// A body without a signature lives so long (PROTOCOLS 10.2).
 const RAW_MS: u64 = 10 * 60 * 1_000;
@@ -351,7 +353,14 @@ impl PathPart for Digest {
 pub async fn one(State(app): State<App>, Part(digest): Part<Digest>) -> Result<Response, Problem> {
     if let Some(part) = app.context().as_super() {
         let group = part.group.clone();
-        let found = super::places::blocking(move || group.read(|state| of_super(state, digest))).await?;
+        let found = super::places::blocking(move || {
+            let (known, at) = group.read(|state| {
+                let (batch, at) = state.batch_of(&digest)?;
+                Some((KnownBatch::of(state, batch), at))
+            })?;
+            known.views().find(|(place, _)| *place == at).map(|(_, view)| view)
+        });
+        let found = found.await?;
         return found.map(|view| Json(view).into_response()).ok_or_else(|| Problem::of(Code::UnknownRecord));
     }
     let part = app.records()?;
@@ -369,24 +378,40 @@ pub async fn one(State(app): State<App>, Part(digest): Part<Digest>) -> Result<R
     }
 }
 
-/// What a super knows of a record.
-pub(super) fn of_super(state: &kernel::state::State, digest: Digest) -> Option<RecordView> {
-    let (batch, at) = state.batch_of(&digest)?;
-    let entered = batch.records.get(at as usize)?;
-    let record = state.contents.get(&batch.number).and_then(|contents| contents.records.get(at as usize));
-    let record = record.map(|arrived| &arrived.record);
-    let proof = state.proof(batch, at);
-    Some(RecordView {
-        digest: digest.to_string(),
-        author: entered.author.to_string(),
-        sequence: batch.sequence(at),
-        state: proof.as_ref().map_or("ordered", |proof| proof.verdict.name()).into(),
-        ordered_ms: batch.ordered_ms,
-        header: record.and_then(|r| r.header()).map(|line| String::from_utf8_lossy(line).into_owned()),
-        body: record.map(|record| STANDARD.encode(record.body())),
-        signature: record.and_then(|record| record.signature).map(|signature| STANDARD.encode(signature.0)),
-        certificate: proof.as_ref().map(CertificateView::of),
-    })
+/// What a super knows of a batch: taken out of the state, so that nobody waits while it is shown.
+pub(super) struct KnownBatch {
+    cluster: ClusterId,
+    batch: Arc<Batch>,
+    contents: Option<Arc<Contents>>,
+}
+
+impl KnownBatch {
+    pub(super) fn of(state: &kernel::state::State, batch: &Arc<Batch>) -> Self {
+        let contents = state.contents.get(&batch.number).map(Arc::clone);
+        Self { cluster: state.meta.cluster.clone(), batch: Arc::clone(batch), contents }
+    }
+
+    /// Its records, with their places in it.
+    pub(super) fn views(&self) -> impl Iterator<Item = (u32, RecordView)> {
+        let proofs = self.batch.proofs(&self.cluster);
+        (0..).zip(&self.batch.records).map(move |(at, entered)| {
+            let record = self.contents.as_ref().and_then(|contents| contents.records.get(at as usize));
+            let record = record.map(|arrived| &arrived.record);
+            let proof = proofs.as_ref().and_then(|proofs| proofs.of(at));
+            let view = RecordView {
+                digest: entered.digest.to_string(),
+                author: entered.author.to_string(),
+                sequence: self.batch.sequence(at),
+                state: proof.as_ref().map_or("ordered", |proof| proof.verdict.name()).into(),
+                ordered_ms: self.batch.ordered_ms,
+                header: record.and_then(|r| r.header()).map(|line| String::from_utf8_lossy(line).into_owned()),
+                body: record.map(|record| STANDARD.encode(record.body())),
+                signature: record.and_then(|record| record.signature).map(|signature| STANDARD.encode(signature.0)),
+                certificate: proof.as_ref().map(CertificateView::of),
+            };
+            (at, view)
+        })
+    }
 }
 
 /// Sealed records, in order.
@@ -411,7 +436,7 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> R
     };
     if let Some(part) = app.context().as_super() {
         let group = part.group.clone();
-        let page = super::places::blocking(move || group.read(|state| super_page(state, after, limit))).await?;
+        let page = super::places::blocking(move || super_page(&group, after, limit)).await?;
         return Ok(Json(page).into_response());
     }
     let part = app.records()?;
@@ -433,14 +458,18 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> R
 
 /// A page of what is kept here, of so many records and not too many bytes.
 fn page(store: &Records, after: u64, limit: usize) -> Result<RecordsPage, StoreError> {
-    let (mut records, mut bytes, mut batch) = (Vec::new(), 0, None::<SealedBatch>);
+    let (mut records, mut bytes, mut batch) = (Vec::new(), 0, None::<(SealedBatch, Proofs)>);
     let found = store.by_sequence(after, limit)?;
     let mut whole = found.len() < limit;
     for Sequenced { at, place, .. } in found {
-        if batch.as_ref().is_none_or(|batch| batch.at != at) {
-            batch = store.sealed_at(at)?;
+        if batch.as_ref().is_none_or(|(batch, _)| batch.at != at) {
+            batch = store.sealed_at(at)?.map(|batch| {
+                let proofs = batch.proofs();
+                (batch, proofs)
+            });
         }
-        let Some(record) = batch.as_ref().and_then(|batch| fetched(batch, place)) else { continue };
+        let found = batch.as_ref().and_then(|(batch, proofs)| fetched_by(batch, proofs, place));
+        let Some(record) = found else { continue };
         bytes += record.record.payload.len();
         records.push(RecordView::of(&record));
         if bytes > PAGE_BYTES {
@@ -453,22 +482,23 @@ fn page(store: &Records, after: u64, limit: usize) -> Result<RecordsPage, StoreE
 }
 
 /// What a super knows of the latest records.
-fn super_page(state: &kernel::state::State, after: Option<u64>, limit: usize) -> RecordsPage {
-    let after = after.unwrap_or_else(|| state.meta.records.sequence.saturating_sub(limit as u64));
-    let (mut records, mut first) = (Vec::new(), None);
-    for batch in state.batches.values().rev().take_while(|batch| batch.sequence(batch.count) > after + 1) {
-        first = Some(batch.number);
-    }
-    for (_, batch) in first.into_iter().flat_map(|first| state.batches.range(first..)) {
-        for (at, entered) in (0..).zip(&batch.records) {
-            if batch.sequence(at) > after && records.len() < limit {
-                records.extend(of_super(state, entered.digest));
+fn super_page(group: &Group, after: Option<u64>, limit: usize) -> RecordsPage {
+    let (after, known) = group.read(|state| {
+        let after = after.unwrap_or_else(|| state.meta.records.sequence.saturating_sub(limit as u64));
+        let first = state.batches.values().rev().take_while(|batch| batch.sequence(batch.count) > after + 1).last();
+        let (mut known, mut count) = (Vec::new(), 0);
+        for batch in first.into_iter().flat_map(|first| state.batches.range(first.number..)).map(|(_, batch)| batch) {
+            // Of the first one a part may have been told.
+            count += batch.records.iter().zip(0..).filter(|(_, at)| batch.sequence(*at) > after).count();
+            known.push(KnownBatch::of(state, batch));
+            if count >= limit {
+                break;
             }
         }
-        if records.len() >= limit {
-            break;
-        }
-    }
+        (after, known)
+    });
+    let views = known.iter().flat_map(KnownBatch::views).map(|(_, view)| view);
+    let records: Vec<RecordView> = views.filter(|view| view.sequence > after).take(limit).collect();
     let next = records.last().filter(|_| records.len() >= limit).map(|last: &RecordView| last.sequence.to_string());
     RecordsPage { records, next }
 }

@@ -25,10 +25,10 @@ use utoipa::IntoParams;
 use super::App;
 use super::input::Params;
 use super::problem::{Code, Problem};
-use super::records::{RecordView, of_super};
+use super::records::{KnownBatch, RecordView};
 use crate::events::{Event, Subscription};
 use crate::group::Group;
-use crate::records::keeper::fetched;
+use crate::records::keeper::fetched_by;
 
 /// The route, for who must tell it from others.
 pub const ROUTE: &str = "/v1/records/watch";
@@ -36,9 +36,8 @@ pub const ROUTE: &str = "/v1/records/watch";
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Records on their way to one reader.
 const ON_THE_WAY: usize = 16;
-/// Bytes and batches that are read at once.
-const PAGE_BYTES: usize = 2 << 20;
-const PAGE: usize = 16;
+/// Batches that are read at once, for each reader: one with its views may take 4 MiB.
+const PAGE: usize = 1;
 
 /// Parameters of the stream.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -153,7 +152,7 @@ impl From {
         match self {
             Self::Super(group) => {
                 let group = group.clone();
-                super::places::blocking(move || group.read(|state| page_of_super(state, after))).await
+                super::places::blocking(move || page_of_super(&group, after)).await
             }
             Self::Kept { store, .. } => {
                 let Some(store) = store.borrow().clone() else { return Ok(None) };
@@ -187,25 +186,27 @@ const fn end(at: LogIndex) -> Place {
     Place { at, index: u32::MAX }
 }
 
-fn page_of_super(state: &kernel::state::State, after: Place) -> Page {
-    // The batch that is named may have been told in part.
-    let seals = state.known.seals.range(after.at..).filter(|(at, _)| end(**at) > after).take(PAGE);
-    let (mut records, mut last) = (Vec::new(), None);
-    for (at, number) in seals {
-        last = Some(end(*at));
-        let Some(batch) = state.batches.get(number) else { continue };
-        for (index, entered) in (0..).zip(&batch.records) {
-            let place = Place { at: *at, index };
-            if place > after {
-                records.extend(of_super(state, entered.digest).map(|view| (place, view)));
-            }
+fn page_of_super(group: &Group, after: Place) -> Page {
+    let (known, last) = group.read(|state| {
+        // The batch that is named may have been told in part.
+        let seals = state.known.seals.range(after.at..).filter(|(at, _)| end(**at) > after).take(PAGE);
+        let (mut known, mut last) = (Vec::new(), None);
+        for (at, number) in seals {
+            last = Some(end(*at));
+            known.extend(state.batches.get(number).map(|batch| (*at, KnownBatch::of(state, batch))));
         }
+        (known, last)
+    });
+    let mut records = Vec::new();
+    for (at, batch) in &known {
+        let views = batch.views().map(|(index, view)| (Place { at: *at, index }, view));
+        records.extend(views.filter(|(place, _)| *place > after));
     }
     last.map(|last| (records, last))
 }
 
 fn page_of_store(store: &Records, after: Place) -> Result<Page, store::StoreError> {
-    let mut batches = store.after(after.at, PAGE_BYTES, PAGE)?;
+    let mut batches = store.after(after.at, usize::MAX, PAGE)?;
     if after.index < u32::MAX {
         batches.splice(0..0, store.sealed_at(after.at)?);
     }
@@ -215,10 +216,11 @@ fn page_of_store(store: &Records, after: Place) -> Result<Page, store::StoreErro
     }
     let mut records = Vec::new();
     for batch in &batches {
+        let proofs = batch.proofs();
         for index in 0..batch.certificate.attestation.count {
             let place = Place { at: batch.at, index };
             if place > after {
-                records.extend(fetched(batch, index).map(|found| (place, RecordView::of(&found))));
+                records.extend(fetched_by(batch, &proofs, index).map(|found| (place, RecordView::of(&found))));
             }
         }
     }
