@@ -1,6 +1,6 @@
 //! Records of users on their way (PROTOCOLS 10): a follower or validator takes them in ([`ingress`]), a super checks and
 //! orders them ([`intake`]) and hands the batches to validators ([`hub`]), validators judge, sign and gather signatures
-//! ([`signer`]), and whoever keeps records follows the sealed batches ([`follow`]).
+//! ([`signer`]), and whoever keeps records follows the sealed batches ([`follow`]) within bounds ([`bound`]).
 //!
 //! What is decided is decided in the kernel; here is who says it to whom, and when again.
 
