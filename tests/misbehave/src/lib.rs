@@ -1,7 +1,7 @@
 //! A ban rule that passes admission and misbehaves afterwards, so that tests can see what a node makes of it.
 //!
 //! Config: `act` = `nothing` (default), `ban` (everybody, for ever), `panic`, `index`, `loop`, `grow`, `recurse`, `refuse`, `log`, `length`
-//! (memory of another length), `huge` (far more memory than there is), `slow` (half of the fuel there is for a small cluster: tens of milliseconds).
+//! (memory of another length), `huge` (far more memory than there is), `slow` (half of the fuel that a small cluster has: tens of milliseconds).
 //! It acts in rounds below 100 only: the host's self-test runs at round 100 and above, and must find nothing. With
 //! `always = true` it acts there too. `memory` (0) is its memory-bytes, `schema` ("a") names them; it counts rounds there.
 
@@ -12,7 +12,7 @@ use pingward_sdk::{
 };
 
 /// Turns that are slow and within the fuel.
-const SLOW_TURNS: u64 = 4_000_000;
+const SLOW_TURNS: u64 = 2_000_000;
 
 /// The rule with its config.
 pub struct Misbehave {

@@ -239,6 +239,8 @@ async fn a_rule_that_is_slow_on_the_super_that_leads_is_neutral_there_and_is_not
     until(&leader, |state| state.slot(Slot::Ban).row.deadline_faults == 0).await;
     several.rounds(2).await;
     assert!(leader.read(|state| decides(state, slow)));
+    let decided = part(several.supers[next].node(), leader.read(|state| state.meta.settled.0)).unwrap();
+    assert_eq!((decided.policy, kind(&decided)), (Some(slow), None), "{decided:?}");
     nobody_was_blamed(&leader);
     for node in followers {
         node.kill().await;
