@@ -33,6 +33,14 @@ impl Witness {
         None
     }
 
+    /// Whether somebody signed another root than this one for its batch and attempt.
+    #[must_use]
+    pub fn doubts(&self, truth: &Attestation) -> bool {
+        let first = (truth.batch, truth.attempt, NodeId([0; 32]));
+        let last = (truth.batch, truth.attempt, NodeId([u8::MAX; 32]));
+        self.seen.range(first..=last).any(|(_, (attestation, _))| attestation.root != truth.root)
+    }
+
     /// A batch is sealed. Gives the proofs against those who signed it and showed another root before; then the batch is
     /// forgotten.
     pub fn sealed(&mut self, certificate: &Certificate) -> Vec<Evidence> {
@@ -104,6 +112,7 @@ mod tests {
         for honest in [&truth, &truth, &later, &again] {
             assert_eq!(witness.hear(key.id(), honest, key.sign(honest)), None);
         }
+        assert!(!witness.doubts(&truth) && witness.doubts(&lie), "somebody found otherwise");
         let evidence = witness.hear(key.id(), &lie, key.sign(&lie)).unwrap();
         let (one, other) = evidence.check().unwrap();
         assert_eq!((evidence.validator, one.root, other.root), (key.id(), truth.root, lie.root));

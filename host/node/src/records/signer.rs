@@ -517,11 +517,27 @@ impl Signer {
         while signatures.len() < quorum {
             let (node, answer) = asked.next().await?;
             match answer {
-                Ok(Ok(signature)) if attestation.is_signed_by(&node, &signature) => signatures.push((node, signature)),
+                Ok(Ok(signature)) if attestation.is_signed_by(&node, &signature) => {
+                    self.hear(node, &attestation, signature);
+                    signatures.push((node, signature));
+                }
                 Ok(Ok(_)) => tracing::warn!(batch = number, %node, "a signature that does not verify"),
                 Ok(Err(why)) => tracing::debug!(batch = number, %node, why, "no signature"),
                 Err(_) => tracing::debug!(batch = number, %node, "no signature in time"),
             }
+        }
+        if self.now().witness.doubts(&attestation) {
+            // The answer of whoever showed another root is the proof, also where it is not needed.
+            let (signer, truth) = (self.clone(), attestation.clone());
+            tokio::spawn(async move {
+                while let Some((node, answer)) = asked.next().await {
+                    if let Ok(Ok(signature)) = answer
+                        && truth.is_signed_by(&node, &signature)
+                    {
+                        signer.hear(node, &truth, signature);
+                    }
+                }
+            });
         }
         if self.inner.faults.withholds.load(std::sync::atomic::Ordering::Relaxed) {
             return None;
