@@ -464,9 +464,14 @@ impl Signer {
         if !ask.attestation.is_signed_by(&from, &ask.signature) {
             return Err("the caller's signature does not verify".into());
         }
-        self.hear(from, &ask.attestation, ask.signature);
         let within = self.now().turn.min(LONGEST_ATTEST);
         let known = self.found(ask.attestation.batch, within).await;
+        // Of batches that are open here, and no others: what is remembered is bounded, and nobody is to crowd it out.
+        if let Some((batch, _)) = &known
+            && batch.attempt == ask.attestation.attempt
+        {
+            self.hear(from, &ask.attestation, ask.signature);
+        }
         let (batch, root) = match known {
             Some((batch, Found::Held { root, .. })) => (batch, root),
             Some((_, Found::Abstains(why))) => return Err(why),

@@ -17,6 +17,8 @@ use super::problem::{Code, Problem};
 pub const REQUESTS: usize = 256;
 /// Event streams open at once.
 const EVENT_STREAMS: usize = 256;
+/// Readers of sealed records at once: each may hold a batch with what proves its records, some 4 MiB.
+const RECORD_STREAMS: usize = 64;
 
 /// The places of one entrance.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Places {
     pub requests: Arc<Semaphore>,
     /// Event streams.
     pub event_streams: Arc<Semaphore>,
+    /// Readers of sealed records.
+    pub record_streams: Arc<Semaphore>,
     /// Pages of the state.
     pub lists: Turns,
     /// Reads of history.
@@ -43,6 +47,7 @@ impl Default for Places {
         Self {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+            record_streams: Arc::new(Semaphore::new(RECORD_STREAMS)),
             lists: Turns::of(cores - 1),
             history: Turns::of(cores / 2),
             counts: Turns::of(1),

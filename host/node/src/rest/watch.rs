@@ -81,7 +81,7 @@ pub async fn watch(
         None => From::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
     };
     let Subscription { live, .. } = app.context().events.subscribe(None).ok_or_else(|| Problem::of(Code::Stopping))?;
-    let Ok(permit) = app.places.event_streams.clone().try_acquire_owned() else {
+    let Ok(permit) = app.places.record_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
     let at = after.unwrap_or_else(|| end(from.newest()));

@@ -78,3 +78,25 @@ async fn kinds_can_be_chosen_and_wrong_words_are_told() {
     }
     assert_eq!(rig.get("/v1/events").await.code(), "stopping");
 }
+
+#[tokio::test]
+async fn readers_of_records_are_bounded_and_one_that_goes_leaves_its_place() {
+    let rig = Rig::new().await;
+    let open = async || {
+        let request = Request::get("/v1/records/watch").body(Body::empty()).unwrap();
+        rig.router.clone().oneshot(request).await.unwrap()
+    };
+    let mut readers = Vec::new();
+    let refused = loop {
+        let answer = open().await;
+        if !answer.status().is_success() {
+            break answer.status();
+        }
+        readers.push(answer);
+    };
+    assert_eq!((readers.len(), refused.as_u16()), (64, 503));
+    readers.pop();
+    while !open().await.status().is_success() {
+        tokio::task::yield_now().await;
+    }
+}

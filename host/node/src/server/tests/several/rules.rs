@@ -218,8 +218,12 @@ async fn a_rule_that_is_slow_on_the_super_that_leads_is_neutral_there_and_is_not
         let row = &state.slot(Slot::Ban).row;
         assert_eq!((row.active, row.faults.len(), row.scheduled), (Some(slow), 0, None));
     });
-    let first = part(several.supers[at].node(), from.0).unwrap();
-    assert_eq!((first.policy, kind(&first)), (Some(slow), Some(FaultKind::Deadline)), "{first:?}");
+    // A suspect round does not call the rule.
+    let last = leader.read(|state| state.meta.settled.0);
+    let parts: Vec<_> = (from.0..=last).map(|round| part(several.supers[at].node(), round).unwrap()).collect();
+    let slow_ones = parts.iter().filter(|part| kind(part) == Some(FaultKind::Deadline)).count();
+    assert!(slow_ones > 3 && parts.iter().all(|part| part.policy == Some(slow)), "{parts:?}");
+    assert!(parts.iter().all(|part| matches!(kind(part), Some(FaultKind::Deadline) | None)), "{parts:?}");
     // The operator hears of it the third time.
     let told = timeout(HANG, async {
         loop {
@@ -232,15 +236,26 @@ async fn a_rule_that_is_slow_on_the_super_that_leads_is_neutral_there_and_is_not
     let told = told.await.unwrap();
     assert!(told.contains("wall clock") && told.contains("\"fault\""), "{told}");
 
-    // Another super leads: there it decides.
-    leader.hand_over(None).await.unwrap();
-    let (next, leader) = several.leading().await;
-    assert_ne!(next, at);
-    until(&leader, |state| state.slot(Slot::Ban).row.deadline_faults == 0).await;
-    several.rounds(2).await;
+    // Another super leads: there it decides, however busy this machine is now and then.
+    let decides_there = timeout(HANG, async {
+        loop {
+            let (now, leader) = several.leading().await;
+            if now == at {
+                // Nobody else may be there at the moment.
+                let _again = leader.hand_over(None).await;
+                continue;
+            }
+            several.rounds(1).await;
+            let last = leader.read(|state| state.meta.settled.0);
+            let decided = part(several.supers[now].node(), last).unwrap();
+            if decided.called && decided.fault.is_none() {
+                return (decided.policy, leader);
+            }
+        }
+    });
+    let (decided, leader) = decides_there.await.unwrap();
+    assert_eq!(decided, Some(slow));
     assert!(leader.read(|state| decides(state, slow)));
-    let decided = part(several.supers[next].node(), leader.read(|state| state.meta.settled.0)).unwrap();
-    assert_eq!((decided.policy, kind(&decided)), (Some(slow), None), "{decided:?}");
     nobody_was_blamed(&leader);
     for node in followers {
         node.kill().await;
