@@ -8,13 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use kernel::columns::Deciding;
 use kernel::command::Command;
-use kernel::decide::{LimitSettings, Slot};
-use policy::{Admitted, Engine};
 
 use crate::figures::print_target;
 use crate::group::{NOW_MS, Seat, form, populate, propose, super_key};
-use crate::settle::{BAN, BAN_CONFIG, REWARD, REWARD_CONFIG};
-use crate::world::{Eyes, InForce, commands};
+use crate::world::{Eyes, Rules, commands};
 
 /// Between two rounds, as the stamps say it.
 const ROUND_MS: u64 = 10_000;
@@ -39,26 +36,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 async fn measure(options: &Options) -> Result<bool> {
-    let engine = Engine::new()?;
-    let limits = LimitSettings::default();
-    let admitted = |slot, component, config| {
-        policy::admit(&engine, slot, component, config, &limits).map_err(|findings| anyhow::anyhow!("{findings}"))
-    };
-    let reward = admitted(Slot::Reward, REWARD, REWARD_CONFIG)?;
-    let ban = admitted(Slot::Ban, BAN, BAN_CONFIG)?;
-    let in_force = [
-        InForce { slot: Slot::Reward, component: REWARD, config: REWARD_CONFIG, description: &reward.description },
-        InForce { slot: Slot::Ban, component: BAN, config: BAN_CONFIG, description: &ban.description },
-    ];
+    let rules = Rules::admit()?;
     let mut founding = Vec::new();
-    for policy in &in_force {
+    for policy in &rules.in_force() {
         founding.extend(commands(policy, NOW_MS)?);
     }
     let dir = tempfile::tempdir()?;
     let mut supers = formed(dir.path(), founding, options.members).await?;
     let away = supers.pop().context("a third super")?;
     let leader = supers.first().context("a first super")?;
-    let mut rounds = Rounds { reward, ban, eyes: Eyes::new(super_key(0)), now_ms: NOW_MS };
+    let mut rounds = Rounds { rules, eyes: Eyes::new(super_key(0)), now_ms: NOW_MS };
     // The first settlements fill the queue, and the third super has them.
     for _ in 0..3 {
         rounds.settle(leader).await?;
@@ -110,8 +97,7 @@ async fn until(seat: &Seat, is_there: impl Fn(raft::Applied) -> bool) -> Result<
 
 /// What the leader decides with.
 struct Rounds {
-    reward: Admitted,
-    ban: Admitted,
+    rules: Rules,
     eyes: Eyes,
     now_ms: u64,
 }
@@ -125,7 +111,8 @@ impl Rounds {
             let (report, partials) = eyes.observe(state)?;
             Ok(Deciding::gather(state, report, partials, now_ms))
         })?;
-        let (settle, _) = deciding.run(Some(&self.ban.policy), Some(&self.reward.policy), policy::engine_name());
+        let Rules { reward, ban } = &self.rules;
+        let (settle, _) = deciding.run(Some(&ban.policy), Some(&reward.policy), policy::engine_name());
         propose(&leader.group, Command::Settle(Box::new(settle))).await?;
         Ok(())
     }

@@ -98,6 +98,11 @@ pub(crate) async fn propose(group: &Group, command: Command) -> Result<Reply> {
 }
 
 impl Seat {
+    /// Where it is.
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Ends it as a failed machine would; its files stay.
     pub(crate) async fn kill(self) -> Result<Place> {
         self.group.kill().await;
@@ -118,13 +123,6 @@ impl Place {
     /// Bytes of its log's file.
     pub(crate) fn log_bytes(&self) -> io::Result<u64> {
         Ok(std::fs::metadata(self.home.join("raft.redb"))?.len())
-    }
-}
-
-impl Seat {
-    /// Where it is.
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
     }
 }
 

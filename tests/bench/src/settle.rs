@@ -9,19 +9,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use kernel::columns::Deciding;
 use kernel::command::Command;
-use kernel::decide::{LimitSettings, Slot};
-use policy::{Admitted, Engine};
+use policy::Admitted;
 use store::{Disk, Store};
 
 use crate::figures::{Samples, print_head, print_target};
 use crate::native::Twins;
-use crate::world::{InForce, World};
-
-pub(crate) const REWARD: &[u8] = include_bytes!("../../../plugins/prebuilt/reward-flat.wasm");
-pub(crate) const BAN: &[u8] = include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm");
-pub(crate) const REWARD_CONFIG: &str = r#"{"points_per_round":10}"#;
-/// Nobody is put out: the queue, and with it the work, stays the same from round to round.
-pub(crate) const BAN_CONFIG: &str = r#"{"ban":10000,"ban_rounds":60,"suspend":10000,"warn":2}"#;
+use crate::world::{Rules, World};
 
 /// Rounds that are not counted: caches fill, files grow to their size.
 const WARM_UP: u32 = 5;
@@ -67,34 +60,23 @@ struct Times {
 
 /// Measures and prints; returns whether all targets were met.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let engine = Engine::new()?;
-    let limits = LimitSettings::default();
-    let admitted = |slot, component, config| {
-        policy::admit(&engine, slot, component, config, &limits).map_err(|findings| anyhow::anyhow!("{findings}"))
-    };
-    let reward = admitted(Slot::Reward, REWARD, REWARD_CONFIG)?;
-    let ban = admitted(Slot::Ban, BAN, BAN_CONFIG)?;
-    let in_force = [
-        InForce { slot: Slot::Reward, component: REWARD, config: REWARD_CONFIG, description: &reward.description },
-        InForce { slot: Slot::Ban, component: BAN, config: BAN_CONFIG, description: &ban.description },
-    ];
-
+    let rules = Rules::admit()?;
     let dir = tempfile::tempdir_in(&options.dir)
         .with_context(|| format!("making a directory in {}", options.dir.display()))?;
     let path = dir.path().join("state.redb");
     let store = Store::open(&Disk::file(&path), options.history_max_bytes)?;
-    let mut world = World::new(store, options.members, &in_force)?;
+    let mut world = World::new(store, options.members, &rules.in_force())?;
     let mut plain = OpenOptions::new().create(true).append(true).open(dir.path().join("plain"))?;
     let mut times = Times::default();
     for _ in 0..=WARM_UP {
-        round(&mut world, &reward, &ban, &mut plain, &mut Times::default())?;
+        round(&mut world, &rules.reward, &rules.ban, &mut plain, &mut Times::default())?;
     }
     let history = world.store.history_bytes()?;
     for _ in 0..options.rounds {
-        round(&mut world, &reward, &ban, &mut plain, &mut times)?;
+        round(&mut world, &rules.reward, &rules.ban, &mut plain, &mut times)?;
     }
     let mut warm = Times { again: AGAIN, ..Times::default() };
-    round(&mut world, &reward, &ban, &mut plain, &mut warm)?;
+    round(&mut world, &rules.reward, &rules.ban, &mut plain, &mut warm)?;
     times.warm = warm.warm;
     ensure!(world.state.queue.len() == options.members as usize, "members left the queue: the figures mean nothing");
     ensure!(times.differ == 0, "{} answers differ from those of the native twins", times.differ);

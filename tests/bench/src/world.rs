@@ -1,17 +1,24 @@
 //! A cluster of many members, and rounds as its super would observe them.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use kernel::command::{
     Chunk, Command, Entry, Found, Ip, Join, Lead, Operate, Operation, Operator, Ready, Stage, Super,
 };
-use kernel::decide::{Description, Slot};
+use kernel::decide::{Description, LimitSettings, Slot};
 use kernel::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion, RoundId, Seat, Signature, Term};
 use kernel::limits::CHUNK_BYTES;
 use kernel::outcome::{Reject, Write};
 use kernel::round::{At, Bits, Marks, OpenRound, Partial, Report, SeatReport, SignedPartial, fact, rtt_code};
 use kernel::settings::Settings;
 use kernel::state::State;
+use policy::{Admitted, Engine};
 use store::Store;
+
+const REWARD: &[u8] = include_bytes!("../../../plugins/prebuilt/reward-flat.wasm");
+const BAN: &[u8] = include_bytes!("../../../plugins/prebuilt/ban-strikes.wasm");
+const REWARD_CONFIG: &str = r#"{"points_per_round":10}"#;
+/// Nobody is put out: the queue, and with it the work, stays the same from round to round.
+const BAN_CONFIG: &str = r#"{"ban":10000,"ban_rounds":60,"suspend":10000,"warn":2}"#;
 
 const FOUNDER: NodeId = NodeId([7; 32]);
 /// Commands in one commit while the cluster is made.
@@ -27,6 +34,32 @@ pub(crate) struct World {
     eyes: Eyes,
     entries: Vec<Entry>,
     writes: Vec<Write>,
+}
+
+/// The default rules, ready to run.
+pub(crate) struct Rules {
+    pub(crate) reward: Admitted,
+    pub(crate) ban: Admitted,
+}
+
+impl Rules {
+    /// Admits both.
+    pub(crate) fn admit() -> Result<Self> {
+        let (engine, limits) = (Engine::new()?, LimitSettings::default());
+        let admit = |slot, component, config| {
+            policy::admit(&engine, slot, component, config, &limits).map_err(|findings| anyhow!("{findings}"))
+        };
+        Ok(Self { reward: admit(Slot::Reward, REWARD, REWARD_CONFIG)?, ban: admit(Slot::Ban, BAN, BAN_CONFIG)? })
+    }
+
+    /// For a cluster in which they decide.
+    pub(crate) fn in_force(&self) -> [InForce<'_>; 2] {
+        let Self { reward, ban } = self;
+        [
+            InForce { slot: Slot::Reward, component: REWARD, config: REWARD_CONFIG, description: &reward.description },
+            InForce { slot: Slot::Ban, component: BAN, config: BAN_CONFIG, description: &ban.description },
+        ]
+    }
 }
 
 /// A policy that is in force from the first round.

@@ -41,15 +41,13 @@ impl Witness {
         self.seen.range(first..=last).any(|(_, (attestation, _))| attestation.root != truth.root)
     }
 
-    /// A batch is sealed. Gives the proofs against those who signed it and showed another root before; then the batch is
-    /// forgotten.
-    pub fn sealed(&mut self, certificate: &Certificate) -> Vec<Evidence> {
-        let signed = &certificate.attestation;
+    /// The proofs against those who signed a certificate and showed another root before.
+    #[must_use]
+    pub fn convicts(&self, certificate: &Certificate) -> Vec<Evidence> {
         let signatures = certificate.signatures.iter();
-        let proofs =
-            signatures.filter_map(|(validator, signature)| self.against(*validator, signed, *signature)).collect();
-        self.seen.retain(|(batch, ..), _| *batch != signed.batch);
-        proofs
+        let against =
+            |(node, signature): &(NodeId, Signature)| self.against(*node, &certificate.attestation, *signature);
+        signatures.filter_map(against).collect()
     }
 
     fn against(&self, validator: NodeId, attestation: &Attestation, signature: Signature) -> Option<Evidence> {
@@ -129,9 +127,10 @@ mod tests {
         assert_eq!(witness.hear(liar.id(), &lie, liar.sign(&lie)), None);
         let signatures = [&liar, &honest].map(|key| (key.id(), key.sign(&truth))).to_vec();
         let certificate = Certificate { attestation: truth.clone(), signatures };
-        let found = witness.sealed(&certificate);
+        let found = witness.convicts(&certificate);
         assert_eq!(found.iter().map(|one| one.validator).collect::<Vec<_>>(), [liar.id()]);
-        assert!(witness.sealed(&certificate).is_empty(), "a batch that is over is forgotten");
+        // An answer that comes late convicts as well.
+        assert_eq!(witness.hear(liar.id(), &truth, liar.sign(&truth)).map(|one| one.validator), Some(liar.id()));
     }
 
     #[test]

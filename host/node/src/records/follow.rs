@@ -172,16 +172,20 @@ impl Following {
                 Err(error) => return Ended::Nothing(error.to_string()),
             };
             // What came while the last ones were written is written at once.
+            let mut even = false;
             while batches.len() < TAKEN_AT_ONCE {
                 let Some(Ok(Some(next))) = parts.message().now_or_never() else { break };
                 match records::part(next) {
                     Ok(Part::Batch(batch)) => batches.push(*batch),
-                    // After what came before it there is nothing to take up.
-                    Ok(Part::KeepNone | Part::ToldTo(_)) => break,
+                    Ok(Part::KeepNone | Part::ToldTo(_)) => {
+                        even = true;
+                        break;
+                    }
                     Err(error) => return Ended::Nothing(error.to_string()),
                 }
             }
             match self.take(batches, std::mem::take(&mut first)).await {
+                Ok(()) if even && until_even => return Ended::News,
                 Ok(()) => news = true,
                 Err(why) => {
                     tracing::warn!(validator = %to, why, "a sealed batch was not taken");

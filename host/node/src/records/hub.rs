@@ -215,7 +215,7 @@ impl Hub {
         match group.propose(Command::Evidence(Box::new(evidence))).await {
             Ok(Ok(_)) => tracing::warn!(%validator, %by, "a validator signed two roots for one batch: it was removed"),
             Ok(Err(reject)) => tracing::debug!(%validator, %by, ?reject, "evidence was not taken"),
-            // The one who has it says it again.
+            // Whoever leads next is told again.
             Err(error) => tracing::debug!(%validator, %by, %error, "evidence did not get into the log"),
         }
     }

@@ -556,7 +556,7 @@ impl Signer {
     pub fn convict(&self, batch: &Batch) {
         let Some(certificate) = batch.certificate(&self.inner.cluster) else { return };
         let mut now = self.now();
-        for evidence in now.witness.sealed(&certificate) {
+        for evidence in now.witness.convicts(&certificate) {
             now.accused.entry(evidence.validator).or_insert(evidence);
         }
     }

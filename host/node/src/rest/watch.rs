@@ -77,8 +77,8 @@ pub async fn watch(
     let author = query.author.as_deref().map(str::parse::<NodeId>).transpose();
     let author = author.map_err(|error| wrong("author", error.to_string()))?;
     let from = match app.context().as_super() {
-        Some(part) => From::Super(part.group.clone()),
-        None => From::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
+        Some(part) => Source::Super(part.group.clone()),
+        None => Source::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
     };
     let Subscription { live, .. } = app.context().events.subscribe(None).ok_or_else(|| Problem::of(Code::Stopping))?;
     let Ok(permit) = app.places.record_streams.clone().try_acquire_owned() else {
@@ -132,14 +132,14 @@ impl FromStr for Place {
 type Page = Option<(Vec<(Place, RecordView)>, Place)>;
 
 /// What is read.
-enum From {
+enum Source {
     /// What a super knows of records until they expire.
     Super(Group),
     /// What a follower or validator keeps.
     Kept { store: watch::Receiver<Option<Arc<Records>>>, sealed: watch::Receiver<LogIndex> },
 }
 
-impl From {
+impl Source {
     fn newest(&self) -> LogIndex {
         match self {
             Self::Super(group) => group.read(|state| state.meta.records.sealed_at),
@@ -231,7 +231,7 @@ fn page_of_store(store: &Records, after: Place) -> Result<Page, store::StoreErro
 struct Reader {
     to: mpsc::Sender<Result<Line, Infallible>>,
     author: Option<NodeId>,
-    from: From,
+    from: Source,
     at: Place,
     _permit: OwnedSemaphorePermit,
 }
@@ -244,7 +244,7 @@ impl Reader {
         }
         let author = self.author.map(|author| author.to_string());
         loop {
-            if let From::Kept { sealed, .. } = &mut self.from {
+            if let Source::Kept { sealed, .. } = &mut self.from {
                 sealed.mark_unchanged();
             }
             let page = match self.from.page(self.at).await {
