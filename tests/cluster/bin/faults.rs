@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cluster::faults::{Options, run};
 use cluster::net::spaces;
-use cluster::supers::AS_NODE;
+use cluster::process::AS_NODE;
 
 /// Exit code when a target is missed: another one than for what went wrong.
 const MISSED: u8 = 3;

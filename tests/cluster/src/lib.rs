@@ -14,5 +14,6 @@ pub mod keepers;
 pub mod linear;
 pub mod load;
 pub mod net;
+pub mod process;
 pub mod supers;
 pub mod wallet;

@@ -1,23 +1,20 @@
 //! Supers as processes: started, added to the group, killed, paused, cut off.
 
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Method;
 use kernel::id::NodeId;
 use node::client::Api;
 use node::config::PeerAddress;
 use node::keys::NodeKey;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::net::{Net, Place};
+use crate::process::Process;
 
-/// Set for a process of this program that is to be the node.
-pub const AS_NODE: &str = "FAULTS_AS_NODE";
 /// For anything to come about. A net, not a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -65,7 +62,7 @@ pub struct Supers {
     supers: Vec<Super>,
 }
 
-/// One super. Its process is killed when this is dropped.
+/// One super.
 #[derive(Debug)]
 pub struct Super {
     /// Its key.
@@ -75,7 +72,7 @@ pub struct Super {
     /// It votes in the group.
     pub is_member: bool,
     folder: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Super {
@@ -91,39 +88,6 @@ impl Super {
     #[must_use]
     pub fn admin(&self) -> Api {
         Api::socket(&self.folder.join("data/admin.sock"))
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.child.as_ref().context("it does not run")?;
-        let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { bail!("it does not run") };
-        child.kill()?;
-        child.wait()?;
-        Ok(())
-    }
-
-    /// What it printed last.
-    #[must_use]
-    pub fn last_words(&self) -> String {
-        let text = std::fs::read(self.folder.join("super.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        // A standing is told for each follower, and shown elsewhere.
-        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": standing ")).collect();
-        lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
-    }
-}
-
-impl Drop for Super {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            let _killed = child.kill();
-            let _status = child.wait();
-        }
     }
 }
 
@@ -201,7 +165,8 @@ impl Supers {
             self.net.keeps_ports(),
         );
         std::fs::write(folder.join("node.toml"), text)?;
-        self.supers.push(Super { key, place, is_member: at == 0, folder, child: None });
+        let process = Process::new(folder.clone());
+        self.supers.push(Super { key, place, is_member: at == 0, folder, process });
         self.start(at).await?;
         Ok(at)
     }
@@ -211,26 +176,14 @@ impl Supers {
     /// # Errors
     /// What went wrong.
     pub async fn start(&mut self, at: usize) -> Result<()> {
-        let mut command = self.net.command(at, &self.program);
-        let one = self.one(at)?;
-        let log = log_of(&one.folder)?;
-        let child = command
-            .args(["run", "--config", "node.toml"])
-            .current_dir(&one.folder)
-            .env(AS_NODE, "1")
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", self.program.display()))?;
-        self.net.runs(at, child.id());
-        self.one_mut(at)?.child = Some(child);
+        let command = self.net.command(at, &self.program);
+        let number = self.one_mut(at)?.process.start(command)?;
+        self.net.runs(at, number);
         let api = self.one(at)?.api()?;
         let alive =
             until("a super to be alive", async || read(&api, "/livez").await.or(read(&api, "/v1/status").await));
         let alive = alive.await.map(drop);
-        alive.with_context(|| self.one(at).map(Super::last_words).unwrap_or_default())
+        alive.with_context(|| self.one(at).map(|one| one.process.last_words()).unwrap_or_default())
     }
 
     /// Kills a super's process as a power cut would.
@@ -238,7 +191,7 @@ impl Supers {
     /// # Errors
     /// It does not run.
     pub fn kill(&mut self, at: usize) -> Result<()> {
-        self.one_mut(at)?.kill()
+        self.one_mut(at)?.process.kill()
     }
 
     /// Stops a super's process where it is.
@@ -246,7 +199,7 @@ impl Supers {
     /// # Errors
     /// It does not run.
     pub fn pause(&self, at: usize) -> Result<()> {
-        self.one(at)?.signal(Signal::STOP)
+        self.one(at)?.process.signal(Signal::STOP)
     }
 
     /// Lets it go on.
@@ -254,7 +207,7 @@ impl Supers {
     /// # Errors
     /// It does not run.
     pub fn go_on(&self, at: usize) -> Result<()> {
-        self.one(at)?.signal(Signal::CONT)
+        self.one(at)?.process.signal(Signal::CONT)
     }
 
     /// Who leads, as the leader itself says.
@@ -371,7 +324,7 @@ impl Supers {
     #[must_use]
     pub fn all_last_words(&self) -> String {
         let words = self.supers.iter().enumerate();
-        let words = words.map(|(at, one)| format!("--- super-{} said last:\n{}", at + 1, one.last_words()));
+        let words = words.map(|(at, one)| format!("--- super-{} said last:\n{}", at + 1, one.process.last_words()));
         words.collect::<Vec<_>>().join("\n")
     }
 
@@ -390,9 +343,4 @@ impl Supers {
         })
         .await
     }
-}
-
-fn log_of(folder: &Path) -> Result<File> {
-    let file = folder.join("super.log");
-    OpenOptions::new().create(true).append(true).open(&file).with_context(|| file.display().to_string())
 }

@@ -89,7 +89,7 @@ impl Run<'_> {
             nodes.iter().filter(|node| node.name.starts_with("follower")).map(|node| node.key).collect();
         for node in &mut nodes {
             // Followers say goodbye: nobody is missing afterwards.
-            node.end()?;
+            node.process.end()?;
         }
         self.report.records = (taken.len(), kills);
         Ok(())
@@ -123,7 +123,7 @@ impl Run<'_> {
                 format!("super-{}", at + 1)
             }
             (None, Some(node)) => {
-                node.kill()?;
+                node.process.kill()?;
                 node.name.clone()
             }
             (None, None) => return Ok(()),
