@@ -288,7 +288,8 @@ impl Sim {
 
     /// SIGSTOP of one super: it goes on with what it was at, and finds its streams dead after a long pause.
     fn pause(&mut self, seat: usize, pause_us: u64) {
-        let until_us = self.now_us + pause_us;
+        // One that is not up yet does not come up earlier for it.
+        let until_us = self.observers[seat].asleep_us.max(self.now_us + pause_us);
         self.observers[seat].asleep_us = until_us;
         // A super's loop measures how late it is outside of walks too.
         self.observers[seat].attending.lagged(pause_us);
