@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::command::{Ip, Super};
 use crate::envelope::{PARTIAL_TYPE, pae};
-use crate::id::{ClusterId, Genesis, MemberNumber, ProtocolVersion};
+use crate::id::{ClusterId, Genesis, MemberNumber, NodeId, ProtocolVersion, Signature};
 use crate::members::{Hot, Member, Place, Profile};
 use crate::state::State;
 

@@ -15,7 +15,7 @@ use crate::command::{
     Chunk, Command, Found, Ip, Join, Lead as LeadCommand, Operate, Operation, Operator, Ready, Settle, Stage,
 };
 use crate::decide::{Call, Description, Fault, Judgement, Policy, Reward, Run, Slot, Tariff, presence};
-use crate::id::{ClusterId, Digest, Genesis, LogIndex, ProtocolVersion};
+use crate::id::{ClusterId, Digest, Genesis, LogIndex, NodeId, ProtocolVersion};
 use crate::outcome::{Move, Notice, Reply, RoundRecord};
 use crate::settings::Settings;
 use crate::standing::Standing;
