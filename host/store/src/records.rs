@@ -16,25 +16,29 @@
 //! in the log are not signed, so those that contradict what is held are told and left out.
 
 mod hold;
+mod index;
 mod look;
 mod prune;
 mod rows;
 mod seal;
 mod tables;
 
+use std::sync::{Mutex, PoisonError};
+
 use kernel::id::{Genesis, LogIndex};
-use redb::{Database, ReadableDatabase, TableHandle as _};
+use redb::{Database, ReadableDatabase, ReadableTable as _, TableHandle as _};
 
 use crate::Disk;
 use crate::commit::begin;
 use crate::error::{StoreError, disk};
 use crate::rows::about::{self, About};
-use crate::tables::{ABOUT, RECORDS_META};
+use crate::tables::{ABOUT, RECORDS_META, UNINDEXED};
 
 pub use hold::{Hold, Holding};
 pub use look::{Figures, Sequenced};
 pub use seal::{KEEP_ROWS, Kept};
 
+use index::{GENERATION, Index};
 use rows::Tally;
 use tables::Tables;
 
@@ -45,6 +49,9 @@ const CACHE_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Records {
     pub(crate) database: Database,
+    index: Index,
+    /// Held by who writes, until what it wrote is known here too.
+    writer: Mutex<()>,
 }
 
 impl Records {
@@ -53,7 +60,13 @@ impl Records {
     /// # Errors
     /// [`StoreError`]: each variant says what to do; [`StoreError::OtherCluster`] for the records of another genesis.
     pub fn open(on: &Disk, genesis: Genesis) -> Result<Self, StoreError> {
-        let records = Self { database: on.open(CACHE_BYTES)? };
+        Self::open_collecting(on, genesis, GENERATION)
+    }
+
+    /// The same, where so many records are collected before the rows of their digests are written.
+    pub(crate) fn open_collecting(on: &Disk, genesis: Genesis, generation: usize) -> Result<Self, StoreError> {
+        let (index, writer) = (Index::new(generation), Mutex::default());
+        let records = Self { database: on.open(CACHE_BYTES)?, index, writer };
         let reader = records.database.begin_read().map_err(disk)?;
         if reader.list_tables().map_err(disk)?.next().is_none() {
             records.initialise(genesis)?;
@@ -64,7 +77,17 @@ impl Records {
         }
         about::read(&reader)?.check_records()?;
         let found = rows::genesis(&reader.open_table(RECORDS_META).map_err(disk)?)?;
-        if found == genesis { Ok(records) } else { Err(StoreError::OtherCluster { found, expected: genesis }) }
+        if found != genesis {
+            return Err(StoreError::OtherCluster { found, expected: genesis });
+        }
+        for row in reader.open_table(UNINDEXED).map_err(disk)?.iter().map_err(disk)? {
+            let at = LogIndex(row.map_err(disk)?.0.value());
+            let batch =
+                look::sealed(&reader, at)?.ok_or_else(|| StoreError::damaged("not indexed", at, "it is not kept"))?;
+            records.index.collect(&batch);
+        }
+        drop(reader);
+        Ok(records)
     }
 
     /// The first transaction: every table, so that readers never meet a missing one, the format, and whose records they are.
@@ -150,8 +173,9 @@ impl Records {
         &self,
         work: impl FnOnce(&mut Tables<'_>, &mut Tally) -> Result<(bool, T), StoreError>,
     ) -> Result<T, StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = begin(&self.database)?;
-        let (changed, answer) = {
+        let (changed, changes, answer) = {
             let mut tables = Tables::open(&transaction)?;
             let before = rows::tally(&tables.meta)?;
             let mut tally = before.clone();
@@ -159,10 +183,11 @@ impl Records {
             if tally != before {
                 rows::set_tally(&mut tables.meta, &tally)?;
             }
-            (changed || tally != before, answer)
+            (changed || tally != before, tables.changes, answer)
         };
         if changed {
             transaction.commit().map_err(disk)?;
+            self.index.commit(changes);
         } else {
             transaction.abort().map_err(disk)?;
         }

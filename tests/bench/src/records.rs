@@ -159,7 +159,7 @@ struct Door {
 fn config(role: Role, name: &str, folder: &Path) -> Config {
     let mut config = Config::in_memory(role, name, &folder.join(name));
     config.storage = Storage::Disk;
-    // More than is written here is pruned away, and that is no loss.
+    // All is kept: what is looked for at the end is every record.
     config.records.keep_bytes = 0;
     config
 }

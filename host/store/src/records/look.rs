@@ -5,6 +5,7 @@ use kernel::records::record::Record;
 use kernel::records::sealed::SealedBatch;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
+use super::index::like;
 use super::{Records, rows};
 use crate::error::{StoreError, disk};
 use crate::tables::{DIGESTS, RECORDS_META, SEALED, SEALED_OF, SEQUENCES};
@@ -87,18 +88,27 @@ impl Records {
         sealed(&reader, rows::place_of_row(batch, row.value())?)
     }
 
-    /// The sealed batch of a record, and the record's place in it; the latest one, where it is in several.
+    /// The sealed batch of a record, and the record's place in it; the latest one, where it is in several: a digest that was
+    /// forgotten may be ordered again.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::MustReopen`].
     pub fn by_digest(&self, digest: &Digest) -> Result<Option<(SealedBatch, u32)>, StoreError> {
+        // In this order: what is no longer collected when it is looked for has its rows when the reader begins.
+        let mut found = self.index.find(digest);
         let reader = self.database.begin_read().map_err(disk)?;
-        let row = reader.open_table(DIGESTS).map_err(disk)?.get(digest.0.as_slice()).map_err(disk)?;
-        let Some(row) = row else { return Ok(None) };
-        let (at, place) = rows::digest_of_row(digest, row.value())?;
-        let Some(batch) = sealed(&reader, at)? else { return Ok(None) };
-        let found = batch.records.get(place as usize).map(Record::digest);
-        if found == Some(*digest) { Ok(Some((batch, place))) } else { Err(rows::lacks(at, place)) }
+        for row in reader.open_table(DIGESTS).map_err(disk)?.range(like(digest)).map_err(disk)? {
+            found.push(row.map_err(disk)?.0.value());
+        }
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, at, place) in found {
+            if let Some(batch) = sealed(&reader, LogIndex(at))?
+                && batch.records.get(place as usize).map(Record::digest) == Some(*digest)
+            {
+                return Ok(Some((batch, place)));
+            }
+        }
+        Ok(None)
     }
 
     /// Sealed records after a sequence number, ascending; at most 1,000. Numbers of batches that are not held are left out.
@@ -152,7 +162,7 @@ impl Records {
     }
 }
 
-fn sealed(reader: &ReadTransaction, at: LogIndex) -> Result<Option<SealedBatch>, StoreError> {
+pub(super) fn sealed(reader: &ReadTransaction, at: LogIndex) -> Result<Option<SealedBatch>, StoreError> {
     let row = reader.open_table(SEALED).map_err(disk)?.get(at.0).map_err(disk)?;
     row.map(|row| rows::sealed_of_row(at, row.value())).transpose()
 }

@@ -1,17 +1,14 @@
 //! Dropping the oldest.
 
 use kernel::id::LogIndex;
-use kernel::records::record::Record;
 use redb::ReadableTable;
 
-use super::rows::{self, Head, Tally};
+use super::rows::{Head, Tally};
 use super::{Records, Tables};
 use crate::error::{StoreError, disk};
 
 /// Batches that one call drops at most.
 const BATCHES: usize = 64;
-/// Records after which one call drops no further batch: each has a row of its own to be found and removed.
-const RECORDS: u32 = 4_096;
 
 impl Records {
     /// Drops the oldest sealed batches, by the place of their seals, while they take more room than `keep_bytes` or the
@@ -23,20 +20,19 @@ impl Records {
     pub fn prune(&self, keep_bytes: Option<u64>, older_than_ms: Option<u64>) -> Result<bool, StoreError> {
         self.change(|tables, tally| {
             let newest = tables.heads.last().map_err(disk)?.map_or(0, |(key, _)| key.value());
-            let (mut batches, mut records) = (0, 0);
+            let mut batches = 0;
             while let Some((at, head)) = tables.head_after(LogIndex(0))? {
                 let is_over = keep_bytes.is_some_and(|keep| tally.bytes > keep)
                     || older_than_ms.is_some_and(|than| head.ordered_ms < than);
                 if at.0 >= newest || !is_over {
                     break;
                 }
-                if batches >= BATCHES || records >= RECORDS {
+                if batches >= BATCHES {
                     tables.pass(tally)?;
                     return Ok((true, true));
                 }
                 tables.drop_sealed(at, &head, tally)?;
                 batches += 1;
-                records = head.count.saturating_add(records);
             }
             tables.pass(tally)?;
             Ok((batches > 0, false))
@@ -52,15 +48,9 @@ impl Tables<'_> {
     }
 
     fn drop_sealed(&mut self, at: LogIndex, head: &Head, tally: &mut Tally) -> Result<(), StoreError> {
-        let row = self.sealed.remove(at.0).map_err(disk)?;
-        let batch = row.map(|row| rows::sealed_of_row(at, row.value())).transpose()?;
-        for digest in batch.iter().flat_map(|batch| &batch.records).map(Record::digest) {
-            let row = self.digests.get(digest.0.as_slice()).map_err(disk)?;
-            let found = row.map(|row| rows::digest_of_row(&digest, row.value())).transpose()?;
-            if found.is_some_and(|(found, _)| found == at) {
-                self.digests.remove(digest.0.as_slice()).map_err(disk)?;
-            }
-        }
+        // The rows of their digests go when others are written beside them.
+        self.unindexed.remove(at.0).map_err(disk)?;
+        self.sealed.remove(at.0).map_err(disk)?;
         self.heads.remove(at.0).map_err(disk)?;
         self.sealed_of.remove(head.batch).map_err(disk)?;
         self.sequences.remove(head.first_sequence).map_err(disk)?;

@@ -14,7 +14,6 @@ const SEALED_TABLE: &str = "sealed";
 const HEADS_TABLE: &str = "sealed heads";
 const SEALED_OF_TABLE: &str = "sealed of";
 const SEQUENCES_TABLE: &str = "sequences";
-const DIGESTS_TABLE: &str = "digests";
 
 /// Rows of the table of small things.
 const GENESIS: u64 = 0;
@@ -140,11 +139,6 @@ pub(crate) fn sealed_of_row(at: LogIndex, row: &[u8]) -> Result<SealedBatch, Sto
     }
 }
 
-/// That a sealed batch lacks a record that is said to be in it.
-pub(crate) fn lacks(at: LogIndex, place: u32) -> StoreError {
-    StoreError::damaged(SEALED_TABLE, at, format!("its record {place} is another one"))
-}
-
 pub(crate) fn head_row(head: &Head) -> Result<Vec<u8>, StoreError> {
     encode(HEADS_TABLE, head)
 }
@@ -181,11 +175,6 @@ fn of_pair(row: &[u8]) -> Option<(LogIndex, u32)> {
 /// The place of the seal of a batch with this first sequence number, and how many records it has.
 pub(crate) fn sequence_of_row(first: u64, row: &[u8]) -> Result<(LogIndex, u32), StoreError> {
     of_pair(row).ok_or_else(|| StoreError::damaged(SEQUENCES_TABLE, first, "it has another length"))
-}
-
-/// The place of the seal of a record's batch, and the record's in the batch.
-pub(crate) fn digest_of_row(digest: &Digest, row: &[u8]) -> Result<(LogIndex, u32), StoreError> {
-    of_pair(row).ok_or_else(|| StoreError::damaged(DIGESTS_TABLE, hex(&digest.0), "it has another length"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Keeping sealed batches.
 
-use kernel::records::record::Record;
 use kernel::records::sealed::SealedBatch;
 use redb::ReadableTable;
 
@@ -55,7 +54,7 @@ impl Records {
         self.change(|tables, tally| {
             let mut written = false;
             let holds = held.iter().map(|batch| tables.hold(batch, &mut written)).collect::<Result<_, _>>()?;
-            let (mut kept, mut changed) = (Vec::with_capacity(sealed.len()), false);
+            let (mut kept, mut changed, before) = (Vec::with_capacity(sealed.len()), false, tally.records);
             for batch in sealed {
                 let answer = tables.keep(batch, tally)?;
                 // Of a batch that comes too late to be kept, it is known all the same that it is sealed.
@@ -65,6 +64,7 @@ impl Records {
             if changed {
                 tables.advance(tally)?;
                 tables.sweep(tally.newest.saturating_sub(keep_rows), sealed.len() * 2 + SWEEP)?;
+                tables.index_some(&self.index, (tally.records - before) as usize, tally.pruned)?;
             }
             Ok((written || changed, (holds, kept)))
         })
@@ -94,20 +94,13 @@ impl Tables<'_> {
             first_sequence: batch.first_sequence(),
             count,
             ordered_ms: batch.ordered_ms,
-            bytes: room(8, row.len()) + u64::from(count) * room(32, 12),
+            bytes: room(8, row.len()) + u64::from(count) * room(20, 0),
         };
         self.sealed.insert(at.0, row.as_slice()).map_err(disk)?;
         self.heads.insert(at.0, rows::head_row(&head)?.as_slice()).map_err(disk)?;
         self.sealed_of.insert(number, rows::place_row(at).as_slice()).map_err(disk)?;
         self.sequences.insert(head.first_sequence, rows::pair(at.0, count).as_slice()).map_err(disk)?;
-        for (digest, place) in batch.records.iter().map(Record::digest).zip(0..) {
-            let row = self.digests.get(digest.0.as_slice()).map_err(disk)?;
-            let other = row.map(|row| rows::digest_of_row(&digest, row.value())).transpose()?;
-            // A digest that was forgotten may be ordered again. The latest one counts: it is pruned last.
-            if other.is_none_or(|(other, _)| other < at) {
-                self.digests.insert(digest.0.as_slice(), rows::pair(at.0, place).as_slice()).map_err(disk)?;
-            }
-        }
+        self.collect(batch)?;
         self.is_over(number)?;
         tally.newest = tally.newest.max(number);
         tally.records += u64::from(count);

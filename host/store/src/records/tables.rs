@@ -3,9 +3,12 @@
 use kernel::id::LogIndex;
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use super::index::{Changes, Entry};
 use super::rows::{self, Head, Tally};
 use crate::error::{StoreError, disk};
-use crate::tables::{BODIES, DIGESTS, RECORDS_META, SEALED, SEALED_HEADS, SEALED_OF, SEQUENCES, SIGNED, SPENT};
+use crate::tables::{
+    BODIES, DIGESTS, RECORDS_META, SEALED, SEALED_HEADS, SEALED_OF, SEQUENCES, SIGNED, SPENT, UNINDEXED,
+};
 
 type NumberedRows<'t> = Table<'t, u64, &'static [u8]>;
 type NamedRows<'t> = Table<'t, &'static [u8], &'static [u8]>;
@@ -18,8 +21,11 @@ pub(crate) struct Tables<'t> {
     pub(crate) heads: NumberedRows<'t>,
     pub(crate) sealed_of: NumberedRows<'t>,
     pub(crate) sequences: NumberedRows<'t>,
-    pub(crate) digests: NamedRows<'t>,
+    pub(crate) digests: Table<'t, Entry, ()>,
+    pub(crate) unindexed: NumberedRows<'t>,
     pub(crate) spent: NumberedRows<'t>,
+    /// What the transaction changes beside the tables.
+    pub(crate) changes: Changes,
 }
 
 impl<'t> Tables<'t> {
@@ -33,7 +39,9 @@ impl<'t> Tables<'t> {
             sealed_of: transaction.open_table(SEALED_OF).map_err(disk)?,
             sequences: transaction.open_table(SEQUENCES).map_err(disk)?,
             digests: transaction.open_table(DIGESTS).map_err(disk)?,
+            unindexed: transaction.open_table(UNINDEXED).map_err(disk)?,
             spent: transaction.open_table(SPENT).map_err(disk)?,
+            changes: Changes::default(),
         })
     }
 

@@ -12,6 +12,8 @@ use crate::tests::draw::Draw;
 use crate::{Disk, Hold, Holding, KEEP_ROWS, Kept, Records, StoreError};
 
 const BATCHES: u64 = 90;
+/// Records that are collected before their digests are written: so few that this happens all the time.
+const GENERATION: usize = 5;
 
 /// What was acknowledged, and so must be found.
 struct Ledger {
@@ -162,7 +164,7 @@ fn lives(seed: u64, failure: Failure, lives: u64) -> Result<(usize, usize), Stri
     let disk = Disk::lossy(&lossy);
     for life in 0..lives {
         power.fail_at(1 + draw.below(70), failure);
-        match Records::open(&disk, GENESIS) {
+        match Records::open_collecting(&disk, GENESIS, GENERATION) {
             Ok(records) => {
                 ledger.check(&records).map_err(|what| format!("life {life}: {what}"))?;
                 loop {
@@ -179,7 +181,7 @@ fn lives(seed: u64, failure: Failure, lives: u64) -> Result<(usize, usize), Stri
         assert!(power.has_failed());
         power.start_again(&[&lossy], &mut |end| draw.below(end));
     }
-    let records = Records::open(&disk, GENESIS).map_err(|error| format!("{error:?}"))?;
+    let records = Records::open_collecting(&disk, GENESIS, GENERATION).map_err(|error| format!("{error:?}"))?;
     ledger.check(&records)?;
     Ok((ledger.signed.len(), ledger.sealed.values().filter(|is_sure| **is_sure).count()))
 }
