@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-const PROTO: [&str; 4] = [
+const PROTO: [&str; 5] = [
     "proto/pingward/v1/node.proto",
     "proto/pingward/v1/raft.proto",
     "proto/pingward/v1/super.proto",
     "proto/pingward/v1/records.proto",
+    "proto/pingward/v1/watch.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

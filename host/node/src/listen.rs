@@ -1,4 +1,4 @@
-//! Our accept loop, for people (HTTP) and nodes (gRPC).
+//! Our accept loop, for people and programs ([`http`]) and nodes (gRPC over TLS).
 //!
 //! A connection costs memory and a descriptor before anybody knows who it is, so it passes a gate: a cap on all, a cap
 //! per address, a bound on handshakes at once, and a deadline for its first bytes. A server without these holds silent
@@ -6,40 +6,28 @@
 //!
 //! Invariant: dropping the loop's future ends all its connections.
 
+pub mod http;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
 /// After `accept` failed for want of descriptors or memory: long enough for others to close, short for those who wait.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors for files, databases, other listeners and dials.
 const OWN_DESCRIPTORS: u64 = 256;
-/// Of one HTTP request, before its body.
-const HEADERS: usize = 64;
-/// Bytes of one HTTP request's head.
-const HEAD_BYTES: usize = 16 << 10;
 /// Places beyond the bound for those whose address is vouched for: all lanes of all other supers.
 const RESERVED: usize = 64;
 /// Addresses that are vouched for.
@@ -291,123 +279,9 @@ fn is_exhausted(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Waits for the first byte. From then on the deadlines of what is spoken hold: one port speaks one protocol, so no more
-/// is needed to choose it.
+/// Waits for the first byte of what speaks first on its own: from then on the deadlines of that hold.
 pub async fn first_byte(socket: &TcpStream, within: Duration) -> bool {
     matches!(timeout(within, socket.peek(&mut [0; 1])).await, Ok(Ok(1)))
-}
-
-/// Serves HTTP/1 on a listener until `stop`. Handlers find the other side's address as [`ConnectInfo`].
-pub async fn serve_http(listener: TcpListener, gate: Arc<Gate>, router: axum::Router, stop: CancellationToken) {
-    let (of, stopping) = (Arc::clone(&gate), stop.clone());
-    accept(listener, gate, stop, move |socket, from| {
-        let (gate, router, stop) = (Arc::clone(&of), router.clone(), stopping.clone());
-        async move {
-            if first_byte(&socket, gate.limits.first_bytes).await {
-                serve_http_connection(socket, Some(from), router, &gate.limits, stop).await;
-            } else {
-                gate.turn_away();
-            }
-        }
-    })
-    .await;
-}
-
-/// Serves HTTP/1 on one connection until it ends; after `stop` only what is under way. `from`: the other side's address,
-/// where it has one.
-pub async fn serve_http_connection<I>(
-    io: I,
-    from: Option<SocketAddr>,
-    router: axum::Router,
-    limits: &Limits,
-    stop: CancellationToken,
-) where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(from) = from {
-            request.extensions_mut().insert(ConnectInfo(from));
-        }
-        router.clone().call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.first_bytes)
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Taken::within(limits.write, io)), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::trace!(%error, "an HTTP connection ended");
-    }
-}
-
-/// A connection that fails when the other side takes nothing of what waits for it. Without that, whoever asks and does
-/// not read keeps its place for ever, and a few addresses take all of them.
-#[derive(Debug)]
-struct Taken<I> {
-    io: I,
-    within: Duration,
-    /// Since something waits.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl<I> Taken<I> {
-    const fn within(within: Duration, io: I) -> Self {
-        Self { io, within, deadline: None }
-    }
-
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if wrote.is_ready() {
-            self.deadline = None;
-            return wrote;
-        }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.within)));
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Taken<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Taken<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.in_time(cx, wrote)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.in_time(cx, wrote)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    // A socket has nothing to flush, so that says nothing about the other side.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

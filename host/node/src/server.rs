@@ -20,6 +20,7 @@ use crate::context::{Context, Part, SuperPart};
 use crate::events::Events;
 use crate::group::Disks;
 use crate::keys::{self, NodeKey};
+use crate::listen::http::serve_http;
 use crate::listen::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::prepare::{Outcome, PolicyError, Reload};
@@ -337,12 +338,12 @@ impl Base {
         let has_operator = self.config.role != Role::Bootstrap;
         let folder = Some(&self.config.data_dir).filter(|_| self.has_folder && has_operator);
         let admin = folder.map_or_else(|| Ok(Admin::none()), |folder| Admin::in_dir(folder))?;
-        let Entrances { tcp, socket: operators } = rest::entrances(Arc::clone(context), admin);
+        let Entrances { tcp, grpc, socket: operators } = rest::entrances(Arc::clone(context), admin);
         let socket = folder.map(|folder| rest::serve::bind_socket(folder)).transpose()?;
         let limits = Limits::HTTP.within(self.descriptors / 8, 0);
         let gate = Gate::new(limits, self.metrics.connections_refused.clone());
         let stop = self.tasks.draining();
-        let served = rest::serve::serve(self.rest, gate, tcp, stop.clone());
+        let served = serve_http(self.rest, gate, tcp, grpc, stop.clone());
         self.tasks.spawn("REST", endless(served));
         if let Some(socket) = socket {
             self.tasks.spawn("the admin socket", endless(socket.serve(operators, stop)));

@@ -6,13 +6,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use kernel::id::NodeId;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service as _;
 
+use crate::listen::http::http2_bounded;
 use crate::listen::{CLOSE_WITHIN, Gate, accept, first_byte};
 use crate::mail::Mail;
 use crate::tls;
@@ -40,17 +39,6 @@ use crate::records::keeper::KeeperServer;
 use crate::server::DirectoryServer;
 use records::IntakeServer;
 
-/// After so long without a byte the other side is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// For its answer.
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// What one connection may have on its way to us: a flood waits in its sender's memory.
-const WINDOW_BYTES: u32 = 64 << 10;
-/// Bytes that wait to be sent to one node.
-const SEND_BYTES: usize = 16 << 10;
-/// Headers of a call: ours have some 200 bytes.
-const HEADER_BYTES: u32 = 4 << 10;
-
 const NODE_PATH: &str = "/pingward.v1.Node/";
 const INTAKE_PATH: &str = "/pingward.v1.Intake/";
 const KEEPER_PATH: &str = "/pingward.v1.Keeper/";
@@ -64,6 +52,8 @@ const ROUNDS_PATH: &str = "/pingward.v1.Super/";
 const SUPER_CALLS: u32 = 256;
 /// What one connection of a super may have on its way to us: a full append and what is behind it.
 const SUPER_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes that wait to be sent to one other super: what hyper has where nothing is said.
+const SUPER_SEND_BYTES: usize = 400 << 10;
 
 /// What a super offers to the others of its group.
 #[derive(Clone)]
@@ -191,14 +181,10 @@ async fn super_connection(tls: TlsStream<TcpStream>, peer: Peer, server: Service
             }
         }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        .max_concurrent_streams(SUPER_CALLS)
+    let connection = http2_bounded(SUPER_CALLS)
         .initial_stream_window_size(SUPER_WINDOW_BYTES)
         .initial_connection_window_size(SUPER_WINDOW_BYTES)
-        .max_header_list_size(HEADER_BYTES)
+        .max_send_buf_size(SUPER_SEND_BYTES)
         .serve_connection(TokioIo::new(tls), service);
     let ended = tokio::select! {
         biased;
@@ -245,17 +231,7 @@ async fn connection(
         let (server, peer) = (server.clone(), of.clone());
         async move { server.call(request, &peer).await }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
-        .max_concurrent_streams(calls)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_send_buf_size(SEND_BYTES)
-        .max_header_list_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(tls), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = std::pin::pin!(http2_bounded(calls).serve_connection(TokioIo::new(tls), service));
     tokio::select! {
         biased;
         () = peer.cut() => return,

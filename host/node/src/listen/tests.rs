@@ -2,12 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use ::http::Request;
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::routing::get;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::http::serve_http;
 use super::*;
 
 const SHORT: Limits = Limits { first_bytes: Duration::from_millis(100), ..Limits::HTTP };
@@ -26,7 +31,7 @@ async fn serve(limits: Limits, router: Router) -> Server {
     let address = listener.local_addr().unwrap();
     let (turned_away, stop) = (Counter::default(), CancellationToken::new());
     let gate = Gate::new(limits, turned_away.clone());
-    let serving = tokio::spawn(serve_http(listener, Arc::clone(&gate), router, stop.clone()));
+    let serving = tokio::spawn(serve_http(listener, Arc::clone(&gate), router.clone(), router, stop.clone()));
     Server { address, gate, turned_away, stop, serving }
 }
 
@@ -42,7 +47,7 @@ fn hello() -> Router {
 async fn rest(socket: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let _reset_or_end = patient(socket.read_to_end(&mut bytes)).await;
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[tokio::test]
@@ -60,6 +65,60 @@ async fn connections_that_never_finish_a_request_are_closed() {
     let said = rest(&mut socket).await;
     assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("127.0.0.1"), "{said}");
     assert_eq!(server.gate.inside(), 0);
+}
+
+type NoBody = http_body_util::Empty<bytes::Bytes>;
+
+fn no_body() -> Request<NoBody> {
+    Request::get("http://a/").body(NoBody::new()).unwrap()
+}
+
+/// A connection of HTTP/2, and the task that ends with it.
+async fn http2(server: &Server) -> (hyper::client::conn::http2::SendRequest<NoBody>, JoinHandle<()>) {
+    let socket = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (ask, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+    let connection = tokio::spawn(async move {
+        let _however_it_ends = connection.await;
+    });
+    (ask, connection)
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_lives_as_long_as_a_call_is_under_way() {
+    let (more, pieces) = tokio::sync::mpsc::channel(1);
+    let pieces = Arc::new(Mutex::new(Some(pieces)));
+    let answer = get(move || {
+        let pieces = pieces.lock().unwrap().take().unwrap();
+        async move { axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(pieces)) }
+    });
+    let limits = Limits { first_bytes: Duration::from_millis(500), ..Limits::HTTP };
+    let server = serve(limits, Router::new().route("/", answer)).await;
+    let (mut ask, connection) = http2(&server).await;
+    let mut answer = patient(ask.send_request(no_body())).await.unwrap().into_body();
+    // Longer than a connection without a call may live.
+    for _ in 0..2 {
+        sleep(limits.first_bytes).await;
+        more.send(Ok::<_, std::convert::Infallible>("piece")).await.unwrap();
+        assert_eq!(patient(answer.frame()).await.unwrap().unwrap().into_data().unwrap(), "piece");
+    }
+    assert_eq!((server.gate.inside(), server.turned_away.get()), (1, 0));
+    drop(more);
+    assert!(patient(answer.collect()).await.unwrap().to_bytes().is_empty());
+    // Now nothing is asked any more.
+    patient(connection).await.unwrap();
+    assert_eq!(server.turned_away.get(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_can_be_cut_with_a_call_under_way() {
+    let answer = get(async |axum::Extension(cut): axum::Extension<http::Cut>| {
+        cut.now();
+        std::future::pending::<()>().await;
+    });
+    let server = serve(Limits::HTTP, Router::new().route("/", answer)).await;
+    let (mut ask, _connection) = http2(&server).await;
+    assert!(patient(ask.send_request(no_body())).await.is_err());
+    assert_eq!((server.gate.inside(), server.turned_away.get()), (0, 1));
 }
 
 /// An answer that has no end.

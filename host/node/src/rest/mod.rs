@@ -86,6 +86,8 @@ struct Inner {
 pub struct Entrances {
     /// For everybody.
     pub tcp: Router,
+    /// For programs that speak gRPC at the same port, with the places of that one.
+    pub grpc: Router,
     /// For the admin socket.
     pub socket: Router,
 }
@@ -94,7 +96,7 @@ pub struct Entrances {
 pub fn entrances(context: Arc<Context>, admin: Admin) -> Entrances {
     let tcp = app(context, admin, layers::ANSWER_TIME);
     let socket = App { inner: Arc::clone(&tcp.inner), places: Arc::default() };
-    Entrances { tcp: router(tcp), socket: router(socket) }
+    Entrances { grpc: watch::grpc::router(&tcp), tcp: router(tcp), socket: router(socket) }
 }
 
 fn router(app: App) -> Router {

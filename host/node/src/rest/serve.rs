@@ -1,4 +1,4 @@
-//! Serves the routes: over TCP to everybody, over a Unix socket to whoever owns the data folder.
+//! Serves the routes over a Unix socket, to whoever owns the data folder.
 
 use std::future::Future;
 use std::io;
@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use kernel::command::Operator;
 
 use super::access::SOCKET_FILE;
-use crate::listen::{CLOSE_WITHIN, Gate, Limits, serve_http, serve_http_connection};
+use crate::listen::http::serve_http_connection;
+use crate::listen::{CLOSE_WITHIN, Limits};
 
 /// Bytes of a socket's path that every system takes, its final zero left out.
 const PATH_BYTES: usize = 103;
@@ -57,11 +58,6 @@ pub enum SocketError {
         #[source]
         source: io::Error,
     },
-}
-
-/// Serves the routes over TCP until `stop`.
-pub async fn serve(listener: TcpListener, gate: Arc<Gate>, router: Router, stop: CancellationToken) {
-    serve_http(listener, gate, router, stop).await;
 }
 
 /// The admin socket of a data folder, mode 0600, ready to be served. One that was left behind is replaced.

@@ -1,4 +1,4 @@
-//! Sealed records as they are sealed, as server-sent events.
+//! Sealed records as they are sealed, as server-sent events and as a stream of gRPC.
 //!
 //! Batches are sealed in another order than they are numbered in, so a reader goes on from a place in the order of the seals,
 //! which each event carries as its id, and not from a sequence number.
@@ -19,6 +19,7 @@ use store::Records;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::IntoParams;
 
@@ -29,6 +30,8 @@ use super::records::{KnownBatch, RecordView};
 use crate::events::{Event, Subscription};
 use crate::group::Group;
 use crate::records::keeper::fetched_by;
+
+pub mod grpc;
 
 /// The route, for who must tell it from others.
 pub const ROUTE: &str = "/v1/records/watch";
@@ -63,19 +66,55 @@ pub async fn watch(
     headers: HeaderMap,
     Params(query): Params<WatchQuery>,
 ) -> Result<Response, Problem> {
-    let wrong = |field: &str, why: String| Problem::new(Code::BadQuery, format!("{field}: {why}"));
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     // A browser that comes back sends the query with which it began, and the header: the header is newer.
-    let after: Option<Place> = match last.or(query.after.as_deref()) {
-        None => None,
-        Some(text) => {
-            let place =
-                text.parse().map_err(|()| wrong("after", format!("`{text}` is not the id of a record's event")))?;
-            Some(place)
-        }
-    };
-    let author = query.author.as_deref().map(str::parse::<NodeId>).transpose();
-    let author = author.map_err(|error| wrong("author", error.to_string()))?;
+    let wanted = Wanted::read(last.or(query.after.as_deref()), query.author.as_deref(), query.follow.unwrap_or(true))?;
+    let began = Line::default().comment("pingward").retry(Duration::from_secs(1));
+    let lines: ReceiverStream<Result<Line, Infallible>> = open(&app, wanted, Some(Ok(began)), Box::new(|| ()))?;
+    Ok(Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// What a reader asks for.
+struct Wanted {
+    /// `None`: what is sealed from now on.
+    after: Option<Place>,
+    author: Option<NodeId>,
+    follow: bool,
+}
+
+impl Wanted {
+    fn read(after: Option<&str>, author: Option<&str>, follow: bool) -> Result<Self, Problem> {
+        let wrong = |field: &str, why: String| Problem::new(Code::BadQuery, format!("{field}: {why}"));
+        let no_place = |text: &str| wrong("after", format!("`{text}` is not the id of a record's event"));
+        let after = after.map(|text| text.parse::<Place>().map_err(|()| no_place(text))).transpose()?;
+        let author = author.map(|text| text.parse::<NodeId>().map_err(|error| wrong("author", error.to_string())));
+        Ok(Self { after, author: author.transpose()?, follow })
+    }
+}
+
+/// What a reader is told.
+trait Told: Sized + Send + 'static {
+    /// A record and where it is.
+    fn record(place: Place, record: &RecordView) -> Self;
+    /// That there will be no more, where that can be told.
+    fn failed(problem: Problem) -> Option<Self>;
+}
+
+/// Called when a reader takes nothing.
+type LetGo = Box<dyn FnOnce() + Send>;
+
+impl Told for Result<Line, Infallible> {
+    fn record(place: Place, record: &RecordView) -> Self {
+        Ok(Line::default().id(place.to_string()).event("record").data(super::view::json(record).to_string()))
+    }
+
+    fn failed(_problem: Problem) -> Option<Self> {
+        None
+    }
+}
+
+/// A reader's stream, for which there must be a place. `first` is told before everything else.
+fn open<T: Told>(app: &App, wanted: Wanted, first: Option<T>, let_go: LetGo) -> Result<ReceiverStream<T>, Problem> {
     let from = match app.context().as_super() {
         Some(part) => Source::Super(part.group.clone()),
         None => Source::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
@@ -84,18 +123,20 @@ pub async fn watch(
     let Ok(permit) = app.places.record_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
+    let Wanted { after, author, follow } = wanted;
     let at = after.unwrap_or_else(|| end(from.newest()));
-    let (to, lines) = mpsc::channel(ON_THE_WAY);
-    let reader = Reader { to, author, from, at, _permit: permit };
-    let follow = query.follow.unwrap_or(true);
+    let (to, told) = mpsc::channel(ON_THE_WAY);
+    let reader = Reader { to, taken_within: app.inner.answer_time * 2 / 3, author, from, at, _permit: permit };
     tokio::spawn(async move {
-        tokio::select! {
-            () = reader.run(follow) => {}
-            () = stopping(live) => {}
+        let ended = tokio::select! {
+            ended = reader.run(first, follow) => ended,
+            () = stopping(live) => Ok(()),
+        };
+        if ended == Err(Ended::Untaken) {
+            let_go();
         }
     });
-    let alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(ReceiverStream::new(lines)).keep_alive(alive).into_response())
+    Ok(ReceiverStream::new(told))
 }
 
 /// Waits until the node stops: then nothing happens any more.
@@ -227,20 +268,35 @@ fn page_of_store(store: &Records, after: Place) -> Result<Page, store::StoreErro
     Ok(Some((records, last)))
 }
 
-/// One reader. It ends when the reader hangs up or the node stops.
-struct Reader {
-    to: mpsc::Sender<Result<Line, Infallible>>,
+/// Why a reader is told no more before all was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It hung up.
+    Gone,
+    /// It takes nothing.
+    Untaken,
+}
+
+/// One reader. It ends when the reader hangs up or takes nothing, or the node stops.
+struct Reader<T> {
+    to: mpsc::Sender<T>,
+    /// It is let go when it takes nothing for so long.
+    taken_within: Duration,
     author: Option<NodeId>,
     from: Source,
     at: Place,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Reader {
-    async fn run(mut self, follow: bool) {
-        let began = Line::default().comment("pingward").retry(Duration::from_secs(1));
-        if self.to.send(Ok(began)).await.is_err() {
-            return;
+impl<T: Told> Reader<T> {
+    async fn tell(&self, what: T) -> Result<(), Ended> {
+        let sent = timeout(self.taken_within, self.to.send(what)).await.map_err(|_| Ended::Untaken)?;
+        sent.map_err(|_| Ended::Gone)
+    }
+
+    async fn run(mut self, first: Option<T>, follow: bool) -> Result<(), Ended> {
+        if let Some(first) = first {
+            self.tell(first).await?;
         }
         let author = self.author.map(|author| author.to_string());
         loop {
@@ -251,34 +307,31 @@ impl Reader {
                 Ok(page) => page,
                 Err(problem) => {
                     tracing::warn!(?problem, "a reader of sealed records is let go");
-                    return;
+                    return match T::failed(problem) {
+                        Some(last) => self.tell(last).await,
+                        None => Ok(()),
+                    };
                 }
             };
             if let Some((records, last)) = page {
                 for (place, view) in records {
-                    if author.as_ref().is_some_and(|author| *author != view.author) {
-                        continue;
-                    }
-                    let line = Line::default()
-                        .id(place.to_string())
-                        .event("record")
-                        .data(super::view::json(&view).to_string());
-                    if self.to.send(Ok(line)).await.is_err() {
-                        return;
+                    let is_wanted = author.as_ref().is_none_or(|author| *author == view.author);
+                    if is_wanted {
+                        self.tell(T::record(place, &view)).await?;
                     }
                 }
                 self.at = last;
                 continue;
             }
             if !follow {
-                return;
+                return Ok(());
             }
             let more = tokio::select! {
-                () = self.to.closed() => return,
+                () = self.to.closed() => return Ok(()),
                 more = self.from.more(self.at) => more,
             };
             if !more {
-                return;
+                return Ok(());
             }
         }
     }
@@ -287,6 +340,25 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_let_go() {
+        let ((to, mut told), (_, store), (_, sealed)) =
+            (mpsc::channel(1), watch::channel(None), watch::channel(LogIndex(0)));
+        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
+        let taken_within = Duration::from_secs(20);
+        let reader = Reader { to, taken_within, author: None, from, at, _permit: permit };
+        let line = || Ok::<_, Infallible>(Line::default());
+        assert_eq!(reader.tell(line()).await, Ok(()));
+        let began = tokio::time::Instant::now();
+        assert_eq!(reader.tell(line()).await, Err(Ended::Untaken));
+        assert_eq!(began.elapsed(), taken_within);
+        assert!(told.recv().await.is_some());
+        assert_eq!(reader.tell(line()).await, Ok(()));
+        drop(told);
+        assert_eq!(reader.tell(line()).await, Err(Ended::Gone));
+    }
 
     #[test]
     fn a_place_is_read_as_it_is_written_and_a_bare_number_means_all_of_a_batch() {

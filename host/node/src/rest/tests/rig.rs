@@ -121,7 +121,7 @@ impl Rig {
             ..a_super(node, "super-1", group.clone(), store, watched)
         };
         let (context, admin) = (Arc::new(context), Admin::with_token(TOKEN));
-        let Entrances { tcp, socket } = entrances(Arc::clone(&context), admin.clone());
+        let Entrances { tcp, grpc: _, socket } = entrances(Arc::clone(&context), admin.clone());
         let app = app(context, admin, Duration::from_millis(20));
         let rig = Self { router: tcp, socket, app, notices: group.notices(), group, events, order, _tasks: tasks };
         if founded {

@@ -396,6 +396,24 @@ async fn watched(node: &Node, query: &str) -> Vec<(String, Value)> {
     events(std::str::from_utf8(&text).unwrap())
 }
 
+/// The same over gRPC, as another program would read it.
+async fn watched_over_grpc(node: &Node, after: &str, author: &str) -> Result<Vec<(String, Value)>, tonic::Status> {
+    let mut client = grpc_reader(node).await;
+    let request = wire::pb::WatchRequest { after: after.into(), author: author.into(), no_follow: true };
+    let mut records = timeout(HANG, client.watch(request)).await.unwrap()?.into_inner();
+    let mut found = Vec::new();
+    while let Some(told) = timeout(HANG, records.message()).await.unwrap()? {
+        found.push((told.id, serde_json::from_str(&told.record).unwrap()));
+    }
+    Ok(found)
+}
+
+async fn grpc_reader(node: &Node) -> wire::pb::records_client::RecordsClient<tonic::transport::Channel> {
+    let address = format!("http://{}", node.rest_address());
+    let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    wire::pb::records_client::RecordsClient::new(channel)
+}
+
 fn events(text: &str) -> Vec<(String, Value)> {
     let field =
         |block: &str, name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
@@ -437,6 +455,14 @@ async fn whoever_watches_records_misses_none_and_gets_them_as_they_are_sealed() 
     let author = all[0].1["author"].as_str().unwrap();
     assert_eq!(watched(&follower, &format!("&after=0&author={author}")).await, all);
     assert_eq!(watched(&follower, &format!("&after=0&author={}", follower.context().node)).await, []);
+    for (node, over_rest) in [(&follower, &all), (validators[0].node(), &all), (several.supers()[0], &told)] {
+        let over_grpc = watched_over_grpc(node, "0", author).await.unwrap();
+        assert_eq!(&over_grpc, over_rest);
+        assert_eq!(watched_over_grpc(node, &all[1].0, "").await.unwrap(), over_rest[2..]);
+    }
+    let refused = watched_over_grpc(&follower, "soon", "").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("`soon` is not the id of a record's event"), "{refused}");
     let api = Api::url(&follower.rest_address().to_string()).unwrap();
     let refused = api.get("/v1/records/watch?after=soon").await.unwrap_err();
     assert!(refused.to_string().contains("`soon` is not the id of a record's event"), "{refused}");
@@ -457,5 +483,15 @@ async fn whoever_watches_records_misses_none_and_gets_them_as_they_are_sealed() 
         });
         assert_eq!(seen.await.unwrap(), digest.to_string());
     }
+    let mut client = grpc_reader(&follower).await;
+    let mut live = client.watch(wire::pb::WatchRequest::default()).await.unwrap().into_inner();
+    let digest = submit(&follower, "live over gRPC").await.0;
+    // What was live on the super may come first: the follower keeps it a moment later.
+    while !timeout(HANG, live.message()).await.unwrap().unwrap().unwrap().record.contains(&digest.to_string()) {}
+    // REST is not spoken over HTTP/2.
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", follower.rest_address())).unwrap();
+    let mut client = wire::pb::keeper_client::KeeperClient::new(channel.connect().await.unwrap());
+    let refused = client.fetch(wire::pb::FetchRequest::default()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message().contains("HTTP/1.1")), (tonic::Code::Unimplemented, true));
     stop_all(several, validators, vec![follower]).await;
 }
