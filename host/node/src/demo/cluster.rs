@@ -1,37 +1,36 @@
 //! The nodes of the demo: started, killed, started again, made to misbehave.
 
-use std::collections::BTreeSet;
+mod fault;
+mod member;
+mod show;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::command::{Amount, Command, Operate, Operation, Operator};
 use kernel::decide::Slot;
-use kernel::id::{Digest, NodeId};
+use kernel::id::NodeId;
 use kernel::outcome::{Notice, Reply};
 use kernel::records::validators::Validator;
-use kernel::standing::Standing;
 use kernel::state::State;
-use policy::Compiler;
 use raft::ChangeError;
-use store::Disk;
 use tokio::sync::broadcast::Receiver;
 
 use super::Options;
-use super::screen::Row;
 use crate::builtin;
 use crate::client::{Api, claim};
-use crate::config::{Component, Config, PeerAddress, PolicySource, Role, Storage, json, nearest};
-use crate::context::{Context, RecordsPart, SuperPart};
+use crate::config::{Component, PolicySource, Role, json, nearest};
+use crate::context::{RecordsPart, SuperPart};
 use crate::failure::Failure;
-use crate::group::{Disks, Group, Leadership};
-use crate::keys::NodeKey;
+use crate::group::Group;
 use crate::prepare::{Outcome, memory_words};
 use crate::rest::problem::Problem;
-use crate::roles::follower::FollowerFaults;
 use crate::server::{Node, StartParts};
 use crate::wires::Wires;
+
+use member::Member;
 
 /// The one that founds.
 const FOUNDER: &str = "super-1";
@@ -41,7 +40,6 @@ const JOIN_WITHIN: Duration = Duration::from_secs(60);
 const JOIN_AGAIN: Duration = Duration::from_millis(100);
 /// The longest lag that the console gives: past it nothing would be left of a round.
 pub const LAG_AT_MOST: Duration = Duration::from_secs(60);
-const CLUSTER: &str = "demo";
 /// Four misses lead to a ban of five rounds, so that a whole life is seen within fifteen rounds.
 const BAN_CONFIG: &str = r#"{"ban":4,"ban_rounds":5,"suspend":2,"warn":1}"#;
 /// Nodes that start at once: each one makes a certificate and a handshake.
@@ -55,91 +53,6 @@ pub struct Cluster {
     flaky: usize,
     round_ms: u64,
     wires: Wires,
-}
-
-/// One node: what it needs to be started again, and the node while it runs.
-struct Member {
-    key: NodeKey,
-    config: Config,
-    disk: Option<Disks>,
-    /// Where it keeps sealed records, where that is in memory.
-    records: Option<Disk>,
-    faults: Arc<FollowerFaults>,
-    compiler: Compiler,
-    wires: Wires,
-    node: Option<Node>,
-    /// What the running node shows.
-    context: Option<Arc<Context>>,
-}
-
-impl Member {
-    fn new(role: Role, name: &str, options: &Options, wires: &Wires) -> Result<Self, Failure> {
-        let dir = options.data_dir.as_ref().map_or_else(PathBuf::new, |dir| dir.join(name));
-        let mut config = Config::in_memory(role, name, &dir);
-        config.cluster_id = CLUSTER.into();
-        let key = if options.data_dir.is_some() {
-            config.storage = Storage::Disk;
-            NodeKey::load_or_create(&config.key_file).map_err(anyhow::Error::new)?.0
-        } else {
-            NodeKey::generate().map_err(anyhow::Error::new)?
-        };
-        let disk = options.data_dir.is_none().then(Disks::memory);
-        let keeps = matches!(role, Role::Validator | Role::Follower) && options.data_dir.is_none();
-        let records = keeps.then(Disk::memory);
-        config.records.raw_open = true;
-        let compiler = options.compiler.clone();
-        Ok(Self {
-            key,
-            config,
-            disk,
-            records,
-            faults: Arc::default(),
-            compiler,
-            wires: wires.clone(),
-            node: None,
-            context: None,
-        })
-    }
-
-    fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    fn at(&self) -> PeerAddress {
-        let grpc = self.config.grpc;
-        PeerAddress { key: Some(self.key.id()), host: grpc.ip().to_string(), port: grpc.port() }
-    }
-
-    fn part(&self) -> Option<&SuperPart> {
-        self.context.as_ref().and_then(|context| context.as_super())
-    }
-
-    /// Whether it leads, and may open rounds; `None` when it does not run.
-    fn leadership(&self) -> Option<Leadership> {
-        let now = *self.part()?.group.leadership().borrow();
-        Some(Leadership { ready: now.ready && now.leader == Some(self.key.id()), ..now })
-    }
-
-    async fn start(&mut self) -> Result<(), Failure> {
-        let parts = StartParts {
-            disk: self.disk.clone(),
-            records: self.records.clone(),
-            key: Some(self.key.clone()),
-            faults: Arc::clone(&self.faults),
-            compiler: self.compiler.clone(),
-            wires: self.wires.clone(),
-            ..StartParts::default()
-        };
-        let node = Node::start(self.config.clone(), parts).await.map_err(|error| {
-            Failure::new(
-                format!("{} cannot start: {error:#}", self.name()),
-                "the line before says why; `pingward demo --help` lists what can be changed",
-            )
-        })?;
-        self.context = Some(node.context());
-        self.node = Some(node);
-        Ok(())
-    }
 }
 
 impl Cluster {
@@ -297,26 +210,6 @@ impl Cluster {
         up.map_or_else(String::new, |member| format!("http://{}", member.config.rest))
     }
 
-    /// What the demo is, in a line or two.
-    pub fn greeting(&self) -> String {
-        let id = self.read(|state| state.meta.cluster.to_string()).unwrap_or_default();
-        let flaky = self.flaky();
-        let flaky = if flaky.is_empty() { "none of them flaky".into() } else { format!("flaky: {}", flaky.join(", ")) };
-        let supers = match self.supers.len() {
-            1 => "1 super".to_owned(),
-            count => format!("{count} supers"),
-        };
-        let validators = match self.validators.len() {
-            0 => String::new(),
-            count => format!(" {count} validators,"),
-        };
-        format!(
-            "cluster {id}: {supers},{validators} {} followers ({flaky}), rounds of {} ms",
-            self.followers.len(),
-            self.round_ms
-        )
-    }
-
     /// Names of the followers that play the script: the last ones.
     pub fn flaky(&self) -> Vec<String> {
         let good = self.followers.len().saturating_sub(self.flaky);
@@ -398,13 +291,6 @@ impl Cluster {
         self.followers.iter().any(|member| member.name() == name && member.node.is_some())
     }
 
-    /// Makes a follower hang up and stay away, or come back.
-    pub fn silence(&mut self, name: &str, silent: bool) {
-        if let Ok(member) = self.find(name) {
-            member.faults.change(|faults| faults.offline = silent);
-        }
-    }
-
     /// A claim of a follower over the API: all that it earned, or so much more than that.
     pub async fn claim(&mut self, name: &str, excess: Option<u64>) -> Result<(), Failure> {
         let member = self.at(name)?;
@@ -419,78 +305,6 @@ impl Cluster {
             None => Amount::All,
         };
         claim(&Api::url(&self.rest_url())?, &key, amount, None, None).await.map(drop)
-    }
-
-    /// Ends a node at once.
-    pub async fn kill(&mut self, name: &str) -> Result<String, Failure> {
-        let member = self.find(name)?;
-        let Some(node) = member.node.take() else {
-            return Err(Failure::new(format!("{name} is killed already"), format!("`restart {name}` starts it again")));
-        };
-        member.context = None;
-        let role = member.config.role;
-        node.kill().await;
-        if role == Role::Validator {
-            return Ok(self.killed_validator(name));
-        }
-        if role != Role::Super {
-            return Ok(format!(
-                "killed {name}, as with kill -9: it misses its turns and is warned, suspended, then banned; `restart {name}` starts it again"
-            ));
-        }
-        let (up, all) = (self.supers.iter().filter(|member| member.node.is_some()).count(), self.supers.len());
-        let after = format!("`restart {name}`");
-        Ok(if up > all / 2 {
-            format!(
-                "killed {name}, as with kill -9: {up} of {all} supers go on, and nobody is struck for it; {after} starts it again"
-            )
-        } else {
-            format!(
-                "killed {name}, as with kill -9: {up} of {all} supers are no majority, so no rounds until {after}; after it nobody is struck for the gap"
-            )
-        })
-    }
-
-    fn killed_validator(&self, name: &str) -> String {
-        let up = self.validators.iter().filter(|member| member.node.is_some()).count();
-        let quorum = self.read(State::quorum).unwrap_or_default();
-        let (all, again) = (self.validators.len(), format!("`restart {name}` starts it again"));
-        if up >= quorum {
-            format!(
-                "killed {name}, as with kill -9: {up} of {all} validators go on signing, {quorum} are enough; {again}"
-            )
-        } else {
-            format!(
-                "killed {name}, as with kill -9: {up} of {all} validators are fewer than the {quorum} that seal a batch: records wait; {again}"
-            )
-        }
-    }
-
-    /// Starts a node again, as after a kill.
-    pub async fn restart(&mut self, name: &str) -> Result<String, Failure> {
-        let member = self.find(name)?;
-        if let Some(node) = member.node.take() {
-            member.context = None;
-            node.kill().await;
-        }
-        member.faults.change(|faults| faults.offline = false);
-        let (id, is_super) = (member.key.id(), member.config.role == Role::Super);
-        let is_validator = member.config.role == Role::Validator;
-        member.start().await?;
-        if is_validator {
-            return Ok(format!("restarted {name}: it fetches what was sealed without it, and signs from now on"));
-        }
-        if is_super {
-            return Ok(format!("restarted {name} with what was on its disk: followers come back by themselves"));
-        }
-        let banned = self
-            .read(|state| state.members.get(&id).filter(|m| m.hot.standing == Standing::Banned).map(|m| m.hot.until));
-        Ok(match banned.flatten() {
-            Some(until) => format!(
-                "restarted {name}: it is refused until its ban is over, after round {until}, and comes back on probation"
-            ),
-            None => format!("restarted {name}: it attaches and answers from the next round on"),
-        })
     }
 
     /// Another rule in a slot. What it gives may take seconds, in which a rule is compiled, and borrows nothing.
@@ -532,116 +346,6 @@ impl Cluster {
         Failure::new("no super runs", format!("`restart {first}` first"))
     }
 
-    /// Makes all that a node sends and gets late.
-    pub fn lag(&self, name: &str, late: Duration) -> Result<String, Failure> {
-        let node = self.at(name)?.key.id();
-        self.wires.lag(node, late);
-        let ms = late.as_millis();
-        Ok(match ms {
-            0 => format!("{name} is as fast as the others again"),
-            _ => format!("all that {name} sends and gets is {ms} ms late, until `lag {name} 0ms` or `heal`"),
-        })
-    }
-
-    /// Cuts the network between sides; whoever is named on none reaches all of them. One side alone is cut off from everybody.
-    pub fn partition(&self, islands: &[Vec<String>]) -> Result<String, Failure> {
-        let mut seen = BTreeSet::new();
-        let mut cut = Vec::new();
-        for island in islands {
-            let mut nodes = BTreeSet::new();
-            for name in island {
-                let node = self.at(name)?.key.id();
-                if !seen.insert(node) {
-                    return Err(Failure::new(format!("`{name}` is named twice"), "a node is on one side of a cut"));
-                }
-                nodes.insert(node);
-            }
-            cut.push(nodes);
-        }
-        let supers = self.supers.len();
-        let on = |nodes: &BTreeSet<NodeId>| self.supers.iter().filter(|m| nodes.contains(&m.key.id())).count();
-        let named: usize = cut.iter().map(on).sum();
-        // Who is on no side reaches every side.
-        let rest = supers - named;
-        let sides = cut.iter().map(on).map(|count| if cut.len() > 1 { count + rest } else { count });
-        let most = sides.chain((cut.len() == 1).then_some(rest)).max().unwrap_or(0);
-        self.wires.partition(cut);
-        let sides = islands.iter().map(|island| island.join(", ")).collect::<Vec<_>>().join(" | ");
-        let outcome = if most > supers / 2 {
-            "the side with most of the supers goes on"
-        } else {
-            "no side has most of the supers, so no round is settled"
-        };
-        let what = if islands.len() == 1 {
-            format!("{sides} is cut off from all others")
-        } else {
-            format!("cut between {sides}")
-        };
-        Ok(format!("{what}: {outcome}, until `heal`"))
-    }
-
-    /// The network is whole again.
-    pub fn heal(&self) -> String {
-        let was = self.wires.heal();
-        if was { "the network is whole again".into() } else { "nothing was wrong with the network".into() }
-    }
-
-    /// What the table shows above its rows: the cluster, and each super where there are several.
-    pub fn headline(&self) -> Vec<String> {
-        let url = self.rest_url();
-        let state = self.read(|state| {
-            let suspect = if state.meta.suspect_rounds > 0 { ", suspect: nobody is struck" } else { "" };
-            (state.meta.settled, state.meta.treasury.0, suspect)
-        });
-        let up = self.followers.iter().filter(|member| member.node.is_some()).count();
-        let teller = self.best().map_or(FOUNDER, Member::name);
-        let mut lines = vec![match state {
-            Some((settled, treasury, suspect)) => format!(
-                "{teller} {url}   round {settled} settled{suspect}   {up} of {} followers running   {} points issued",
-                self.followers.len(),
-                0_i64.saturating_sub(treasury)
-            ),
-            None => {
-                format!("no super runs: `restart {FOUNDER}`   {up} of {} followers running", self.followers.len())
-            }
-        }];
-        if self.supers.len() > 1 {
-            let members = self.group().and_then(|group| group.members().ok()).unwrap_or_default();
-            let leader = self.best().map(|best| best.key.id());
-            lines.extend(self.supers.iter().map(|member| super_line(member, &members, leader)));
-        }
-        lines.extend(self.records_line());
-        if let Some(part) = self.part() {
-            lines.extend(Slot::ALL.into_iter().flat_map(|slot| rule_lines(part, slot)));
-        }
-        lines
-    }
-
-    /// How users' records are doing; `None` without validators.
-    fn records_line(&self) -> Option<String> {
-        if self.validators.is_empty() {
-            return None;
-        }
-        let up = self.validators.iter().filter(|member| member.node.is_some()).count();
-        self.read(|state| {
-            let counters = &state.meta.records;
-            let (quorum, waiting) = (state.quorum(), state.known.pending.len());
-            let refused = if counters.refused > 0 { format!(", {} refused", counters.refused) } else { String::new() };
-            let waiting = if waiting > 0 { format!(", {waiting} batches wait") } else { String::new() };
-            format!(
-                "records: {} signed{refused}{waiting}   {up} of {} validators running, {quorum} signatures seal a batch",
-                counters.signed,
-                self.validators.len()
-            )
-        })
-    }
-
-    /// A row for each follower.
-    pub fn rows(&self) -> Vec<Row> {
-        let all = self.read(|state| self.followers.iter().map(|member| row(member, Some(state))).collect());
-        all.unwrap_or_else(|| self.followers.iter().map(|member| row(member, None)).collect())
-    }
-
     /// Ends everything. The supers first, one after the other: what the others do when they lose them is nobody's fault.
     ///
     /// # Errors
@@ -660,82 +364,6 @@ impl Cluster {
             }
         }
         Ok(stopped?)
-    }
-}
-
-/// A super in one line: what it is in the group, how far behind, and who is attached to it.
-/// What is to come for a slot, and what runs beside its rule.
-fn rule_lines(part: &SuperPart, slot: Slot) -> Vec<String> {
-    let name = |state: &State, policy: Option<Digest>| {
-        let row = policy.and_then(|policy| state.policies.get(&policy));
-        row.map_or_else(|| "none".into(), |row| format!("{} {}", row.description.name, row.description.version))
-    };
-    let (scheduled, shadow) = part.group.read(|state| {
-        let row = &state.slot(slot).row;
-        let scheduled = row.scheduled.map(|next| (name(state, next.policy), next.round));
-        (scheduled, row.shadow.map(|shadow| name(state, Some(shadow.policy))))
-    });
-    let mut lines = Vec::new();
-    if let Some((next, round)) = scheduled {
-        lines.push(format!("the {slot} rule changes with round {round}: {next}"));
-    }
-    if let (Some(shadow), Some(seen)) = (shadow, part.shadows.seen(slot)) {
-        lines.push(format!(
-            "beside the {slot} rule: {shadow}, {} rounds, {} members otherwise",
-            seen.tally.rounds, seen.tally.members_otherwise
-        ));
-    }
-    lines
-}
-
-fn super_line(member: &Member, members: &[raft::Member], leader: Option<NodeId>) -> String {
-    let name = member.name();
-    let Some(part) = member.part() else { return format!("{name:<12} killed: `restart {name}`") };
-    let id = member.key.id();
-    let row = members.iter().rfind(|row| row.key == id);
-    let leads = member.leadership().is_some_and(|now| now.ready);
-    let role = match row {
-        _ if leads && leader == Some(id) => "leader",
-        // It does not know better: it is cut off.
-        _ if leads => "deposed",
-        Some(row) if row.voter => "voter",
-        Some(_) => "learner",
-        None => "no member",
-    };
-    let settled = part.group.read(|state| state.meta.settled);
-    let lag = row.and_then(|row| row.lag).map_or_else(String::new, |lag| format!("   lag {lag}"));
-    let silent = if row.is_some_and(|row| row.reachable == Some(false)) { "   out of reach" } else { "" };
-    format!("{name:<12} {role:<8} round {settled}   {} attached{lag}{silent}", part.streams.count())
-}
-
-fn row(follower: &Member, state: Option<&State>) -> Row {
-    let id = follower.key.id();
-    let member = state.and_then(|state| state.members.get(&id));
-    let wallet = state.and_then(|state| state.wallets.get(&id)).map_or(0, |wallet| wallet.balance.0);
-    let mut notes = Vec::new();
-    if follower.node.is_none() {
-        notes.push("killed".into());
-    } else if follower.faults.now().offline {
-        notes.push("silent".into());
-    }
-    if let Some(member) = member {
-        if member.hot.standing == Standing::Banned {
-            notes.push(format!("until round {}", member.hot.until));
-        } else if !member.hot.place.is_queued() {
-            notes.push("not in the queue".into());
-        }
-    }
-    Row {
-        name: follower.name().into(),
-        key: id.short(),
-        presence: member.and_then(|member| member.hot.presence.name()).unwrap_or(crate::text::NONE),
-        standing: member.map_or("", |member| member.hot.standing.name()),
-        strikes: member.map_or(0, |member| member.hot.strikes),
-        earned: member.map_or(0, |member| member.hot.earned.0),
-        wallet,
-        penalties: member.map_or(0, |member| member.hot.penalties.0),
-        rtt_us: member.map_or(0, |member| member.hot.rtt_us),
-        note: notes.join(", "),
     }
 }
 

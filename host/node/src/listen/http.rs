@@ -123,7 +123,9 @@ where
             return;
         }
         () = stop.cancelled() => {}
-        () = idle(under_way, gate.limits().first_bytes) => gate.turn_away(),
+        called = idle(under_way, gate.limits().first_bytes) => if !called {
+            gate.turn_away();
+        },
     }
     connection.as_mut().graceful_shutdown();
     // Who does not read its last messages is cut off.
@@ -158,13 +160,15 @@ impl Drop for Call {
     }
 }
 
-/// Waits until no call was under way for so long.
-async fn idle(mut calls: watch::Receiver<usize>, within: Duration) {
+/// Waits until no call was under way for so long; whether there ever was one.
+async fn idle(mut calls: watch::Receiver<usize>, within: Duration) -> bool {
+    let mut called = false;
     loop {
         let no_call = timeout(within, calls.wait_for(|count| *count > 0)).await.is_err();
         if no_call || calls.wait_for(|count| *count == 0).await.is_err() {
-            return;
+            return called;
         }
+        called = true;
     }
 }
 
