@@ -26,15 +26,17 @@ mod tables;
 use std::sync::{Mutex, PoisonError};
 
 use kernel::id::{Genesis, LogIndex};
-use redb::{Database, ReadableDatabase, ReadableTable as _, TableHandle as _};
+use redb::{Database, ReadableDatabase, TableHandle as _};
 
 use crate::Disk;
 use crate::commit::begin;
 use crate::error::{StoreError, disk};
 use crate::rows::about::{self, About};
-use crate::tables::{ABOUT, RECORDS_META, UNINDEXED};
+use crate::tables::{ABOUT, RECORDS_META};
 
 pub use hold::{Hold, Holding};
+#[cfg(test)]
+pub(crate) use index::start;
 pub use look::{Figures, Sequenced};
 pub use seal::{KEEP_ROWS, Kept};
 
@@ -50,7 +52,7 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct Records {
     pub(crate) database: Database,
     index: Index,
-    /// Held by who writes, until what it wrote is known here too.
+    /// Held by who changes what is indexed, until the index knows.
     writer: Mutex<()>,
 }
 
@@ -65,12 +67,12 @@ impl Records {
 
     /// The same, where so many records are collected before the rows of their digests are written.
     pub(crate) fn open_collecting(on: &Disk, genesis: Genesis, generation: usize) -> Result<Self, StoreError> {
-        let (index, writer) = (Index::new(generation), Mutex::default());
-        let records = Self { database: on.open(CACHE_BYTES)?, index, writer };
-        let reader = records.database.begin_read().map_err(disk)?;
+        let database = on.open(CACHE_BYTES)?;
+        let reader = database.begin_read().map_err(disk)?;
         if reader.list_tables().map_err(disk)?.next().is_none() {
-            records.initialise(genesis)?;
-            return Ok(records);
+            initialise(&database, genesis)?;
+            let index = Index::open(generation, &database.begin_read().map_err(disk)?)?;
+            return Ok(Self { database, index, writer: Mutex::default() });
         }
         if !reader.list_tables().map_err(disk)?.any(|table| table.name() == RECORDS_META.name()) {
             return Err(StoreError::damaged("records meta", "-", "this file holds no records"));
@@ -80,27 +82,8 @@ impl Records {
         if found != genesis {
             return Err(StoreError::OtherCluster { found, expected: genesis });
         }
-        for row in reader.open_table(UNINDEXED).map_err(disk)?.iter().map_err(disk)? {
-            let at = LogIndex(row.map_err(disk)?.0.value());
-            let batch =
-                look::sealed(&reader, at)?.ok_or_else(|| StoreError::damaged("not indexed", at, "it is not kept"))?;
-            records.index.collect(&batch);
-        }
-        drop(reader);
-        Ok(records)
-    }
-
-    /// The first transaction: every table, so that readers never meet a missing one, the format, and whose records they are.
-    fn initialise(&self, genesis: Genesis) -> Result<(), StoreError> {
-        let transaction = begin(&self.database)?;
-        transaction.open_table(ABOUT).map_err(disk)?;
-        about::set_format(&transaction, &About::new_records())?;
-        {
-            let mut tables = Tables::open(&transaction)?;
-            rows::set_genesis(&mut tables.meta, genesis)?;
-            rows::set_tally(&mut tables.meta, &Tally::default())?;
-        }
-        transaction.commit().map_err(disk)
+        let index = Index::open(generation, &reader)?;
+        Ok(Self { database, index, writer: Mutex::default() })
     }
 
     /// Whether the file was made anew and nobody has said yet what that means: a validator that signed before, with a file
@@ -175,7 +158,7 @@ impl Records {
     ) -> Result<T, StoreError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = begin(&self.database)?;
-        let (changed, changes, answer) = {
+        let (changed, mut changes, answer) = {
             let mut tables = Tables::open(&transaction)?;
             let before = rows::tally(&tables.meta)?;
             let mut tally = before.clone();
@@ -186,11 +169,25 @@ impl Records {
             (changed || tally != before, tables.changes, answer)
         };
         if changed {
+            self.index.collect(&mut changes);
             transaction.commit().map_err(disk)?;
-            self.index.commit(changes);
+            self.index.commit(&changes);
         } else {
             transaction.abort().map_err(disk)?;
         }
         Ok(answer)
     }
+}
+
+/// The first transaction: every table, so that readers never meet a missing one, the format, and whose records they are.
+fn initialise(database: &Database, genesis: Genesis) -> Result<(), StoreError> {
+    let transaction = begin(database)?;
+    transaction.open_table(ABOUT).map_err(disk)?;
+    about::set_format(&transaction, &About::new_records())?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        rows::set_genesis(&mut tables.meta, genesis)?;
+        rows::set_tally(&mut tables.meta, &Tally::default())?;
+    }
+    transaction.commit().map_err(disk)
 }

@@ -90,12 +90,12 @@ pub(crate) const SEALED_HEADS: Numbered = TableDefinition::new("54 sealed heads"
 pub(crate) const SEALED_OF: Numbered = TableDefinition::new("55 sealed of");
 /// First sequence number of a sealed batch → log index of its seal, and how many records it has.
 pub(crate) const SEQUENCES: Numbered = TableDefinition::new("56 sequences");
-/// The start of a record's digest, log index of its batch's seal, its place in the batch → nothing.
-pub(crate) const DIGESTS: TableDefinition<'_, (u64, u64, u32), ()> = TableDefinition::new("59 digests");
-/// Log index of a seal of whose records not all are in `DIGESTS` → nothing.
-pub(crate) const UNINDEXED: Numbered = TableDefinition::new("60 not indexed");
 /// Batch that is sealed and has rows in `SIGNED` → nothing.
 pub(crate) const SPENT: Numbered = TableDefinition::new("58 spent");
+/// The start of a record's digest, log index of its batch's seal, its place in the batch → nothing.
+pub(crate) const DIGESTS: TableDefinition<'_, (u64, u64, u32), ()> = TableDefinition::new("59 digests");
+/// Log index of a seal of whose records not all may be in `DIGESTS` → the starts of their digests, in order.
+pub(crate) const UNINDEXED: Numbered = TableDefinition::new("60 not indexed");
 
 /// Makes all tables of a new file.
 pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {

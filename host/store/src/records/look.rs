@@ -1,7 +1,6 @@
 //! Finding what is sealed: by place in the log, batch, digest and sequence number.
 
 use kernel::id::{Digest, LogIndex};
-use kernel::records::record::Record;
 use kernel::records::sealed::SealedBatch;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
@@ -102,9 +101,9 @@ impl Records {
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
         for (_, at, place) in found {
-            if let Some(batch) = sealed(&reader, LogIndex(at))?
-                && batch.records.get(place as usize).map(Record::digest) == Some(*digest)
-            {
+            let Some(batch) = sealed(&reader, LogIndex(at))? else { continue };
+            let record = batch.records.get(place as usize).ok_or_else(|| rows::lacks(LogIndex(at), place))?;
+            if record.digest() == *digest {
                 return Ok(Some((batch, place)));
             }
         }
@@ -162,7 +161,7 @@ impl Records {
     }
 }
 
-pub(super) fn sealed(reader: &ReadTransaction, at: LogIndex) -> Result<Option<SealedBatch>, StoreError> {
+fn sealed(reader: &ReadTransaction, at: LogIndex) -> Result<Option<SealedBatch>, StoreError> {
     let row = reader.open_table(SEALED).map_err(disk)?.get(at.0).map_err(disk)?;
     row.map(|row| rows::sealed_of_row(at, row.value())).transpose()
 }

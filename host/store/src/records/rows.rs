@@ -139,6 +139,11 @@ pub(crate) fn sealed_of_row(at: LogIndex, row: &[u8]) -> Result<SealedBatch, Sto
     }
 }
 
+/// That a sealed batch lacks a record that is said to be in it.
+pub(crate) fn lacks(at: LogIndex, place: u32) -> StoreError {
+    StoreError::damaged(SEALED_TABLE, at, format!("it has no record {place}"))
+}
+
 pub(crate) fn head_row(head: &Head) -> Result<Vec<u8>, StoreError> {
     encode(HEADS_TABLE, head)
 }

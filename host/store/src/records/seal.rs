@@ -64,7 +64,8 @@ impl Records {
             if changed {
                 tables.advance(tally)?;
                 tables.sweep(tally.newest.saturating_sub(keep_rows), sealed.len() * 2 + SWEEP)?;
-                tables.index_some(&self.index, (tally.records - before) as usize, tally.pruned)?;
+                let records = (tally.records - before) as usize;
+                tables.index_some(&self.index, (sealed.len(), records), tally.pruned)?;
             }
             Ok((written || changed, (holds, kept)))
         })

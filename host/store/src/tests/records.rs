@@ -11,7 +11,7 @@ use redb::{ReadableDatabase as _, ReadableTable as _};
 
 use super::draw::Draw;
 use crate::rows::about::{self, About};
-use crate::tables::{DIGESTS, RECORDS_META, SEALED, SEALED_OF, SEQUENCES, SIGNED};
+use crate::tables::{DIGESTS, RECORDS_META, SEALED, SEALED_OF, SEQUENCES, SIGNED, UNINDEXED};
 use crate::{Disk, Figures, Hold, Holding, KEEP_ROWS, Kept, Records, Sequenced, Store, StoreError};
 
 const GENESIS: Genesis = Genesis([3; 16]);
@@ -337,7 +337,7 @@ fn digests_are_written_while_others_come_and_those_of_what_was_pruned_go() {
     found(&records, &sealed[..100]);
     // A digest that begins alike is another one.
     let digest = sealed[50].records[0].digest();
-    let alike = (u64::from_be_bytes(*digest.0.first_chunk().unwrap()), 90, 0);
+    let alike = (crate::records::start(&digest), 90, 0);
     let transaction = crate::commit::begin(&records.database).unwrap();
     transaction.open_table(DIGESTS).unwrap().insert(alike, ()).unwrap();
     transaction.commit().unwrap();
@@ -353,6 +353,27 @@ fn digests_are_written_while_others_come_and_those_of_what_was_pruned_go() {
     let left = rows(&records);
     assert!(left.len() > 70 && left.iter().all(|at| *at > 90), "{left:?}");
     assert_eq!(records.by_digest(&sealed[50].records[0].digest()).unwrap(), None);
+}
+
+/// Lives that end before what is collected is written: the next one goes on, so that no more is collected than once.
+#[test]
+fn lives_that_are_short_write_what_they_collect() {
+    let disk = Disk::memory();
+    let sealed = row_of_batches(1..=300);
+    let mut most = 0;
+    for some in sealed.chunks(5) {
+        let records = Records::open_collecting(&disk, GENESIS, 20).unwrap();
+        for batch in some {
+            records.seal(std::slice::from_ref(batch), KEEP_ROWS).unwrap();
+        }
+        let table = records.database.begin_read().unwrap().open_table(UNINDEXED).unwrap();
+        most = most.max(table.iter().unwrap().count());
+    }
+    assert!((20..60).contains(&most), "{most} batches at most are not indexed");
+    let records = Records::open_collecting(&disk, GENESIS, 20).unwrap();
+    for batch in &sealed {
+        assert_eq!(records.by_digest(&batch.records[0].digest()).unwrap(), Some((batch.clone(), 0)));
+    }
 }
 
 #[test]
@@ -425,11 +446,17 @@ fn a_damaged_row_is_an_error() {
         .unwrap()
         .insert([&9_u64.to_be_bytes()[..], &[0; 4]].concat().as_slice(), [1_u8; 40].as_slice())
         .unwrap();
+    let other = world[1].records[0].digest();
+    let wrong = (crate::records::start(&other), world[1].at.0 + 1, 0);
+    transaction.open_table(DIGESTS).unwrap().insert(wrong, ()).unwrap();
+    let wrong = (crate::records::start(&other), world[1].at.0, 99);
+    transaction.open_table(DIGESTS).unwrap().insert(wrong, ()).unwrap();
     transaction.open_table(crate::tables::BODIES).unwrap().insert(9, [0xff_u8].as_slice()).unwrap();
     transaction.commit().unwrap();
     let damaged = |error: Option<StoreError>| assert!(matches!(error, Some(StoreError::Damaged { .. })), "{error:?}");
     damaged(records.sealed_at(at).err());
     damaged(records.by_digest(&digest).err());
+    damaged(records.by_digest(&other).err());
     damaged(records.by_batch(number).err());
     damaged(records.by_sequence(0, 9).err());
     damaged(records.after(LogIndex(0), 1 << 20, 9).err());
