@@ -46,7 +46,8 @@ pub struct Limits {
     pub handshakes: usize,
     /// For a free place among the handshakes, and again for the handshake itself.
     pub handshake: Duration,
-    /// For the first byte, for the head of an HTTP request, and for the first gRPC stream.
+    /// For the first bytes, for the head of an HTTP request, for the first gRPC stream of a node, and between the calls of a
+    /// reader.
     pub first_bytes: Duration,
     /// For the other side to take something of an HTTP answer that waits, one of events included.
     pub write: Duration,

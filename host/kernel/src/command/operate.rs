@@ -29,7 +29,7 @@ pub enum Operator {
     Console,
 }
 
-/// See [`Command::Operate`].
+/// See [`Command::Operate`](super::Command::Operate).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Operate {
     /// Who decided.
@@ -46,7 +46,7 @@ pub struct Operate {
     pub what: Operation,
 }
 
-/// See [`Command::OperateIf`].
+/// See [`Command::OperateIf`](super::Command::OperateIf).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OperateIf {
     /// What was read: [`settings_tag`](crate::state::State::settings_tag) and its like.
@@ -57,7 +57,7 @@ pub struct OperateIf {
     pub operate: Operate,
 }
 
-/// See [`Command::Restore`].
+/// See [`Command::Restore`](super::Command::Restore).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Restore {
     /// Of the new cluster.

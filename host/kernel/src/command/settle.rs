@@ -9,7 +9,7 @@ use crate::decide::{Fault, Tariff};
 use crate::id::{Digest, LogIndex, RoundId, Term};
 use crate::round::{Report, SignedPartial};
 
-/// See [`Command::Settle`].
+/// See [`Command::Settle`](super::Command::Settle).
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Settle {
     /// The round: last settled + 1, else the settlement is refused. Same as in the report.

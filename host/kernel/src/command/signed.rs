@@ -15,7 +15,7 @@ pub enum Amount {
     All,
 }
 
-/// See [`Command::Claim`]. The signature was verified before it was proposed.
+/// See [`Command::Claim`](super::Command::Claim). The signature was verified before it was proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Claim {
     /// Who signed it.
@@ -41,7 +41,7 @@ pub struct Claim {
     pub now_ms: u64,
 }
 
-/// See [`Command::Transfer`]. The signature was verified before it was proposed.
+/// See [`Command::Transfer`](super::Command::Transfer). The signature was verified before it was proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Transfer {
     /// Whose wallet pays: the key that signed it.

@@ -9,7 +9,7 @@ use super::Operator;
 use crate::decide::{Description, Slot};
 use crate::id::{Digest, Seat};
 
-/// See [`Command::Chunk`].
+/// See [`Command::Chunk`](super::Command::Chunk).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Chunk {
     /// Digest of the whole component.
@@ -26,7 +26,7 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
-/// See [`Command::Stage`].
+/// See [`Command::Stage`](super::Command::Stage).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Stage {
     /// The slot.
@@ -49,7 +49,7 @@ pub struct Stage {
     pub now_ms: u64,
 }
 
-/// See [`Command::Ready`].
+/// See [`Command::Ready`](super::Command::Ready).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ready {
     /// Whose acknowledgement.
@@ -60,7 +60,7 @@ pub struct Ready {
     pub policy: Digest,
 }
 
-/// See [`Command::Unready`].
+/// See [`Command::Unready`](super::Command::Unready).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Unready {
     /// Who cannot.

@@ -61,7 +61,7 @@ pub struct RoundRecord {
     /// Members of the round, ascending.
     #[n(14)]
     pub members: Vec<MemberNumber>,
-    /// [`Presence`] codes, in the order of `members`.
+    /// [`Presence`](crate::round::Presence) codes, in the order of `members`.
     #[cbor(n(15), with = "minicbor::bytes")]
     pub presence: Vec<u8>,
     /// Points that each one got or lost, in the order of `members`.

@@ -27,7 +27,7 @@ pub(crate) mod fixture;
 mod simulation;
 
 pub use bits::Bits;
-pub use partial::{Partial, SeatReport, SignedPartial, rtt_code, rtt_us};
+pub use partial::{Partial, SignedPartial, rtt_code, rtt_us};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -218,6 +218,35 @@ impl Marks {
     pub const fn is_suspect(&self) -> bool {
         self.causes != 0
     }
+}
+
+/// What one seat contributed to a report.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SeatReport {
+    /// Which.
+    #[n(0)]
+    pub seat: Seat,
+    /// Its partial report came in time.
+    #[n(1)]
+    pub came: bool,
+    /// As in the partial report; 0 where none came.
+    #[n(2)]
+    pub lag_ms: u64,
+    /// As in the partial report; the value before where none came.
+    #[n(3)]
+    pub open_since_ms: u64,
+    /// As in the partial report.
+    #[n(4)]
+    pub refused: u32,
+    /// Its grace lasts through this round.
+    #[n(5)]
+    pub grace_until: RoundId,
+    /// Rounds in a row in which load extended its grace.
+    #[n(6)]
+    pub load_rounds: u32,
+    /// Its round trips, codes in the order of the report; empty where none came.
+    #[n(7)]
+    pub rtt: Vec<u16>,
 }
 
 /// The merged whole: what policies get. Columns are in the order of the queue as after the settlement of the round

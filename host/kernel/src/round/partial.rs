@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 
 use super::{At, Bits, OpenRound};
-use crate::id::{NodeId, RoundId, Seat, Signature};
+use crate::id::{NodeId, Seat, Signature};
 
 /// What one super saw in one round: the signed payload `partial+cbor`. Bits and lists are in the order of the queue as
 /// after the settlement of `base`.
@@ -88,35 +88,6 @@ pub struct SignedPartial {
     /// Over the pre-authentication encoding of the payload.
     #[n(2)]
     pub signature: Signature,
-}
-
-/// What one seat contributed to a report.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct SeatReport {
-    /// Which.
-    #[n(0)]
-    pub seat: Seat,
-    /// Its partial report came in time.
-    #[n(1)]
-    pub came: bool,
-    /// As in the partial report; 0 where none came.
-    #[n(2)]
-    pub lag_ms: u64,
-    /// As in the partial report; the value before where none came.
-    #[n(3)]
-    pub open_since_ms: u64,
-    /// As in the partial report.
-    #[n(4)]
-    pub refused: u32,
-    /// Its grace lasts through this round.
-    #[n(5)]
-    pub grace_until: RoundId,
-    /// Rounds in a row in which load extended its grace.
-    #[n(6)]
-    pub load_rounds: u32,
-    /// Its round trips, codes in the order of the report; empty where none came.
-    #[n(7)]
-    pub rtt: Vec<u16>,
 }
 
 /// A round trip on a log scale: 5 bits of exponent, 11 of mantissa, so that 16 bits hold 1 µs to over an hour within

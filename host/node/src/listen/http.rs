@@ -93,6 +93,7 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (calls, under_way) = watch::channel(0);
+    let again = under_way.clone();
     let cut = CancellationToken::new();
     let cutting = Cut(cut.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -101,7 +102,7 @@ where
         let (call, answer) = (Call::begins(&calls), router.clone().call(request));
         async move {
             let answer = answer.await?;
-            // It is under way until its last byte is sent.
+            // It is under way until the connection has its last byte.
             let held = move |error| {
                 let _until_then = &call;
                 error
@@ -111,7 +112,7 @@ where
     });
     let io = TokioIo::new(Taken::within(gate.limits().write, io));
     let mut connection = pin!(http2_bounded(CALLS).serve_connection(io, service));
-    tokio::select! {
+    let is_idle = tokio::select! {
         ended = &mut connection => {
             if let Err(error) = ended {
                 tracing::trace!(%error, "an HTTP/2 connection ended");
@@ -122,14 +123,30 @@ where
             gate.turn_away();
             return;
         }
-        () = stop.cancelled() => {}
-        called = idle(under_way, gate.limits().first_bytes) => if !called {
-            gate.turn_away();
-        },
-    }
+        () = stop.cancelled() => false,
+        called = idle(under_way, gate.limits().first_bytes) => {
+            if !called {
+                gate.turn_away();
+            }
+            true
+        }
+    };
     connection.as_mut().graceful_shutdown();
-    // Who does not read its last messages is cut off.
-    let _cut = timeout(CLOSE_WITHIN, connection).await;
+    // Who does not read its last messages is cut off, but not in a call that began just now.
+    let last = async {
+        if is_idle {
+            tokio::select! {
+                _ = idle(again, CLOSE_WITHIN) => return,
+                () = stop.cancelled() => {}
+            }
+        }
+        sleep(CLOSE_WITHIN).await;
+    };
+    tokio::select! {
+        _ = connection => {}
+        () = cut.cancelled() => gate.turn_away(),
+        () = last => {}
+    }
 }
 
 /// Cuts the connection of HTTP/2 that a request came over, for who finds that its other side takes nothing: what waits for it

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use kernel::decide::{LimitSettings, Slot};
 use kernel::id::{ClusterId, Digest, LogIndex, NodeId, Signature};
-use kernel::records::certificate::Attestation;
 use kernel::records::order::{Batch, Contents};
 use kernel::records::validators::{Evidence, Validators};
 use kernel::records::witness::Witness;
@@ -187,14 +186,6 @@ impl Signer {
         self.now().accused.values().cloned().collect()
     }
 
-    /// Remembers what another validator signed, whose signature was checked.
-    fn hear(&self, node: NodeId, attestation: &Attestation, signature: Signature) {
-        let mut now = self.now();
-        if let Some(evidence) = now.witness.hear(node, attestation, signature) {
-            now.accused.entry(node).or_insert(evidence);
-        }
-    }
-
     /// Signs nothing of what was ordered up to this batch: it may have signed it before its table was lost.
     pub fn abstain_to(&self, batch: u64) {
         self.now().abstains_to = batch;
@@ -243,42 +234,5 @@ impl Signer {
         };
         self.inner.policies.send_modify(|all| _ = all.insert(digest, one));
         result
-    }
-
-    /// Takes a batch that is to be judged. Again: nothing happens, unless it is another attempt.
-    pub fn judge(&self, batch: Batch, contents: Contents) {
-        let number = batch.number;
-        let mut now = self.now();
-        let known = now.works.get(&number).is_some_and(|work| work.batch.attempt == batch.attempt);
-        if known || now.works.len() >= WORKS && !now.works.contains_key(&number) {
-            return;
-        }
-        let (batch, contents) = (Arc::new(batch), Arc::new(contents));
-        let (told, found) = watch::channel(Found::Judging);
-        let (signer, of, records) = (self.clone(), Arc::clone(&batch), Arc::clone(&contents));
-        let abstains = number <= now.abstains_to;
-        let task = tokio::spawn(async move {
-            let outcome = if abstains {
-                Found::Abstains("it was ordered before this validator's table of signatures was made anew".into())
-            } else {
-                signer.work(of, records).await
-            };
-            if let Found::Abstains(why) = &outcome
-                && !signer.is_sealed(number)
-            {
-                tracing::warn!(batch = number, why, "this validator abstains");
-            }
-            told.send_replace(outcome);
-            // Whoever waits reads it from the channel, which is to stay open.
-            std::future::pending::<()>().await;
-        });
-        now.works.insert(number, Work { batch, contents, found, task: task.abort_handle() });
-        drop(now);
-        self.news();
-    }
-
-    /// Whether a batch needs nobody's signature any more.
-    fn is_sealed(&self, batch: u64) -> bool {
-        matches!(self.inner.store.by_batch(batch), Ok(Some(_)))
     }
 }

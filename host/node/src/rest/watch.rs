@@ -5,8 +5,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -18,9 +20,10 @@ use serde::Deserialize;
 use store::Records;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use utoipa::IntoParams;
 
 use super::App;
@@ -70,7 +73,7 @@ pub async fn watch(
     // A browser that comes back sends the query with which it began, and the header: the header is newer.
     let wanted = Wanted::read(last.or(query.after.as_deref()), query.author.as_deref(), query.follow.unwrap_or(true))?;
     let began = Line::default().comment("pingward").retry(Duration::from_secs(1));
-    let lines: ReceiverStream<Result<Line, Infallible>> = open(&app, wanted, Some(Ok(began)), Box::new(|| ()))?;
+    let lines: Stream<Result<Line, Infallible>> = open(&app, wanted, Some(Ok(began)), Box::new(|| ()))?;
     Ok(Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
@@ -100,9 +103,6 @@ trait Told: Sized + Send + 'static {
     fn failed(problem: Problem) -> Option<Self>;
 }
 
-/// Called when a reader takes nothing.
-type LetGo = Box<dyn FnOnce() + Send>;
-
 impl Told for Result<Line, Infallible> {
     fn record(place: Place, record: &RecordView) -> Self {
         Ok(Line::default().id(place.to_string()).event("record").data(super::view::json(record).to_string()))
@@ -113,30 +113,55 @@ impl Told for Result<Line, Infallible> {
     }
 }
 
+/// Called when a reader takes nothing.
+type LetGo = Box<dyn FnOnce() + Send>;
+
+/// A reader's stream.
+struct Stream<T> {
+    told: ReceiverStream<T>,
+    /// Dropped with the stream: it was read to its end, or nobody reads it.
+    _over: DropGuard,
+}
+
+impl<T> tokio_stream::Stream for Stream<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.told).poll_next(cx)
+    }
+}
+
 /// A reader's stream, for which there must be a place. `first` is told before everything else.
-fn open<T: Told>(app: &App, wanted: Wanted, first: Option<T>, let_go: LetGo) -> Result<ReceiverStream<T>, Problem> {
+fn open<T: Told>(app: &App, wanted: Wanted, first: Option<T>, let_go: LetGo) -> Result<Stream<T>, Problem> {
     let from = match app.context().as_super() {
         Some(part) => Source::Super(part.group.clone()),
         None => Source::Kept { store: app.records()?.store.clone(), sealed: app.records()?.sealed.clone() },
     };
     let Subscription { live, .. } = app.context().events.subscribe(None).ok_or_else(|| Problem::of(Code::Stopping))?;
-    let Ok(permit) = app.places.record_streams.clone().try_acquire_owned() else {
+    let Ok(place) = app.places.record_streams.clone().try_acquire_owned() else {
         return Err(Problem::of(Code::TooManyStreams));
     };
     let Wanted { after, author, follow } = wanted;
     let at = after.unwrap_or_else(|| end(from.newest()));
     let (to, told) = mpsc::channel(ON_THE_WAY);
-    let reader = Reader { to, taken_within: app.inner.answer_time * 2 / 3, author, from, at, _permit: permit };
+    let over = CancellationToken::new();
+    let stream = Stream { told: ReceiverStream::new(told), _over: over.clone().drop_guard() };
+    let taken_within = app.inner.answer_time * 2 / 3;
+    let reader = Reader { to, taken_within, author, from, at };
     tokio::spawn(async move {
+        // The place is kept until all is taken: what waits for a reader waits in memory.
+        let _place = place;
         let ended = tokio::select! {
             ended = reader.run(first, follow) => ended,
             () = stopping(live) => Ok(()),
         };
-        if ended == Err(Ended::Untaken) {
+        // Beyond the channel one more piece may wait, with what carries it.
+        let untaken = ended == Err(Ended::Untaken) || timeout(taken_within, over.cancelled()).await.is_err();
+        if untaken {
             let_go();
         }
     });
-    Ok(ReceiverStream::new(told))
+    Ok(stream)
 }
 
 /// Waits until the node stops: then nothing happens any more.
@@ -285,7 +310,6 @@ struct Reader<T> {
     author: Option<NodeId>,
     from: Source,
     at: Place,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl<T: Told> Reader<T> {
@@ -294,7 +318,17 @@ impl<T: Told> Reader<T> {
         sent.map_err(|_| Ended::Gone)
     }
 
+    /// Tells all, and waits until it is taken.
     async fn run(mut self, first: Option<T>, follow: bool) -> Result<(), Ended> {
+        self.tell_all(first, follow).await?;
+        for taken in 1..=self.to.max_capacity() {
+            let room = timeout(self.taken_within, self.to.reserve_many(taken)).await.map_err(|_| Ended::Untaken)?;
+            room.map_err(|_| Ended::Gone)?;
+        }
+        Ok(())
+    }
+
+    async fn tell_all(&mut self, first: Option<T>, follow: bool) -> Result<(), Ended> {
         if let Some(first) = first {
             self.tell(first).await?;
         }
@@ -345,10 +379,9 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_let_go() {
         let ((to, mut told), (_, store), (_, sealed)) =
             (mpsc::channel(1), watch::channel(None), watch::channel(LogIndex(0)));
-        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
         let taken_within = Duration::from_secs(20);
-        let reader = Reader { to, taken_within, author: None, from, at, _permit: permit };
+        let reader = Reader { to, taken_within, author: None, from, at };
         let line = || Ok::<_, Infallible>(Line::default());
         assert_eq!(reader.tell(line()).await, Ok(()));
         let began = tokio::time::Instant::now();
@@ -358,6 +391,23 @@ mod tests {
         assert_eq!(reader.tell(line()).await, Ok(()));
         drop(told);
         assert_eq!(reader.tell(line()).await, Err(Ended::Gone));
+    }
+
+    /// All is told, and stays in the channel.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_does_not_take_the_last_one_is_let_go() {
+        let reader = || {
+            let ((to, told), (_, store), (_, sealed)) =
+                (mpsc::channel(2), watch::channel(None), watch::channel(LogIndex(0)));
+            let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
+            (Reader { to, taken_within: Duration::from_secs(20), author: None, from, at }, told)
+        };
+        let line = || Some(Ok::<_, Infallible>(Line::default()));
+        let (untaken, _told) = reader();
+        assert_eq!(untaken.run(line(), false).await, Err(Ended::Untaken));
+        let (taken, mut told) = reader();
+        let (ended, line) = tokio::join!(taken.run(line(), false), told.recv());
+        assert_eq!((ended, line.is_some()), (Ok(()), true));
     }
 
     #[test]

@@ -44,6 +44,14 @@ impl Signer {
         batch.attestation(&self.inner.cluster, self.now().validators.version, root)
     }
 
+    /// Remembers what another validator signed, whose signature was checked.
+    fn hear(&self, node: NodeId, attestation: &Attestation, signature: Signature) {
+        let mut now = self.now();
+        if let Some(evidence) = now.witness.hear(node, attestation, signature) {
+            now.accused.entry(node).or_insert(evidence);
+        }
+    }
+
     fn sign(&self, attestation: &Attestation) -> Signature {
         self.inner.key.sign(ATTESTATION_TYPE, &attestation.payload())
     }

@@ -10,18 +10,55 @@ use kernel::records::order::{Batch, Contents};
 use kernel::records::review::{Context, Review, Reviewed, judge, verdicts};
 use kernel::records::tree;
 use store::Hold;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::keep::Waiting;
-use super::{Found, Preparation, Ready, Signer};
+use super::{Found, Preparation, Ready, Signer, WORKS, Work};
 use crate::records::header;
 
 /// Before what could not be judged is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
 impl Signer {
-    pub(super) async fn work(&self, batch: Arc<Batch>, contents: Arc<Contents>) -> Found {
+    /// Takes a batch that is to be judged. Again: nothing happens, unless it is another attempt.
+    pub fn judge(&self, batch: Batch, contents: Contents) {
+        let number = batch.number;
+        let mut now = self.now();
+        let known = now.works.get(&number).is_some_and(|work| work.batch.attempt == batch.attempt);
+        if known || now.works.len() >= WORKS && !now.works.contains_key(&number) {
+            return;
+        }
+        let (batch, contents) = (Arc::new(batch), Arc::new(contents));
+        let (told, found) = watch::channel(Found::Judging);
+        let (signer, of, records) = (self.clone(), Arc::clone(&batch), Arc::clone(&contents));
+        let abstains = number <= now.abstains_to;
+        let task = tokio::spawn(async move {
+            let outcome = if abstains {
+                Found::Abstains("it was ordered before this validator's table of signatures was made anew".into())
+            } else {
+                signer.work(of, records).await
+            };
+            if let Found::Abstains(why) = &outcome
+                && !signer.is_sealed(number)
+            {
+                tracing::warn!(batch = number, why, "this validator abstains");
+            }
+            told.send_replace(outcome);
+            // Whoever waits reads it from the channel, which is to stay open.
+            std::future::pending::<()>().await;
+        });
+        now.works.insert(number, Work { batch, contents, found, task: task.abort_handle() });
+        drop(now);
+        self.news();
+    }
+
+    /// Whether a batch needs nobody's signature any more.
+    fn is_sealed(&self, batch: u64) -> bool {
+        matches!(self.inner.store.by_batch(batch), Ok(Some(_)))
+    }
+
+    async fn work(&self, batch: Arc<Batch>, contents: Arc<Contents>) -> Found {
         match self.proven(&batch, &contents).await {
             Ok(()) => {}
             Err(why) => return Found::Abstains(why),

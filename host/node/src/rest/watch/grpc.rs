@@ -1,19 +1,15 @@
 //! The same stream for programs that speak gRPC.
 
-use std::pin::Pin;
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{MatchedPath, State};
 use axum::middleware::{Next, from_fn_with_state};
 use tokio::time::timeout;
-use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
 use wire::pb;
 use wire::pb::records_server::{Records, RecordsServer};
 
-use super::{Place, RecordView, Told, Wanted, open};
+use super::{Place, RecordView, Stream, Told, Wanted, open};
 use crate::listen::http::Cut;
 use crate::rest::App;
 use crate::rest::problem::Problem;
@@ -21,6 +17,8 @@ use crate::rest::problem::Problem;
 /// Bytes of a request: a place and an author.
 const REQUEST_BYTES: usize = 1 << 10;
 const PATH: &str = "/pingward.v1.Records/{call}";
+/// As metrics name it: what a client calls is not bounded.
+const ROUTE: &str = "/pingward.v1.Records";
 
 /// What an entrance serves to programs that speak gRPC.
 pub fn router(app: &App) -> Router {
@@ -29,14 +27,17 @@ pub fn router(app: &App) -> Router {
         let what = "over gRPC there is pingward.v1.Records; everything else is asked over HTTP/1.1";
         Status::unimplemented(what).into_http::<Body>()
     };
-    let in_time = from_fn_with_state(app.inner.answer_time, in_time);
-    Router::new().route_service(PATH, service).fallback(other).layer(in_time)
+    let around = from_fn_with_state(app.clone(), counted_and_in_time);
+    Router::new().route_service(PATH, service).fallback(other).layer(around)
 }
 
 /// An answer begins in time or not at all: a request may be as slow as who sends it.
-async fn in_time(State(within): State<Duration>, request: http::Request<Body>, next: Next) -> http::Response<Body> {
+async fn counted_and_in_time(State(app): State<App>, request: http::Request<Body>, next: Next) -> http::Response<Body> {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", |_| ROUTE);
     let late = || Status::deadline_exceeded("the request did not come in time").into_http();
-    timeout(within, next.run(request)).await.unwrap_or_else(|_| late())
+    let answer = timeout(app.inner.answer_time, next.run(request)).await.unwrap_or_else(|_| late());
+    app.context().metrics.request("POST", route, answer.status().as_u16());
+    answer
 }
 
 struct Watching {
@@ -57,7 +58,7 @@ impl Told for Watched {
 
 #[tonic::async_trait]
 impl Records for Watching {
-    type WatchStream = Pin<Box<dyn Stream<Item = Watched> + Send>>;
+    type WatchStream = Stream<Watched>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let pb::WatchRequest { after, author, no_follow } = request.get_ref();
@@ -67,7 +68,7 @@ impl Records for Watching {
         let cut = request.extensions().get::<Cut>().cloned();
         let let_go = Box::new(move || cut.iter().for_each(Cut::now));
         let told = open(&self.app, wanted, None, let_go).map_err(|problem| status(&problem))?;
-        Ok(Response::new(Box::pin(told)))
+        Ok(Response::new(told))
     }
 }
 
@@ -76,6 +77,7 @@ fn status(problem: &Problem) -> Status {
     let code = match problem.code.row().status {
         400 => Code::InvalidArgument,
         404 => Code::Unimplemented,
+        401..500 => Code::FailedPrecondition,
         503 => Code::Unavailable,
         _ => Code::Internal,
     };
