@@ -375,18 +375,24 @@ impl<T: Told> Reader<T> {
 mod tests {
     use super::*;
 
+    type Event = Result<Line, Infallible>;
+
+    /// A reader of a node that keeps nothing, with room for so many on their way.
+    fn reader(room: usize) -> (Reader<Event>, mpsc::Receiver<Event>) {
+        let ((to, told), (_, store), (_, sealed)) =
+            (mpsc::channel(room), watch::channel(None), watch::channel(LogIndex(0)));
+        let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
+        (Reader { to, taken_within: Duration::from_secs(20), author: None, from, at }, told)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_let_go() {
-        let ((to, mut told), (_, store), (_, sealed)) =
-            (mpsc::channel(1), watch::channel(None), watch::channel(LogIndex(0)));
-        let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
-        let taken_within = Duration::from_secs(20);
-        let reader = Reader { to, taken_within, author: None, from, at };
-        let line = || Ok::<_, Infallible>(Line::default());
+        let (reader, mut told) = reader(1);
+        let line = || Ok(Line::default());
         assert_eq!(reader.tell(line()).await, Ok(()));
         let began = tokio::time::Instant::now();
         assert_eq!(reader.tell(line()).await, Err(Ended::Untaken));
-        assert_eq!(began.elapsed(), taken_within);
+        assert_eq!(began.elapsed(), reader.taken_within);
         assert!(told.recv().await.is_some());
         assert_eq!(reader.tell(line()).await, Ok(()));
         drop(told);
@@ -396,16 +402,10 @@ mod tests {
     /// All is told, and stays in the channel.
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_does_not_take_the_last_one_is_let_go() {
-        let reader = || {
-            let ((to, told), (_, store), (_, sealed)) =
-                (mpsc::channel(2), watch::channel(None), watch::channel(LogIndex(0)));
-            let (from, at) = (Source::Kept { store, sealed }, end(LogIndex(0)));
-            (Reader { to, taken_within: Duration::from_secs(20), author: None, from, at }, told)
-        };
-        let line = || Some(Ok::<_, Infallible>(Line::default()));
-        let (untaken, _told) = reader();
+        let line = || Some(Ok(Line::default()));
+        let (untaken, _told) = reader(2);
         assert_eq!(untaken.run(line(), false).await, Err(Ended::Untaken));
-        let (taken, mut told) = reader();
+        let (taken, mut told) = reader(2);
         let (ended, line) = tokio::join!(taken.run(line(), false), told.recv());
         assert_eq!((ended, line.is_some()), (Ok(()), true));
     }
